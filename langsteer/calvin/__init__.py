@@ -1,0 +1,1 @@
+"""What CALVIN is: its files, its geometry, its tasks (NumPy only)."""

@@ -1,0 +1,1 @@
+"""CALVIN to Zarr: the point-cloud pipeline, the store, the conversion."""

@@ -1,0 +1,1 @@
+"""Rollouts, experiments, the long-horizon benchmark and the report."""

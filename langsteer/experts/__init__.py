@@ -1,0 +1,1 @@
+"""Scripted skills that solve CALVIN's tasks, and the recorder of demonstrations."""

@@ -1,0 +1,1 @@
+"""DP3, the 3D Diffusion Policy."""

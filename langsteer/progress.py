@@ -1,0 +1,56 @@
+"""A progress bar on a terminal, and a line now and then in a log file.
+
+Example::
+
+    for frame in track(frames, "converting", unit="frame"):
+        ...
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+LOG_EVERY_SECONDS = 30.0
+
+
+def progress_bar(
+    total: int | None, description: str, unit: str, initial: int = 0, disable: bool = False
+) -> "tqdm[None]":
+    """A bar with rate and time left on stderr; where that is no terminal, a line every 30 s.
+
+    Args:
+        total: amount of work in ``unit``, or None where it is unknown.
+        description: what is being done, e.g. ``"converting"``.
+        unit: singular noun of the work counted, e.g. ``"frame"``.
+        initial: work done by an earlier run that this one continues; it does not count in the rate.
+        disable: no output at all, for ranks other than 0.
+    """
+    terminal = sys.stderr.isatty()
+    bar: tqdm[None] = tqdm(
+        total=total,
+        desc=description,
+        unit=unit,
+        initial=initial,
+        disable=disable,
+        dynamic_ncols=terminal,
+        mininterval=0.1 if terminal else LOG_EVERY_SECONDS,
+        # A log file wants lines, not a line that is drawn over and over.
+        bar_format=None
+        if terminal
+        else "{l_bar}{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",
+    )
+    return bar
+
+
+def track(items: Iterable[T], description: str, unit: str, total: int | None = None) -> Iterator[T]:
+    """Yield ``items`` while a `progress_bar` counts them."""
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    with progress_bar(total, description, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()

@@ -1,0 +1,1 @@
+"""Steering the denoising with language."""
