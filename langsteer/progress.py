@@ -7,7 +7,7 @@ Example::
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -30,7 +30,7 @@ def progress_bar(
         disable: no output at all, for ranks other than 0.
     """
     terminal = sys.stderr.isatty()
-    bar: tqdm[None] = tqdm(
+    return tqdm(
         total=total,
         desc=description,
         unit=unit,
@@ -43,12 +43,11 @@ def progress_bar(
         if terminal
         else "{l_bar}{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",
     )
-    return bar
 
 
 def track(items: Iterable[T], description: str, unit: str, total: int | None = None) -> Iterator[T]:
     """Yield ``items`` while a `progress_bar` counts them."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress_bar(total, description, unit) as bar:
         for item in items:
