@@ -8,7 +8,7 @@ Example::
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
 
@@ -19,7 +19,7 @@ LOG_EVERY_SECONDS = 30.0
 
 def progress_bar(
     total: int | None, description: str, unit: str, initial: int = 0, disable: bool = False
-) -> "tqdm[None]":
+) -> "tqdm[NoReturn]":
     """A bar with rate and time left on stderr; where that is no terminal, a line every 30 s.
 
     Args:
