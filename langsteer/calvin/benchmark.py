@@ -30,7 +30,8 @@ State = Mapping[str, int | str]
 """``led``, ``lightbulb`` 0/1; ``slider`` left/right; ``drawer`` open/closed; ``{colour}_block`` its
 place; ``grasped`` 0/1."""
 
-Rule = tuple[dict[str, tuple[int | str, ...]], dict[str, int | str]]
+Needs = dict[str, tuple[int | str, ...]]
+Rule = tuple[Needs, dict[str, int | str]]
 """What must hold (key to admissible values) and what a task then changes."""
 
 
@@ -83,15 +84,15 @@ def _block_rules(task: str) -> Iterator[Rule]:
     """Rules of the tasks that name no colour."""
     for colour in COLOURS:
         block = f"{colour}_block"
-        held: dict[str, tuple[int | str, ...]] = {block: ("grasped",), "grasped": (1,)}
+        held: Needs = {block: ("grasped",), "grasped": (1,)}
         if task == "place_in_slider":
             for side in ("right", "left"):
                 yield {**held, "slider": (side,)}, {block: f"slider_{side}", "grasped": 0}
         elif task == "place_in_drawer":
             yield {**held, "drawer": ("open",)}, {block: "drawer", "grasped": 0}
         elif task == "push_into_drawer":
-            elsewhere = {other: ("slider_right", "slider_left") for other in _others(colour)}
-            needs = {block: ("table",), **elsewhere, "drawer": ("open",), "grasped": (0,)}
+            elsewhere: Needs = dict.fromkeys(_others(colour), ("slider_right", "slider_left"))
+            needs: Needs = {block: ("table",), **elsewhere, "drawer": ("open",), "grasped": (0,)}
             yield needs, {block: "drawer", "grasped": 0}
         elif task == "stack_block":
             for other in _others(colour):
