@@ -1,0 +1,194 @@
+"""CALVIN's two cameras: pinhole parameters, poses, and depth images turned into points.
+
+Frames: the optical frame of a camera has x right, y down, z forward (OpenCV). A pose ``a_from_b``
+is a (4, 4) float64 matrix that takes homogeneous points of frame b to frame a; metres.
+
+Numbers come from CALVIN's ``conf/cameras`` (equal to the ``merged_config.yaml`` of the official
+datasets) and from its robot's URDF.
+
+Example::
+
+    world_from_optical = STATIC_CAMERA.world_from_optical()
+    points = deproject(depth, STATIC_CAMERA, world_from_optical, PIXEL_CENTRE["egl"])
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pose = NDArray[np.float64]
+Vector = tuple[float, float, float]
+
+# Where a renderer samples pixel (u, v), in pixels from the top left corner of the image. Fitted to
+# the table top, whose height is known: EGL samples pixel centres, TinyRenderer pixel corners.
+PIXEL_CENTRE: dict[str, tuple[float, float]] = {"egl": (0.5, 0.5), "tiny": (0.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera with square pixels and the principal point at the image's centre.
+
+    ``width`` and ``height`` are pixels, ``fov`` is the vertical field of view in degrees, ``near``
+    and ``far`` are the clipping planes in metres.
+    """
+
+    width: int
+    height: int
+    fov: float
+    near: float
+    far: float
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels, of both axes."""
+        return self.height / (2.0 * math.tan(math.radians(self.fov) / 2.0))
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Principal point (u, v) in pixels from the top left corner."""
+        return self.width / 2.0, self.height / 2.0
+
+
+@dataclass(frozen=True)
+class FixedCamera(Camera):
+    """A camera that stands in the world at ``look_from`` and looks at ``look_at`` (metres)."""
+
+    look_from: Vector
+    look_at: Vector
+    up: Vector
+
+    def world_from_optical(self) -> Pose:
+        """Pose (4, 4) of the optical frame in the world."""
+        return look_at_pose(self.look_from, self.look_at, self.up)
+
+
+STATIC_CAMERA = FixedCamera(
+    width=200,
+    height=200,
+    fov=10.0,
+    near=0.01,
+    far=10.0,
+    look_from=(2.871459009488717, -2.166602199425597, 2.555159848480571),
+    look_at=(-0.026242351159453392, -0.0302329882979393, 0.3920000493526459),
+    up=(0.4041403970338857, 0.22629790978217404, 0.8862616969685161),
+)
+GRIPPER_CAMERA = Camera(width=84, height=84, fov=75.0, near=0.01, far=2.0)
+
+
+def look_at_pose(look_from: Vector, look_at: Vector, up: Vector) -> Pose:
+    """Pose (4, 4) of an optical frame at ``look_from`` that looks at ``look_at``."""
+    eye = np.asarray(look_from, dtype=np.float64)
+    forward = np.asarray(look_at, dtype=np.float64) - eye
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, np.asarray(up, dtype=np.float64))
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.column_stack([right, np.cross(forward, right), forward])
+    pose[:3, 3] = eye
+    return pose
+
+
+def rotation_from_euler(euler: NDArray[np.floating] | Vector) -> NDArray[np.float64]:
+    """Rotation matrices (..., 3, 3) of extrinsic XYZ Euler angles (..., 3) in radians.
+
+    R = Rz(c) Ry(b) Rx(a), the convention of PyBullet, URDF and CALVIN's ``robot_obs[3:6]``.
+    """
+    angles = np.asarray(euler, dtype=np.float64)
+    (sa, sb, sc), (ca, cb, cc) = (np.moveaxis(f(angles), -1, 0) for f in (np.sin, np.cos))
+    rows = [
+        [cc * cb, cc * sb * sa - sc * ca, cc * sb * ca + sc * sa],
+        [sc * cb, sc * sb * sa + cc * ca, sc * sb * ca - cc * sa],
+        [-sb, cb * sa, cb * ca],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def pose_from_euler(
+    position: NDArray[np.floating] | Vector, euler: NDArray[np.floating] | Vector
+) -> Pose:
+    """Poses (..., 4, 4) from positions (..., 3) in metres and extrinsic XYZ angles (..., 3)."""
+    rotation = rotation_from_euler(euler)
+    pose = np.zeros((*rotation.shape[:-2], 4, 4))
+    pose[..., :3, :3] = rotation
+    pose[..., :3, 3] = position
+    pose[..., 3, 3] = 1.0
+    return pose
+
+
+def _tcp_from_optical() -> Pose:
+    """The gripper camera in the TCP's frame, from panda_longer_finger.urdf.
+
+    Both hang on the hand: the TCP at (0, 0, 0.14), the camera link at (-0.1, 0, 0) turned by
+    (1.3, 0, -1.57). The camera looks along its link's +y and has the link's -z upwards.
+    """
+    hand_from_tcp = pose_from_euler((0.0, 0.0, 0.14), (0.0, 0.0, 0.0))
+    hand_from_link = pose_from_euler((-0.1, 0.0, 0.0), (1.3, 0.0, -1.57))
+    link_from_optical = np.eye(4)
+    link_from_optical[:3, :3] = [[-1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    return np.linalg.inv(hand_from_tcp) @ hand_from_link @ link_from_optical
+
+
+T_TCP_OPTICAL: Pose = _tcp_from_optical()
+"""Pose (4, 4) of the gripper camera's optical frame in the TCP's frame, in which it is fixed."""
+
+
+def rays(
+    camera: Camera, pixel_centre: tuple[float, float], crop: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Directions of the pixels at unit depth: x of each column (W,) and y of each row (H,).
+
+    With ``crop``, only those of the central ``crop`` x ``crop`` pixels.
+    """
+    left, top = crop_corner(camera, crop)
+    width, height = (camera.width, camera.height) if crop is None else (crop, crop)
+    u = left + np.arange(width) + pixel_centre[0]
+    v = top + np.arange(height) + pixel_centre[1]
+    x = (u - camera.centre[0]) / camera.focal
+    y = (v - camera.centre[1]) / camera.focal
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+def crop_corner(camera: Camera, crop: int | None) -> tuple[int, int]:
+    """First column and first row of the central ``crop`` x ``crop`` pixels."""
+    if crop is None:
+        return 0, 0
+    return (camera.width - crop) // 2, (camera.height - crop) // 2
+
+
+def centre_crop(image: NDArray, camera: Camera, crop: int) -> NDArray:
+    """The central ``crop`` x ``crop`` pixels of an image (H, W, ...), a view."""
+    left, top = crop_corner(camera, crop)
+    return image[top : top + crop, left : left + crop]
+
+
+def deproject(
+    depth: NDArray[np.float32],
+    camera: Camera,
+    world_from_optical: Pose,
+    pixel_centre: tuple[float, float],
+    crop: int | None = None,
+) -> NDArray[np.float32]:
+    """Points of a depth image in the world frame.
+
+    Args:
+        depth: (H, W) float32, metres along the optical axis; with ``crop``, the central part.
+        camera: whose image it is.
+        world_from_optical: its pose (4, 4).
+        pixel_centre: where the renderer samples a pixel, see `PIXEL_CENTRE`.
+        crop: side of the central part that ``depth`` is, or None for the whole image.
+
+    Returns:
+        (3, H, W) float32, metres: x, y and z of each pixel. Three planes rather than triples, and
+        no matrix product, since this is faster and does not depend on a BLAS and its threads.
+    """
+    x, y = rays(camera, pixel_centre, crop)
+    pose = world_from_optical.astype(np.float32)
+    points = np.empty((3, *depth.shape), dtype=np.float32)
+    for axis in range(3):
+        of_rows = y * pose[axis, 1] + pose[axis, 2]
+        np.add.outer(of_rows, x * pose[axis, 0], out=points[axis])
+        points[axis] *= depth
+        points[axis] += pose[axis, 3]
+    return points

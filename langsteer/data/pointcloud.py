@@ -1,0 +1,268 @@
+"""The one way from depth images to the point cloud that the policy sees.
+
+Conversion and rollout call the same `point_cloud` with the same `ObservationPipeline`, whose
+parameters travel from the Zarr's attributes to the checkpoint to the rollout. The steps: deproject
+each camera's depth, keep what lies in the workspace box, sample each camera's points by farthest
+point sampling, put the samples together.
+
+Example::
+
+    pipeline = ObservationPipeline()
+    cloud = point_cloud(pipeline, {"static": depth_s, "gripper": depth_g}, world_from_gripper)
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import fpsample
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.calvin.cameras import (
+    GRIPPER_CAMERA,
+    PIXEL_CENTRE,
+    STATIC_CAMERA,
+    Camera,
+    FixedCamera,
+    Pose,
+    centre_crop,
+    deproject,
+)
+from langsteer.errors import UserError
+
+Interval = tuple[float, float]
+Box = tuple[Interval, Interval, Interval]
+
+CAMERAS = ("static", "gripper")
+WORKSPACE: Box = ((-0.5, 0.5), (-0.55, 0.25), (0.28, 0.85))
+"""Keeps CALVIN's table, drawer, blocks and arm; x, y, z bounds in metres, world frame."""
+
+# Height of the k-d tree of fpsample's bucket method. It does not change what is sampled except for
+# the first point; 6 is fastest for 25 000 points (one camera image).
+_TREE_HEIGHT = 6
+
+
+class NoPointsError(ValueError):
+    """No camera sees a point inside the workspace box, hence there is no cloud."""
+
+
+@dataclass(frozen=True)
+class ObservationPipeline:
+    """Every parameter of the observation's point cloud.
+
+    Attributes:
+        n_points: points of a cloud (P), shared equally by the cameras.
+        box: workspace ((x0, x1), (y0, y1), (z0, z1)) in metres, world frame, bounds included.
+        cameras: which cameras contribute, of "static" and "gripper".
+        static_crop: side in pixels of the central part of the static image that is used.
+        static: the static camera.
+        gripper: the gripper camera.
+        pixel_centre: where the renderer samples a pixel (see `calvin.cameras.PIXEL_CENTRE`). It is
+            a property of who drew the images and not of the policy's view of the world.
+    """
+
+    n_points: int = 2048
+    box: Box = WORKSPACE
+    cameras: tuple[str, ...] = CAMERAS
+    static_crop: int = 160
+    static: FixedCamera = STATIC_CAMERA
+    gripper: Camera = GRIPPER_CAMERA
+    pixel_centre: tuple[float, float] = PIXEL_CENTRE["egl"]
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for parameters that cannot give a cloud."""
+        if not self.cameras or set(self.cameras) - set(CAMERAS):
+            raise UserError(f"cameras {self.cameras}: choose one or both of {CAMERAS}")
+        if len(set(self.cameras)) != len(self.cameras):
+            raise UserError(f"cameras {self.cameras}: a camera is named twice")
+        if self.n_points < len(self.cameras):
+            raise UserError(f"{self.n_points} points: at least one for each camera is needed")
+        if any(not low < high for low, high in self.box):
+            raise UserError(f"workspace box {self.box}: each lower bound must be below the upper")
+        if not 0 < self.static_crop <= min(self.static.width, self.static.height):
+            raise UserError(
+                f"crop of {self.static_crop} pixels: the static image has "
+                f"{self.static.width} x {self.static.height}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All parameters in plain JSON types."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ObservationPipeline":
+        """The inverse of `to_dict`; raises `UserError` for missing or unknown parameters."""
+        _check_names(values, cls, "observation pipeline")
+        parts = dict(values)
+        for name, kind in (("static", FixedCamera), ("gripper", Camera)):
+            _check_names(parts[name], kind, f"{name} camera")
+            parts[name] = kind(**{key: _tuples(value) for key, value in parts[name].items()})
+        return cls(**{key: _tuples(value) for key, value in parts.items()})
+
+    def check_compatible(self, other: "ObservationPipeline") -> None:
+        """Raise `UserError` that lists the differences to ``other``, if it sees another cloud.
+
+        ``pixel_centre`` does not count: it follows the renderer, and each cloud is right with its
+        own renderer's.
+        """
+        ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        differences = [
+            f"  {name}: {ours.get(name)} against {theirs.get(name)}"
+            for name in sorted(ours.keys() | theirs.keys())
+            if not name.startswith("pixel_centre") and ours.get(name) != theirs.get(name)
+        ]
+        if differences:
+            raise UserError(
+                "the observation pipelines differ, so the policy would see other point clouds than "
+                "those that it was trained on:\n" + "\n".join(differences)
+            )
+
+
+def point_cloud(
+    pipeline: ObservationPipeline,
+    depth: Mapping[str, NDArray[np.float32]],
+    gripper_pose: Pose,
+    colour: Mapping[str, NDArray[np.uint8]] | None = None,
+) -> NDArray[np.float32]:
+    """The fused, cropped, sampled point cloud of one moment.
+
+    Each camera gives an equal share of the points. A camera that sees fewer in the box gives all of
+    them and the others fill up; where all together see fewer than P, the points repeat in order.
+    The result is a function of the input alone: no random numbers.
+
+    Args:
+        pipeline: the parameters.
+        depth: per camera (H, W) float32, metres along the optical axis. The static image may come
+            whole or as its centre crop already.
+        gripper_pose: pose (4, 4) of the gripper camera's optical frame in the world.
+        colour: per camera (H, W, 3) uint8, the same pixels as ``depth``, or None.
+
+    Returns:
+        (P, 6) float32, XYZ in metres in the world frame and RGB in [0, 1]; (P, 3) without colour.
+
+    Raises:
+        NoPointsError: no camera sees a point in the box.
+        ValueError: an image has another size than its camera.
+    """
+    seen = [
+        _points_in_box(pipeline, camera, depth, gripper_pose, colour) for camera in pipeline.cameras
+    ]
+    shares = _shares(pipeline.n_points, [len(points) for points in seen])
+    sampled = [
+        points[farthest_point_indices(points[:, :3], share)]
+        for points, share in zip(seen, shares, strict=True)
+    ]
+    cloud = np.concatenate(sampled)
+    if not len(cloud):
+        raise NoPointsError("no camera sees a point inside the workspace box")
+    if len(cloud) < pipeline.n_points:
+        cloud = cloud[np.arange(pipeline.n_points) % len(cloud)]
+    return cloud
+
+
+def farthest_point_indices(points: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+    """Indices (K,) of a farthest point sample of ``points`` (M, 3), K = min(M, count).
+
+    Exact greedy order from a first point that depends on the points alone. fpsample's k-d method
+    fails for fewer points than asked, so these are given whole, and for fewer than leaves.
+    """
+    if len(points) <= count:
+        return np.arange(len(points))
+    # Without start_idx the first point would be drawn at random; with it, it is fixed (though it
+    # counts in the order of the tree, not in ours).
+    contiguous = np.ascontiguousarray(points, dtype=np.float32)
+    height = min(_TREE_HEIGHT, len(points).bit_length() - 1)
+    order = fpsample.bucket_fps_kdline_sampling(contiguous, count, h=height, start_idx=0)
+    return order.astype(np.intp)
+
+
+def _points_in_box(
+    pipeline: ObservationPipeline,
+    name: str,
+    depth: Mapping[str, NDArray[np.float32]],
+    gripper_pose: Pose,
+    colour: Mapping[str, NDArray[np.uint8]] | None,
+) -> NDArray[np.float32]:
+    """All points (M, 6 or 3) of one camera inside the box, in the image's order."""
+    camera: Camera
+    if name == "static":
+        camera, crop = pipeline.static, pipeline.static_crop
+        pose = pipeline.static.world_from_optical()
+    else:
+        camera, crop, pose = pipeline.gripper, None, gripper_pose
+    image = _cropped(depth[name], camera, crop, f"{name} depth")
+    planes = deproject(image, camera, pose, pipeline.pixel_centre, crop).reshape(3, -1)
+    inside = np.flatnonzero(_inside(planes, pipeline.box))
+    points = np.empty((len(inside), 3 if colour is None else 6), dtype=np.float32)
+    points[:, :3] = planes[:, inside].T
+    if colour is not None:
+        pixels = _cropped(colour[name], camera, crop, f"{name} image").reshape(-1, 3)
+        np.divide(pixels[inside], np.float32(255), out=points[:, 3:])
+    return points
+
+
+def _cropped(image: NDArray, camera: Camera, crop: int | None, what: str) -> NDArray:
+    """The part of an image that counts; raises ValueError for another size than the camera's."""
+    size = image.shape[:2]
+    if crop is not None and size == (crop, crop):
+        return image
+    if size != (camera.height, camera.width):
+        raise ValueError(f"{what}: {size} pixels, the camera has {camera.height, camera.width}")
+    return image if crop is None else centre_crop(image, camera, crop)
+
+
+def _inside(planes: NDArray[np.float32], box: Box) -> NDArray[np.bool_]:
+    """Which points of the planes (3, M) lie in the box; a NaN lies nowhere."""
+    inside = np.ones(planes.shape[1], dtype=np.bool_)
+    for plane, (low, high) in zip(planes, box, strict=True):
+        inside &= plane >= np.float32(low)
+        inside &= plane <= np.float32(high)
+    return inside
+
+
+def _shares(total: int, available: list[int]) -> list[int]:
+    """How many of ``total`` points each camera gives: equal shares, as far as they are there.
+
+    What a camera lacks is added to the share of the first that has more. An odd point goes to the
+    first camera.
+    """
+    equal, rest = divmod(total, len(available))
+    wanted = [equal + (index < rest) for index in range(len(available))]
+    shares = [min(pair) for pair in zip(wanted, available, strict=True)]
+    for index, count in enumerate(available):
+        shares[index] += min(total - sum(shares), count - shares[index])
+    return shares
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Tuples as lists, all the way down, as JSON would return them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _tuples(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Lists as tuples, all the way down."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _check_names(values: Mapping[str, Any], kind: type, what: str) -> None:
+    """Raise `UserError` unless ``values`` names the fields of the dataclass and nothing else."""
+    expected, found = {field.name for field in fields(kind)}, set(values)
+    if found != expected:
+        raise UserError(
+            f"{what}: missing {sorted(expected - found)}, unknown {sorted(found - expected)}; "
+            "was it written by another version of LangSteer?"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters under dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
