@@ -1,0 +1,381 @@
+"""The Zarr of LangSteer: its schema, and how to create, open and read it.
+
+A store is a Zarr v3 folder that any Zarr v3 reader opens::
+
+    calvin.zarr/
+    ├── data/
+    │   ├── point_cloud   (N, P, 6)       float32  XYZ metres in the world frame, RGB in [0, 1]
+    │   ├── action        (N, 7)          float32  CALVIN's rel_actions
+    │   ├── state         (N, 15)         float32  CALVIN's robot_obs
+    │   ├── img           (N, 160, 160, 3) uint8   centre crop of the static camera (may be absent)
+    │   └── depth         (N, 160, 160)   float32  metres, the same crop (may be absent)
+    └── meta/
+        └── episode_ends  (K,)            int64    one past the last frame of each episode
+
+The attributes of the root hold the format's version and the observation pipeline, those of ``meta``
+the table of episodes. Files are shards of many frames, since clusters count files; inside a shard
+each frame is a chunk of its own, and XYZ and RGB of a cloud are two. The arrays that training reads
+are not compressed, so that `langsteer.data.mapped` can read a frame without decoding.
+
+Example::
+
+    store = open_store("data/calvin.zarr")
+    states = store.read("state")                           # (N, 15) float32
+    xyz = MappedArray(store.path, "point_cloud").gather(np.array([0, 7]))   # (2, P, 3) float32
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+from numpy.typing import NDArray
+
+from langsteer import __version__
+from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.errors import UserError
+from langsteer.files import replacing
+
+FORMAT = "langsteer-calvin"
+VERSION = 1
+
+SPLITS = ("training", "validation")
+ARRAYS = ("point_cloud", "action", "state", "img", "depth")
+REQUIRED_ARRAYS = ("point_cloud", "action", "state")
+ACTION_DIM, STATE_DIM = 7, 15
+FRAMES_PER_SHARD = 1024
+
+
+@dataclass(frozen=True)
+class ArraySchema:
+    """How one array of ``data/`` is laid out.
+
+    ``row`` is the shape of one frame's entry, ``chunk`` that of one inner chunk including the
+    frames' axis. ``compressed`` arrays are for looking at, the others for training.
+    """
+
+    dtype: str
+    row: tuple[int, ...]
+    chunk: tuple[int, ...]
+    compressed: bool
+
+
+@dataclass(frozen=True)
+class EpisodeTable:
+    """One row for each of the K episodes, in the order of ``episode_ends``.
+
+    Attributes:
+        split: (K,) str, "training" or "validation", as in the CALVIN folder.
+        task: (K,) str, CALVIN's name of the task; empty for play.
+        instruction: (K,) str, the sentence of the annotation; empty for play.
+        first_frame: (K,) int64, CALVIN's number of the first frame.
+        group: (K,) int64; episodes that share frames in the source, directly or through others,
+            have the same number. Split by group to keep validation free of training frames.
+    """
+
+    split: NDArray[np.str_]
+    task: NDArray[np.str_]
+    instruction: NDArray[np.str_]
+    first_frame: NDArray[np.int64]
+    group: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> "EpisodeTable":
+        """The rows that the mask or the indices choose."""
+        return EpisodeTable(**{name: getattr(self, name)[keep] for name in _COLUMNS})
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Column name to list of plain values."""
+        return {name: getattr(self, name).tolist() for name in _COLUMNS}
+
+    @classmethod
+    def from_dict(cls, columns: Mapping[str, Iterable[Any]]) -> "EpisodeTable":
+        """The inverse of `to_dict`."""
+        return cls(
+            **{name: np.array(list(columns[name]), dtype=kind) for name, kind in _COLUMNS.items()}
+        )
+
+
+_COLUMNS: dict[str, type] = {
+    "split": np.str_,
+    "task": np.str_,
+    "instruction": np.str_,
+    "first_frame": np.int64,
+    "group": np.int64,
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A complete store, opened for reading; see `open_store`.
+
+    Attributes:
+        path: its folder.
+        pipeline: what its point clouds were made with.
+        episode_ends: (K,) int64, increasing; the last is ``n_frames``.
+        episodes: table of the K episodes.
+        array_names: the arrays of ``data/`` that are there.
+        attributes: all attributes of the root.
+    """
+
+    path: Path
+    pipeline: ObservationPipeline
+    episode_ends: NDArray[np.int64]
+    episodes: EpisodeTable
+    array_names: tuple[str, ...]
+    attributes: dict[str, Any] = field(repr=False)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of all episodes (N)."""
+        return int(self.episode_ends[-1]) if len(self.episode_ends) else 0
+
+    @property
+    def n_points(self) -> int:
+        """Points of a cloud (P)."""
+        return self.pipeline.n_points
+
+    @property
+    def episode_starts(self) -> NDArray[np.int64]:
+        """(K,) int64, the first frame of each episode, in the store's own numbering."""
+        return np.concatenate([np.zeros(1, np.int64), self.episode_ends[:-1]])[: len(self.episodes)]
+
+    def array(self, name: str) -> ts.TensorStore:
+        """An array of ``data/``, read on demand: ``store.array("img")[5].read().result()``."""
+        if name not in self.array_names:
+            raise UserError(
+                f"{self.path}: there is no {name}, only {', '.join(self.array_names)}; convert "
+                "again without --skip"
+            )
+        return open_array(self.path, name)
+
+    def read(self, name: str) -> NDArray:
+        """A whole array of ``data/`` in memory."""
+        return np.asarray(self.array(name).read().result())
+
+
+def schema(name: str, pipeline: ObservationPipeline) -> ArraySchema:
+    """The layout of an array for the pipeline's number of points and crop."""
+    points, side = pipeline.n_points, pipeline.static_crop
+    return {
+        "point_cloud": ArraySchema("float32", (points, 6), (1, points, 3), compressed=False),
+        "action": ArraySchema("float32", (ACTION_DIM,), (1, ACTION_DIM), compressed=False),
+        "state": ArraySchema("float32", (STATE_DIM,), (1, STATE_DIM), compressed=False),
+        "img": ArraySchema("uint8", (side, side, 3), (1, side, side, 3), compressed=True),
+        "depth": ArraySchema("float32", (side, side), (1, side, side), compressed=True),
+    }[name]
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a complete store for reading.
+
+    Raises:
+        UserError: there is no store, it is unfinished, of another version, or inconsistent.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        unfinished = partial_path(path)
+        if unfinished.is_dir():
+            raise UserError(
+                f"{path}: its conversion is unfinished ({unfinished.name} lies there); run the "
+                "same conversion again, it goes on where it stopped"
+            )
+        raise UserError(f"{path}: no such store; convert a dataset first (langsteer-convert)")
+    attributes = read_attributes(path)
+    if attributes.get("format") != FORMAT:
+        raise UserError(f"{path}: not a store of LangSteer (no format {FORMAT!r} in zarr.json)")
+    if attributes.get("version") != VERSION:
+        raise UserError(
+            f"{path}: version {attributes.get('version')} of the format, this LangSteer reads "
+            f"{VERSION}; convert the dataset again"
+        )
+    pipeline = ObservationPipeline.from_dict(attributes["pipeline"])
+    ends = np.asarray(_open(path / "meta" / "episode_ends").read().result())
+    store = Store(
+        path=path,
+        pipeline=pipeline,
+        episode_ends=ends,
+        episodes=EpisodeTable.from_dict(read_attributes(path / "meta")["episodes"]),
+        array_names=tuple(name for name in ARRAYS if (path / "data" / name).is_dir()),
+        attributes=attributes,
+    )
+    _validate(store)
+    return store
+
+
+def _validate(store: Store) -> None:
+    """Raise `UserError` where the parts of a store contradict each other."""
+    missing = set(REQUIRED_ARRAYS) - set(store.array_names)
+    if missing:
+        raise UserError(f"{store.path}: {', '.join(sorted(missing))} missing from data/")
+    if len(store.episodes) != len(store.episode_ends):
+        raise UserError(
+            f"{store.path}: {len(store.episode_ends)} episode ends, but a table of "
+            f"{len(store.episodes)} episodes"
+        )
+    if (np.diff(store.episode_ends, prepend=0) <= 0).any():
+        raise UserError(f"{store.path}: episode_ends do not increase")
+    for name in store.array_names:
+        expected = (store.n_frames, *schema(name, store.pipeline).row)
+        found = tuple(store.array(name).shape)
+        if found != expected:
+            raise UserError(f"{store.path}: {name} has shape {found}, expected {expected}")
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a store of ours, finished or not (of any version)."""
+    try:
+        return read_attributes(path).get("format") == FORMAT
+    except UserError:
+        return False
+
+
+def partial_path(path: Path) -> Path:
+    """Where the store at ``path`` is built before it appears."""
+    return path.with_name(path.name + ".partial")
+
+
+def create_arrays(
+    folder: Path,
+    pipeline: ObservationPipeline,
+    n_frames: int,
+    names: Iterable[str] = ARRAYS,
+    frames_per_shard: int = FRAMES_PER_SHARD,
+) -> None:
+    """Create the arrays of ``folder/data`` without content; existing equal ones stay."""
+    for name in names:
+        layout = schema(name, pipeline)
+        spec = _spec(folder / "data" / name) | {
+            "metadata": _array_metadata(layout, n_frames, frames_per_shard)
+        }
+        ts.open(spec, open=True, create=True).result()
+
+
+def open_array(folder: Path, name: str, write: bool = False) -> ts.TensorStore:
+    """An array of ``folder/data``. One thread works for it, so that a worker is one core's load."""
+    return _open(folder / "data" / name, write)
+
+
+def write_metadata(
+    folder: Path,
+    pipeline: ObservationPipeline,
+    episode_ends: NDArray[np.int64],
+    episodes: EpisodeTable,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write all of a store but its arrays in ``data/``; last of all the root's attributes."""
+    ends = np.asarray(episode_ends, dtype=np.int64)
+    spec = _spec(folder / "meta" / "episode_ends") | {
+        "metadata": {
+            "shape": [len(ends)],
+            "data_type": "int64",
+            "chunk_grid": _regular_grid([max(1, len(ends))]),
+        }
+    }
+    if len(ends):
+        ts.open(spec, create=True, delete_existing=True).result().write(ends).result()
+    else:
+        ts.open(spec, create=True, delete_existing=True).result()
+    _write_group(folder / "data", {})
+    _write_group(folder / "meta", {"episodes": episodes.to_dict()})
+    ours = {
+        "format": FORMAT,
+        "version": VERSION,
+        "langsteer_version": __version__,
+        "pipeline": pipeline.to_dict(),
+    }
+    _write_group(folder, ours | dict(attributes or {}))
+
+
+def write_store(
+    path: str | Path,
+    arrays: Mapping[str, NDArray],
+    episode_ends: NDArray[np.int64],
+    episodes: EpisodeTable,
+    pipeline: ObservationPipeline,
+    frames_per_shard: int = FRAMES_PER_SHARD,
+) -> Store:
+    """Write a small store from arrays in memory, for tests and for data that is not CALVIN's.
+
+    Raises `UserError` if ``path`` exists.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{path}: exists already")
+    partial = partial_path(path)
+    create_arrays(partial, pipeline, int(episode_ends[-1]), arrays, frames_per_shard)
+    for name, values in arrays.items():
+        open_array(partial, name, write=True).write(values).result()
+    write_metadata(partial, pipeline, episode_ends, episodes)
+    partial.rename(path)
+    return open_store(path)
+
+
+def read_attributes(folder: Path) -> dict[str, Any]:
+    """The attributes of a Zarr v3 group; raises `UserError` if it is none."""
+    path = folder / "zarr.json"
+    try:
+        node = json.loads(path.read_text(encoding="utf-8"))
+        if node["zarr_format"] != 3 or node["node_type"] != "group":
+            raise KeyError("zarr_format")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not a Zarr v3 group ({path.name}: {error!r})") from error
+    return node.get("attributes", {})
+
+
+def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
+    """Write the ``zarr.json`` of a group."""
+    node = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+    with replacing(folder / "zarr.json") as temporary:
+        temporary.write_text(json.dumps(node, indent=1), encoding="utf-8")
+
+
+def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -> dict[str, Any]:
+    """The ``zarr.json`` of a sharded array, as tensorstore takes it."""
+    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    if layout.dtype == "uint8":
+        codecs = [{"name": "bytes"}]
+    if layout.compressed:
+        # Level 1: the images are mostly for looking at, and conversion shall not wait for them.
+        codecs.append({"name": "zstd", "configuration": {"level": 1}})
+    sharding = {
+        "chunk_shape": list(layout.chunk),
+        "codecs": codecs,
+        "index_codecs": [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "crc32c"},
+        ],
+    }
+    return {
+        "shape": [n_frames, *layout.row],
+        "data_type": layout.dtype,
+        "chunk_grid": _regular_grid([frames_per_shard, *layout.row]),
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "fill_value": 0,
+    }
+
+
+def _regular_grid(chunk: list[int]) -> dict[str, Any]:
+    return {"name": "regular", "configuration": {"chunk_shape": chunk}}
+
+
+def _spec(folder: Path) -> dict[str, Any]:
+    """Where tensorstore finds a Zarr v3 array."""
+    return {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": f"{folder}/"},
+        "context": {"data_copy_concurrency": {"limit": 1}},
+    }
+
+
+def _open(folder: Path, write: bool = False) -> ts.TensorStore:
+    """Open an array; raises `UserError` where there is none."""
+    try:
+        return ts.open(_spec(folder), read=True, write=write).result()
+    except ValueError as error:
+        raise UserError(f"{folder}: not a Zarr v3 array ({error})") from error
