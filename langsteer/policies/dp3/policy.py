@@ -1,0 +1,217 @@
+"""DP3: from two observation frames to the next eight actions, by diffusion.
+
+Example, on a CPU in a second::
+
+    policy = DP3(DP3Config(down_dims=(32, 64, 128)))
+    policy.set_normalizer(Normalizer.fit(policy.config, robot_obs, rel_actions))
+    loss = policy({"obs": {"point_cloud": clouds, "agent_pos": states}, "action": actions})
+    actions = policy.predict_action({"point_cloud": clouds, "agent_pos": states})["action"]
+
+Legend of shapes: B batch, P points, N samples per observation.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from langsteer.errors import UserError
+from langsteer.policies.dp3.config import DP3Config
+from langsteer.policies.dp3.ddim import (
+    DenoisingStep,
+    Diffusion,
+    Guidance,
+    StepPlan,
+    ddim_previous,
+)
+from langsteer.policies.dp3.encoder import ObservationEncoder
+from langsteer.policies.dp3.normalizer import ROBOT_OBS_DIM, Normalizer
+from langsteer.policies.dp3.unet import FilmUNet, Modulations
+
+Observation = Mapping[str, Tensor]
+
+
+class DP3(nn.Module):
+    """The policy, with its normaliser and the parameters of the observation pipeline.
+
+    Observations are in raw units: ``point_cloud`` (B, 2, P, 3) float32 metres, world frame (with
+    colours in [0, 1] behind for an XYZRGB policy), ``agent_pos`` (B, 2, 15) float32 ``robot_obs``.
+
+    Attributes:
+        config: the choices it was built from.
+        pipeline: the observation pipeline's parameters as plain values, or None where not known.
+        normalizer: see `set_normalizer`; not trained, and part of the state dict.
+    """
+
+    def __init__(self, config: DP3Config, pipeline: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.pipeline = None if pipeline is None else dict(pipeline)
+        self.normalizer = Normalizer(config)
+        self.obs_encoder = ObservationEncoder(config)
+        condition_dim = self.obs_encoder.output_dim * config.n_obs_steps
+        self.model = FilmUNet(config, condition_dim)
+        self.diffusion = Diffusion(config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.normalizer.action.scale.device
+
+    def set_normalizer(self, normalizer: Normalizer) -> None:
+        """Copy fitted limits into the policy, onto its device."""
+        self.normalizer.load_state_dict(normalizer.state_dict())
+
+    def forward(self, batch: Mapping[str, Any]) -> Tensor:
+        """`compute_loss`, under the name by which DistributedDataParallel's hooks run."""
+        return self.compute_loss(batch)
+
+    def encode(self, obs: Observation) -> Tensor:
+        """The condition (B, D) that an observation gives the denoiser.
+
+        Raises:
+            UserError: where the observation is not of the shape that the policy was built for.
+        """
+        self._check(obs)
+        points, state = obs["point_cloud"], obs["agent_pos"]
+        features = self.obs_encoder(
+            self.normalizer.point_cloud.normalize(points.flatten(0, 1)),
+            self.normalizer.normalize_agent_pos(state.flatten(0, 1)),
+        )
+        return features.unflatten(0, (len(points), -1)).flatten(1)
+
+    def _check(self, obs: Observation) -> None:
+        points, state = obs["point_cloud"], obs["agent_pos"]
+        frames, width = self.config.n_obs_steps, self.config.point_dim
+        count = self.pipeline["n_points"] if self.pipeline is not None else points.shape[-2]
+        expected = (len(points), frames, count, width)
+        if tuple(points.shape) != expected:
+            raise UserError(
+                f"point_cloud of shape {tuple(points.shape)}: this policy was trained on "
+                f"{expected} (batch, frames, points, values per point); use the observation "
+                "pipeline that its checkpoint holds"
+            )
+        if tuple(state.shape) != (len(points), frames, ROBOT_OBS_DIM):
+            raise UserError(
+                f"agent_pos of shape {tuple(state.shape)}: expected "
+                f"{(len(points), frames, ROBOT_OBS_DIM)} (batch, frames, robot_obs)"
+            )
+
+    def compute_loss(
+        self,
+        batch: Mapping[str, Any],
+        noise: Tensor | None = None,
+        timesteps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Mean squared error of the network's output over all steps of the horizon.
+
+        Args:
+            batch: ``{"obs": observation, "action": (B, horizon, 7) rel_actions}``.
+            noise: (B * noise_draws, horizon, 7), draws of one sample in a row; drawn if None.
+            timesteps: (B * noise_draws,) int64; drawn if None.
+            generator: for the draws, on any device; torch's global one if None.
+        """
+        condition = self.encode(batch["obs"])
+        clean = self.normalizer.action.normalize(batch["action"])
+        draws = self.config.noise_draws
+        if draws > 1:
+            condition, clean = (
+                condition.repeat_interleave(draws, 0),
+                clean.repeat_interleave(draws, 0),
+            )
+        if noise is None:
+            noise = _normal(clean.shape, generator, clean.device)
+        if timesteps is None:
+            drawn_on = clean.device if generator is None else generator.device
+            last, size = self.diffusion.num_train_timesteps, (len(clean),)
+            timesteps = torch.randint(last, size, generator=generator, device=drawn_on)
+            timesteps = timesteps.to(clean.device)
+        noisy = self.diffusion.add_noise(clean, noise, timesteps)
+        output = self.model(self.diffusion.network_input(noisy, timesteps), timesteps, condition)
+        target = self.diffusion.network_target(clean, noise, timesteps)
+        return functional.mse_loss(output.float(), target)
+
+    @torch.no_grad()
+    def predict_action(
+        self,
+        obs: Observation,
+        noise: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        guidance: Guidance | None = None,
+        samples_per_observation: int = 1,
+    ) -> dict[str, Tensor]:
+        """Sample trajectories for observations; each is encoded once, however many samples it has.
+
+        Args:
+            obs: observation of batch B.
+            noise: (B * N, horizon, 7) initial noise, samples of one observation in a row.
+            generator: draws the initial noise, on any device; torch's global one if None.
+            guidance: may change each step's x0_hat (`ddim.Guidance`).
+            samples_per_observation: N.
+
+        Returns:
+            ``action_pred`` (B * N, horizon, 7) and ``action`` (B * N, n_action_steps, 7), the part
+            to execute: from the present step on. In units of ``rel_actions``.
+
+        Raises:
+            UserError: where the policy has no normaliser, or the observation does not fit it.
+        """
+        if not self.normalizer.fitted:
+            raise UserError(
+                "this policy has no normalizer: load a checkpoint, or call set_normalizer"
+            )
+        condition = self.encode(obs).repeat_interleave(samples_per_observation, 0)
+        shape = torch.Size((len(condition), self.config.horizon, self.config.action_dim))
+        if noise is None:
+            noise = _normal(shape, generator, condition.device)
+        if noise.shape != shape:
+            raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {tuple(shape)}")
+        x = noise
+        for plan, modulations in self._planned(condition):
+            estimate = self._clean_estimate(x, plan, modulations)
+            x0_hat = estimate.clamp(-1, 1)
+            if guidance is not None:
+                step = self._step(x, plan, modulations, obs, samples_per_observation)
+                x0_hat = guidance(x0_hat, step)
+            x = ddim_previous(x, estimate, x0_hat, plan)
+        trajectory = self.normalizer.action.unnormalize(x)
+        first = self.config.n_obs_steps - 1
+        executed = trajectory[:, first : first + self.config.n_action_steps]
+        return {"action": executed, "action_pred": trajectory}
+
+    def _planned(self, condition: Tensor) -> list[tuple[StepPlan, Modulations]]:
+        """The sampler's steps with the network's modulations, computed for all steps at once."""
+        steps = self.diffusion.steps()
+        count, batch = len(steps), len(condition)
+        timesteps = torch.tensor([plan.timestep for plan in steps], device=condition.device)
+        of_all = self.model.modulations(
+            timesteps.repeat_interleave(batch), condition.repeat(count, 1)
+        )
+        per_step = [modulation.unflatten(0, (count, batch)).unbind(0) for modulation in of_all]
+        return [(plan, [of[plan.index] for of in per_step]) for plan in steps]
+
+    def _clean_estimate(self, x_t: Tensor, plan: StepPlan, modulations: Modulations) -> Tensor:
+        timesteps = torch.full((1,), plan.timestep, device=x_t.device)
+        output = self.model.denoise(self.diffusion.network_input(x_t, timesteps), modulations)
+        return self.diffusion.clean_estimate(output, x_t, timesteps)
+
+    def _step(
+        self, x_t: Tensor, plan: StepPlan, modulations: Modulations, obs: Observation, samples: int
+    ) -> DenoisingStep:
+        return DenoisingStep(
+            plan=plan,
+            x_t=x_t,
+            obs=obs,
+            samples_per_observation=samples,
+            unnormalize=self.normalizer.action.unnormalize,
+            normalize=self.normalizer.action.normalize,
+            denoise=lambda x: self._clean_estimate(x, plan, modulations),
+        )
+
+
+def _normal(shape: torch.Size, generator: torch.Generator | None, device: torch.device) -> Tensor:
+    drawn_on = device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=drawn_on).to(device)

@@ -1,0 +1,75 @@
+"""Open a policy from a checkpoint of training.
+
+Example::
+
+    policy = load_policy("outputs/checkpoints/my_run/latest.ckpt")
+    actions = policy.predict_action(obs)["action"]
+
+Opening a checkpoint runs no code of it (``torch.load(weights_only=True)``).
+"""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langsteer.errors import UserError
+from langsteer.policies.dp3 import DP3, DP3Config
+
+CHECKPOINT_FORMAT = "langsteer-checkpoint"
+CHECKPOINT_VERSION = 1
+
+
+def load_policy(path: str | Path, device: str | torch.device = "cpu", use_ema: bool = True) -> DP3:
+    """The policy of a checkpoint, with its normaliser and pipeline, ready to predict.
+
+    Args:
+        path: a file that training wrote.
+        device: where the policy shall live.
+        use_ema: its averaged weights (what validation measured), or the last ones of training;
+            a run without averaging has the latter only.
+
+    Raises:
+        UserError: where the file is missing, damaged, or no checkpoint of this version.
+    """
+    path = Path(path)
+    # Mapped, since the optimiser's state, which is not read here, is two thirds of the file.
+    payload = read_checkpoint(path, mmap=True)
+    weights = payload["ema"] if use_ema and payload.get("ema") is not None else payload["model"]
+    config = DP3Config.from_dict(payload["config"]["policy"])
+    with torch.device("meta"):  # no time is spent on initial weights
+        policy = DP3(config, payload["pipeline"])
+    try:
+        policy.load_state_dict({key: value.clone() for key, value in weights.items()}, assign=True)
+    except RuntimeError as error:
+        raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
+    if not policy.normalizer.fitted:
+        raise UserError(f"{path}: its normalizer was never fitted; train with a newer version")
+    return policy.to(device).eval().requires_grad_(False)
+
+
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """Everything in a checkpoint, as tensors on the CPU and plain values.
+
+    Raises:
+        UserError: where the file is missing, damaged, or no checkpoint of this version.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise UserError(
+            f"{path}: damaged, or not a checkpoint of LangSteer (weights of the reference "
+            f"implementation: langsteer.policies.dp3.reference): {error}"
+        ) from error
+    found = payload.get("format") if isinstance(payload, dict) else type(payload).__name__
+    if found != CHECKPOINT_FORMAT:
+        raise UserError(f"{path}: format {found!r}, expected {CHECKPOINT_FORMAT!r}")
+    if payload["version"] != CHECKPOINT_VERSION:
+        raise UserError(
+            f"{path}: version {payload['version']}, this LangSteer reads {CHECKPOINT_VERSION}"
+        )
+    return payload

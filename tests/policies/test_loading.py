@@ -1,0 +1,124 @@
+"""A checkpoint gives back the policy that was trained, whole."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import langsteer
+from langsteer.errors import UserError
+from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
+
+CONFIG = DP3Config(down_dims=(16, 32), n_groups=4, point_widths=(8, 16))
+
+
+@pytest.fixture
+def policy():
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    policy = DP3(CONFIG, pipeline={"n_points": 20})
+    robot_obs, actions = generator.normal(size=(50, 15)), generator.uniform(-1, 1, (50, 7))
+    policy.set_normalizer(Normalizer.fit(CONFIG, robot_obs, actions))
+    return policy
+
+
+def checkpoint_of(policy, **changes):
+    averaged = {
+        name: value * 1.5 if name.startswith("model.") else value
+        for name, value in policy.state_dict().items()
+    }
+    return {
+        "format": "langsteer-checkpoint",
+        "version": 1,
+        "config": {"policy": policy.config.to_dict(), "training": {"batch_size": 2}},
+        "pipeline": policy.pipeline,
+        "model": policy.state_dict(),
+        "ema": averaged,
+    } | changes
+
+
+def test_a_loaded_policy_predicts_what_the_trained_one_did(policy, tmp_path):
+    path = tmp_path / "latest.ckpt"
+    torch.save(checkpoint_of(policy), path)
+    obs = {"point_cloud": torch.randn(2, 2, 20, 3), "agent_pos": torch.randn(2, 2, 15)}
+    noise = torch.randn(2, 16, 7)
+    loaded = langsteer.load_policy(path, use_ema=False)
+    expected = policy.predict_action(obs, noise=noise)["action_pred"]
+    actions = loaded.predict_action(obs, noise=noise)["action_pred"]
+    # To rounding: kernels differ for weights that ask for no gradient.
+    torch.testing.assert_close(actions, expected, atol=1e-5, rtol=0)
+    assert loaded.pipeline == policy.pipeline
+    assert loaded.config == policy.config
+    assert not loaded.training
+    averaged = langsteer.load_policy(path)
+    assert torch.equal(averaged.model.final_conv[1].bias, 1.5 * policy.model.final_conv[1].bias)
+
+
+def test_a_loaded_policy_outlives_its_file(policy, tmp_path):
+    path = tmp_path / "latest.ckpt"
+    torch.save(checkpoint_of(policy), path)
+    loaded = langsteer.load_policy(path)
+    path.write_bytes(b"")
+    assert all(bool(value.isfinite().all()) for value in loaded.state_dict().values())
+
+
+def test_a_run_without_averaging_has_its_last_weights(policy, tmp_path):
+    path = tmp_path / "latest.ckpt"
+    torch.save(checkpoint_of(policy, ema=None), path)
+    loaded = langsteer.load_policy(path)
+    assert torch.equal(loaded.model.final_conv[1].bias, policy.model.final_conv[1].bias)
+
+
+def test_weights_never_load_in_part(policy, tmp_path):
+    path = tmp_path / "latest.ckpt"
+    payload = checkpoint_of(policy)
+    payload["ema"].pop("normalizer.action.scale")
+    torch.save(payload, path)
+    with pytest.raises(UserError, match="do not fit"):
+        langsteer.load_policy(path)
+
+
+def test_a_policy_without_a_fitted_normaliser_does_not_load(tmp_path):
+    path = tmp_path / "latest.ckpt"
+    torch.save(checkpoint_of(DP3(CONFIG)), path)
+    with pytest.raises(UserError, match="normalizer"):
+        langsteer.load_policy(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"format": "other"}, "format 'other'"), ({"version": 2}, "version 2")],
+)
+def test_foreign_checkpoints_are_named(policy, tmp_path, changes, said):
+    path = tmp_path / "latest.ckpt"
+    torch.save(checkpoint_of(policy, **changes), path)
+    with pytest.raises(UserError, match=said):
+        langsteer.load_policy(path)
+
+
+def test_a_missing_or_damaged_checkpoint_is_named(policy, tmp_path):
+    path = tmp_path / "latest.ckpt"
+    with pytest.raises(UserError, match="no such checkpoint"):
+        langsteer.load_policy(path)
+    torch.save(checkpoint_of(policy), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="damaged"):
+        langsteer.load_policy(path)
+
+
+def test_a_checkpoint_with_code_is_refused(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (eval, ("1",))
+
+    path = tmp_path / "hostile.ckpt"
+    torch.save({"format": "langsteer-checkpoint", "x": Hostile()}, path)
+    with pytest.raises(UserError, match="not a checkpoint"):
+        langsteer.load_policy(path)
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, langsteer; assert 'torch' not in sys.modules; langsteer.load_policy"
+    subprocess.run([sys.executable, "-c", code], check=True)
