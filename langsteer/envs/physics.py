@@ -1,0 +1,87 @@
+"""One PyBullet world of its own: every call through it names its client.
+
+PyBullet's functions act on client 0 unless told otherwise, and ids of closed clients are used
+again; a forgotten ``physicsClientId`` would move somebody else's robot. Calls go through this class
+instead, so that several worlds live in one process, none touching another::
+
+    physics = Physics()
+    physics.setGravity(0, 0, -9.8)
+    physics.close()
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+try:
+    import pybullet
+except ImportError as error:
+    from langsteer.errors import UserError
+
+    raise UserError(
+        "the simulator needs PyBullet, which is not installed: pip install 'langsteer[sim]' "
+        "(PyBullet 3.2.7 has wheels for Python 3.10 and 3.11)"
+    ) from error
+
+TIME_STEP = 1.0 / 240.0
+GRAVITY = -9.8
+
+POSITION_CONTROL = pybullet.POSITION_CONTROL
+VELOCITY_CONTROL = pybullet.VELOCITY_CONTROL
+
+
+class Physics:
+    """A PyBullet world without a window; its attributes are PyBullet's functions.
+
+    Attributes:
+        client_id: PyBullet's number of this world, −1 once it is closed.
+    """
+
+    def __init__(self) -> None:
+        self.client_id = pybullet.connect(pybullet.DIRECT)
+        if self.client_id < 0:
+            raise RuntimeError("PyBullet could not open another world in this process")
+        self.empty()
+
+    def empty(self) -> None:
+        """Remove every body and set the world up anew, as it was when it was opened."""
+        # CALVIN empties the world once more after setting its parameters; so do we.
+        self.resetSimulation()
+        self.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
+        self.setTimeStep(TIME_STEP)
+        self.resetSimulation()
+        self.setGravity(0, 0, GRAVITY)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """PyBullet's function ``name``, bound to this world; kept, for the next call to be quick."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        bound = partial(getattr(pybullet, name), physicsClientId=self.client_id)
+        self.__dict__[name] = bound
+        return bound
+
+    def close(self) -> None:
+        """Free the world; a second call does nothing. Later calls raise ``pybullet.error``."""
+        if self.client_id < 0:
+            return
+        client_id = self.client_id
+        self.__dict__.clear()  # bound functions would reach whoever gets this id next
+        self.client_id = -1
+        if pybullet.isConnected(client_id):
+            pybullet.disconnect(client_id)
+
+
+def link_ids(physics: Physics, body: int) -> dict[str, int]:
+    """Names of a body's links to PyBullet's link indices; the base link is −1."""
+    names = {physics.getBodyInfo(body)[0].decode(): -1}
+    for index in range(physics.getNumJoints(body)):
+        names[physics.getJointInfo(body, index)[12].decode()] = index
+    return names
+
+
+def joint_ids(physics: Physics, body: int) -> dict[str, int]:
+    """Names of a body's joints to PyBullet's joint indices."""
+    return {
+        physics.getJointInfo(body, index)[1].decode(): index
+        for index in range(physics.getNumJoints(body))
+    }

@@ -1,0 +1,188 @@
+"""CALVIN's play table: sliding door, drawer, button, switch, two lights and three blocks.
+
+Forces, thresholds and the logic of the lights are CALVIN's (``calvin_env/scene``).
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from langsteer.envs.physics import (
+    POSITION_CONTROL,
+    VELOCITY_CONTROL,
+    Physics,
+    joint_ids,
+    link_ids,
+    pybullet,
+)
+from langsteer.envs.scene_config import BlockConfig, SceneConfig
+
+LedReset = Literal["head", "pinned"]
+
+FRICTION_FORCE = 4.0
+BUTTON_FORCE = 4.0
+LIGHT_OFF = (1.0, 1.0, 1.0, 1.0)
+
+CALVIN_SEED = 0
+SCENE_OBS_SIZE = 24
+N_ARTICULATED = 4
+FIRST_BLOCK_INDEX = 6
+POSE_SIZE = 6
+
+
+class Light:
+    """A link that changes its colour."""
+
+    def __init__(
+        self, physics: Physics, body: int, link: int, colour: tuple[float, ...]
+    ) -> None:
+        self._physics, self._body, self._link, self._colour = physics, body, link, colour
+        self.lit = False
+
+    def set(self, lit: bool) -> None:
+        """Turn the light on or off."""
+        self.lit = lit
+        self._physics.changeVisualShape(
+            self._body, self._link, rgbaColor=self._colour if lit else LIGHT_OFF
+        )
+
+
+class Button:
+    """Each press, a rise of the joint over mid-range, toggles the LED."""
+
+    def __init__(self, threshold: float, light: Light, led_reset: LedReset) -> None:
+        self._threshold, self._light, self._led_reset = threshold, light, led_reset
+        self._on = False
+        self._was_pressed = False
+
+    def reset(self) -> None:
+        """Take the LED as it was reset, or, as the version pinned by mees/calvin, take it as off.
+
+        The latter needs two presses to turn off an LED that was lit at the reset.
+        """
+        self._on = self._light.lit and self._led_reset == "head"
+        self._was_pressed = False
+
+    def step(self, joint: float) -> None:
+        """React to the joint's value in metres."""
+        pressed = joint > self._threshold
+        if pressed and not self._was_pressed:
+            self._on = not self._on
+            self._light.set(self._on)
+        self._was_pressed = pressed
+
+
+class Switch:
+    """The bulb is lit while the joint is over mid-range, once it has been there."""
+
+    def __init__(self, threshold: float, light: Light) -> None:
+        self._threshold, self._light = threshold, light
+        self._on = False
+
+    def reset(self) -> None:
+        """Forget the lever: a bulb reset against its lever stays until the lever is moved."""
+        self._on = False
+
+    def step(self, joint: float) -> None:
+        """React to the joint's value in metres."""
+        on = joint > self._threshold
+        if on != self._on:
+            self._light.set(on)
+        self._on = on
+
+
+class PlayTable:
+    """Table, blocks and floor in one physics world.
+
+    Attributes:
+        table: PyBullet's body id of the table.
+        blocks: names of blocks to body ids, in the order of ``scene_obs``.
+    """
+
+    def __init__(self, physics: Physics, config: SceneConfig, led_reset: LedReset) -> None:
+        self._physics, self._config = physics, config
+        # Contacts that come later depend on the order in which Bullet first met the bodies, and so
+        # on where blocks were loaded: where CALVIN loads them with its default seed.
+        rng = np.random.default_rng(CALVIN_SEED)
+        self.blocks = {block.name: self._load_block(block, rng) for block in config.blocks}
+        self.table = physics.loadURDF(
+            str(config.table_urdf),
+            config.table_position,
+            pybullet.getQuaternionFromEuler(config.table_euler),
+            globalScaling=config.global_scaling,
+        )
+        joints, links = joint_ids(physics, self.table), link_ids(physics, self.table)
+        self._slider, self._drawer = joints[config.slider_joint], joints[config.drawer_joint]
+        self._button, self._switch = joints[config.button_joint], joints[config.switch_joint]
+        self._joints = (self._slider, self._drawer, self._button, self._switch)
+        self._set_up_motors()
+        self.lightbulb = Light(
+            physics, self.table, links[config.lightbulb.link], config.lightbulb.colour
+        )
+        self.led = Light(physics, self.table, links[config.led.link], config.led.colour)
+        self._button_logic = Button(self._middle(self._button), self.led, led_reset)
+        self._switch_logic = Switch(self._middle(self._switch), self.lightbulb)
+        self.floor = physics.loadURDF(str(config.plane_urdf))
+
+    def _load_block(self, block: BlockConfig, rng: np.random.Generator) -> int:
+        pose = self._config.sample_block_pose(rng)
+        return self._physics.loadURDF(
+            str(block.urdf),
+            pose[:3].tolist(),
+            pybullet.getQuaternionFromEuler(pose[3:]),
+            globalScaling=self._config.global_scaling,
+        )
+
+    def _set_up_motors(self) -> None:
+        for joint in (self._slider, self._drawer, self._switch):
+            self._physics.setJointMotorControl2(
+                self.table, joint, controlMode=VELOCITY_CONTROL, force=FRICTION_FORCE
+            )
+        self._physics.setJointMotorControl2(
+            self.table,
+            self._button,
+            controlMode=POSITION_CONTROL,
+            targetPosition=0.0,
+            force=BUTTON_FORCE,
+        )
+
+    def _middle(self, joint: int) -> float:
+        lower, upper = self._physics.getJointInfo(self.table, joint)[8:10]
+        return (lower + upper) / 2
+
+    def reset(self, scene_obs: np.ndarray) -> None:
+        """Put joints, lights and blocks where ``scene_obs`` (24,) has them, at rest."""
+        for joint, value in zip(self._joints, scene_obs, strict=False):
+            self._physics.resetJointState(self.table, joint, value)
+        self.lightbulb.set(bool(scene_obs[4]))
+        self.led.set(bool(scene_obs[5]))
+        self._button_logic.reset()
+        self._switch_logic.reset()
+        self.place_blocks(scene_obs[FIRST_BLOCK_INDEX:].reshape(-1, POSE_SIZE))
+
+    def place_blocks(self, poses: np.ndarray) -> None:
+        """Put the blocks at ``poses`` (3, 6): metres and Euler angles, in the order of `blocks`."""
+        for body, pose in zip(self.blocks.values(), poses, strict=True):
+            quaternion = pybullet.getQuaternionFromEuler(pose[3:])
+            self._physics.resetBasePositionAndOrientation(body, pose[:3], quaternion)
+
+    def step(self) -> None:
+        """Let button and switch act on the lights; once per control step, after the physics."""
+        button, switch = self._joint_values()[2:]
+        self._button_logic.step(button)
+        self._switch_logic.step(switch)
+
+    def _joint_values(self) -> list[float]:
+        return [state[0] for state in self._physics.getJointStates(self.table, self._joints)]
+
+    def observe(self) -> np.ndarray:
+        """CALVIN's ``scene_obs`` (24,) float64.
+
+        slider, drawer, button, switch (metres), bulb, LED (0 or 1), then xyz and Euler angles of
+        each block in the order of the scene's file.
+        """
+        values = [*self._joint_values(), float(self.lightbulb.lit), float(self.led.lit)]
+        for body in self.blocks.values():
+            position, quaternion = self._physics.getBasePositionAndOrientation(body)
+            values += [*position, *pybullet.getEulerFromQuaternion(quaternion)]
+        return np.array(values)

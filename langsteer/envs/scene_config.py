@@ -1,0 +1,229 @@
+"""What a scene is made of: CALVIN's ``conf/scene/*.yaml``, or the scene built into LangSteer.
+
+Example::
+
+    config = load_scene("D", Path("/path/to/calvin_env"))
+    config.blocks[0].name   # 'block_red'; this order is the order of scene_obs
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langsteer.errors import UserError
+
+BUILTIN = "builtin"
+CALVIN_SCENES = ("A", "B", "C", "D")
+SCENES = (BUILTIN, *CALVIN_SCENES)
+ASSETS_VARIABLE = "CALVIN_ENV_ROOT"
+
+_CALVIN_ROBOT = "franka_panda/panda_longer_finger.urdf"
+_CALVIN_PLANE = "plane/plane.urdf"
+_HOW_TO_GET = (
+    f"run scripts/setup_calvin.sh and set {ASSETS_VARIABLE} or env.assets_path to the checkout, "
+    f"or use env.scene={BUILTIN}, which needs no download"
+)
+_LFS_POINTER = b"version https://git-lfs"
+
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class BlockConfig:
+    """A movable block: its name and URDF file."""
+
+    name: str
+    urdf: Path
+
+
+@dataclass(frozen=True)
+class LightConfig:
+    """A link of the table that is a light, and its colour (red, green, blue, alpha) when lit."""
+
+    link: str
+    colour: Vector
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """One scene; lengths in metres, angles in radians, world frame.
+
+    Attributes:
+        name: ``"builtin"`` or ``"A"`` ... ``"D"``.
+        blocks: in the order of ``scene_obs``, which differs from scene to scene.
+        surfaces: names of places where blocks may start to their (lower, upper) corners, (2, 3).
+        global_scaling: factor on table and blocks.
+    """
+
+    name: str
+    robot_urdf: Path
+    robot_base_position: Vector
+    robot_base_euler: Vector
+    robot_initial_joints: Vector
+    table_urdf: Path
+    table_position: Vector
+    table_euler: Vector
+    plane_urdf: Path
+    global_scaling: float
+    blocks: tuple[BlockConfig, ...]
+    slider_joint: str
+    drawer_joint: str
+    button_joint: str
+    switch_joint: str
+    lightbulb: LightConfig
+    led: LightConfig
+    surfaces: Mapping[str, tuple[Vector, Vector]]
+
+    def sample_block_pose(self, rng: np.random.Generator) -> np.ndarray:
+        """A pose (6,) on a random surface with a random yaw, drawn as CALVIN draws it."""
+        lower, upper = self.surfaces[str(rng.choice(list(self.surfaces)))]
+        position = rng.uniform(lower, upper)
+        return np.concatenate([position, rng.uniform([0, 0, -np.pi], [0, 0, np.pi])])
+
+
+def load_scene(name: str, assets_path: str | Path | None = None) -> SceneConfig:
+    """The scene ``name``, whose files are checked to be there.
+
+    Args:
+        name: ``"builtin"``, or ``"A"`` ... ``"D"`` (``"calvin_scene_D"`` means the same).
+        assets_path: CALVIN's ``calvin_env`` checkout; by default what ``CALVIN_ENV_ROOT`` says.
+            The built-in scene ignores it.
+
+    Raises:
+        UserError: an unknown scene, no checkout, or files that are missing in it.
+    """
+    short = name.removeprefix("calvin_scene_")
+    if short not in SCENES:
+        raise UserError(f"no scene {name!r}: expected one of {', '.join(SCENES)}")
+    if short == BUILTIN:
+        from langsteer.envs.builtin import builtin_scene
+
+        return builtin_scene()
+    root = calvin_root(assets_path)
+    config = _read_calvin_scene(root, short)
+    _check_urdfs(config, root)
+    return config
+
+
+def calvin_root(assets_path: str | Path | None) -> Path:
+    """The folder of CALVIN's simulator: ``assets_path``, or what ``CALVIN_ENV_ROOT`` names.
+
+    Raises:
+        UserError: neither is given, or the folder has no ``data`` and ``conf/scene``.
+    """
+    given = assets_path or os.environ.get(ASSETS_VARIABLE)
+    if not given:
+        raise UserError(
+            f"CALVIN's scenes need CALVIN's assets and neither env.assets_path nor "
+            f"{ASSETS_VARIABLE} names them; {_HOW_TO_GET}"
+        )
+    root = Path(given).expanduser().resolve()
+    for part in ("data", "conf/scene"):
+        if not (root / part).is_dir():
+            raise UserError(
+                f"{root}: no folder {part!r} in it, expected a checkout of mees/calvin_env; "
+                f"{_HOW_TO_GET}"
+            )
+    return root
+
+
+def _read_calvin_scene(root: Path, name: str) -> SceneConfig:
+    path = root / "conf" / "scene" / f"calvin_scene_{name}.yaml"
+    entries = _resolved_yaml(path, root)
+    try:
+        return _from_entries(name, entries, root / "data")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not a scene of CALVIN ({type(error).__name__}: {error}); {_HOW_TO_GET}"
+        ) from error
+
+
+def _resolved_yaml(path: Path, root: Path) -> dict[str, Any]:
+    """The file's entries, its ``${...}`` filled in as CALVIN's own configuration does."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {_HOW_TO_GET}")
+    surroundings = {"data_path": str(root / "data"), "robot": {"euler_obs": True}}
+    try:
+        # OmegaConf reads YAML with a safe loader: tags that would build Python objects are errors.
+        merged = OmegaConf.merge(OmegaConf.load(path), surroundings)
+        entries = OmegaConf.to_container(merged, resolve=True)
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{path}: not readable as a scene: {error}") from error
+    if not isinstance(entries, dict):
+        raise UserError(f"{path}: a mapping was expected, found {type(entries).__name__}")
+    return {str(key): value for key, value in entries.items()}
+
+
+def _from_entries(name: str, entries: dict[str, Any], data: Path) -> SceneConfig:
+    table = entries["objects"]["fixed_objects"]["table"]
+    blocks = entries["objects"]["movable_objects"]
+    slider, drawer = table["joints"]
+    lights = {
+        light: LightConfig(found["link"], _vector(found["color"]))
+        for light, found in table["lights"].items()
+    }
+    if set(blocks) != {"block_red", "block_blue", "block_pink"} or len(lights) != 2:
+        raise ValueError(f"blocks {list(blocks)}, lights {list(lights)}")
+    return SceneConfig(
+        name=name,
+        robot_urdf=data / _CALVIN_ROBOT,
+        robot_base_position=_vector(entries["robot_base_position"]),
+        robot_base_euler=_vector(entries["robot_base_orientation"]),
+        robot_initial_joints=_vector(entries["robot_initial_joint_positions"]),
+        table_urdf=data / table["file"],
+        table_position=_vector(table["initial_pos"]),
+        table_euler=_vector(table["initial_orn"]),
+        plane_urdf=data / _CALVIN_PLANE,
+        global_scaling=float(entries["global_scaling"]),
+        blocks=tuple(BlockConfig(block, data / found["file"]) for block, found in blocks.items()),
+        slider_joint=slider,
+        drawer_joint=drawer,
+        button_joint=_only_with_effect(table["buttons"], "led"),
+        switch_joint=_only_with_effect(table["switches"], "lightbulb"),
+        lightbulb=lights["lightbulb"],
+        led=lights["led"],
+        surfaces={
+            surface: (_vector(low), _vector(high))
+            for surface, (low, high) in entries["surfaces"].items()
+        },
+    )
+
+
+def _only_with_effect(parts: dict[str, Any], effect: str) -> str:
+    (name,) = parts
+    if parts[name]["effect"] != effect:
+        raise ValueError(f"{name} acts on {parts[name]['effect']!r}, expected {effect!r}")
+    return str(name)
+
+
+def _vector(values: list[float]) -> Vector:
+    return tuple(float(value) for value in values)
+
+
+def _check_urdfs(config: SceneConfig, root: Path) -> None:
+    """Raise where a URDF or a mesh that it names is missing or is a pointer of git-lfs."""
+    urdfs = [config.robot_urdf, config.table_urdf, config.plane_urdf]
+    for urdf in [*urdfs, *(block.urdf for block in config.blocks)]:
+        _check_file(urdf, root)
+        for reference in re.findall(r'<mesh[^>]*filename="([^"]+)"', urdf.read_text()):
+            _check_file(urdf.parent / reference.removeprefix("package://"), root)
+
+
+def _check_file(path: Path, root: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {root} is incomplete: {_HOW_TO_GET}")
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise UserError(
+                f"{path}: a pointer of git-lfs and not the file itself: run 'git lfs pull' in "
+                f"{root}"
+            )
