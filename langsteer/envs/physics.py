@@ -53,7 +53,7 @@ class Physics:
         self.setGravity(0, 0, GRAVITY)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """PyBullet's function ``name``, bound to this world; kept, for the next call to be quick."""
+        """PyBullet's function ``name``, bound to this world and kept for the next call."""
         if name.startswith("_"):
             raise AttributeError(name)
         bound = partial(getattr(pybullet, name), physicsClientId=self.client_id)

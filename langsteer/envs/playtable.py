@@ -3,6 +3,7 @@
 Forces, thresholds and the logic of the lights are CALVIN's (``calvin_env/scene``).
 """
 
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -24,8 +25,10 @@ BUTTON_FORCE = 4.0
 LIGHT_OFF = (1.0, 1.0, 1.0, 1.0)
 
 CALVIN_SEED = 0
+MAX_PLACEMENTS = 1000
+BLOCK_CLEARANCE = 0.002
 SCENE_OBS_SIZE = 24
-N_ARTICULATED = 4
+LIGHT_SLICE = slice(4, 6)
 FIRST_BLOCK_INDEX = 6
 POSE_SIZE = 6
 
@@ -33,9 +36,7 @@ POSE_SIZE = 6
 class Light:
     """A link that changes its colour."""
 
-    def __init__(
-        self, physics: Physics, body: int, link: int, colour: tuple[float, ...]
-    ) -> None:
+    def __init__(self, physics: Physics, body: int, link: int, colour: tuple[float, ...]) -> None:
         self._physics, self._body, self._link, self._colour = physics, body, link, colour
         self.lit = False
 
@@ -166,13 +167,30 @@ class PlayTable:
             quaternion = pybullet.getQuaternionFromEuler(pose[3:])
             self._physics.resetBasePositionAndOrientation(body, pose[:3], quaternion)
 
+    def sample_block_poses(self, rng: np.random.Generator) -> np.ndarray:
+        """Poses (3, 6) on random surfaces, no block near another; moves the blocks about.
+
+        Raises:
+            RuntimeError: no such poses were found, which the surfaces of CALVIN never cause.
+        """
+        for _ in range(MAX_PLACEMENTS):
+            poses = np.stack([self._config.sample_block_pose(rng) for _ in self.blocks])
+            self.place_blocks(poses)
+            if not any(self._are_near(*pair) for pair in combinations(self.blocks.values(), 2)):
+                return poses
+        raise RuntimeError(f"no room for the blocks found in {MAX_PLACEMENTS} tries")
+
+    def _are_near(self, one: int, other: int) -> bool:
+        return bool(self._physics.getClosestPoints(one, other, distance=BLOCK_CLEARANCE))
+
     def step(self) -> None:
         """Let button and switch act on the lights; once per control step, after the physics."""
-        button, switch = self._joint_values()[2:]
+        button, switch = self.joint_values()[2:]
         self._button_logic.step(button)
         self._switch_logic.step(switch)
 
-    def _joint_values(self) -> list[float]:
+    def joint_values(self) -> list[float]:
+        """Slider, drawer, button and switch in metres."""
         return [state[0] for state in self._physics.getJointStates(self.table, self._joints)]
 
     def observe(self) -> np.ndarray:
@@ -181,7 +199,7 @@ class PlayTable:
         slider, drawer, button, switch (metres), bulb, LED (0 or 1), then xyz and Euler angles of
         each block in the order of the scene's file.
         """
-        values = [*self._joint_values(), float(self.lightbulb.lit), float(self.led.lit)]
+        values = [*self.joint_values(), float(self.lightbulb.lit), float(self.led.lit)]
         for body in self.blocks.values():
             position, quaternion = self._physics.getBasePositionAndOrientation(body)
             values += [*position, *pybullet.getEulerFromQuaternion(quaternion)]

@@ -32,6 +32,7 @@ _N_DOFS = 9
 ROBOT_OBS_SIZE = 15
 GRIPPER_WIDTH_INDEX = 6
 JOINT_SLICE = slice(7, 14)
+GRIPPER_ACTION_INDEX = 14
 
 
 class Robot:
@@ -101,9 +102,9 @@ class Robot:
     def reset(self, robot_obs: np.ndarray | None) -> None:
         """Put the joints where ``robot_obs`` (15,) has them, or at the scene's start, at rest.
 
-        As in CALVIN, the tcp pose in ``robot_obs`` is not read: the joints say where it is. The
-        commanded gripper follows ``robot_obs[14]`` only in what is observed; the fingers hold
-        their width until the first action.
+        As in CALVIN, the tcp pose in ``robot_obs`` is not read: the joints say where it is, and
+        the fingers hold their width until the first action. The gripper command that is observed
+        is the one in ``robot_obs`` (CALVIN keeps the one of the episode before).
         """
         joints = self._initial_joints if robot_obs is None else robot_obs[JOINT_SLICE]
         finger = FINGER_OPEN if robot_obs is None else robot_obs[GRIPPER_WIDTH_INDEX] / 2
@@ -113,7 +114,8 @@ class Robot:
         for joint in FINGER_JOINTS:
             self._physics.resetJointState(self.body, joint, finger)
             self._drive(joint, finger, FINGER_FORCE, FINGER_VELOCITY)
-        self.gripper_action = 1.0
+        closed = robot_obs is not None and robot_obs[GRIPPER_ACTION_INDEX] <= 0
+        self.gripper_action = -1.0 if closed else 1.0
         position, quaternion = self.link_pose(self._tcp)
         self.target_position = np.array(position)
         self.target_euler = np.array(pybullet.getEulerFromQuaternion(quaternion))
@@ -163,7 +165,7 @@ class Robot:
         )
 
     def link_pose(self, link: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Position and quaternion (x, y, z, w) of a link's centre of mass, as PyBullet last left it.
+        """Position and quaternion (x, y, z, w) of a link, as PyBullet last left it.
 
         PyBullet moves links one substep later than joints; CALVIN reads them as they are.
         """
@@ -181,8 +183,6 @@ class Robot:
         """
         position, quaternion = self.link_pose(self._tcp)
         joints = [state[0] for state in self._physics.getJointStates(self.body, ARM_JOINTS)]
-        left, right = (
-            state[0] for state in self._physics.getJointStates(self.body, FINGER_JOINTS)
-        )
+        left, right = (state[0] for state in self._physics.getJointStates(self.body, FINGER_JOINTS))
         euler = pybullet.getEulerFromQuaternion(quaternion)
         return np.array([*position, *euler, left + right, *joints, self.gripper_action])

@@ -1,0 +1,43 @@
+"""What an action may be: the one place where it is checked and its gripper made binary.
+
+An action is CALVIN's relative action, (7,): dx, dy, dz in units of 0.02 m, then three Euler
+increments in units of 0.05 rad, then the gripper. The first six are executed as they are, even
+beyond ±1, as CALVIN does. CALVIN refuses a gripper that is not ±1; here everything above zero opens
+(+1) and the rest closes (−1), for the output of a policy is never exactly ±1.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langsteer.errors import UserError
+
+ACTION_SIZE = 7
+GRIPPER = 6
+
+
+def checked_action(action: ArrayLike) -> NDArray[np.float64]:
+    """A copy (7,) float64 of ``action`` with a gripper of +1 (open) or −1 (close).
+
+    Raises:
+        UserError: another shape, not numbers, or a number that is not finite.
+    """
+    checked = checked_vector(action, ACTION_SIZE, "action (dx, dy, dz, three angles, gripper)")
+    checked[GRIPPER] = 1.0 if checked[GRIPPER] > 0 else -1.0
+    return checked
+
+
+def checked_vector(values: ArrayLike, size: int, what: str) -> NDArray[np.float64]:
+    """A copy (size,) float64 of finite ``values``; ``what`` names them in the error.
+
+    Raises:
+        UserError: another shape, not numbers, or a number that is not finite.
+    """
+    try:
+        vector = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what}: {size} numbers expected, found {values!r}") from error
+    if vector.shape != (size,):
+        raise UserError(f"{what}: shape ({size},) expected, found {vector.shape}")
+    if not np.isfinite(vector).all():
+        raise UserError(f"{what}: finite numbers expected, found {vector.tolist()}")
+    return vector

@@ -1,0 +1,319 @@
+"""CALVIN's environment: same physics, states, cameras and tasks, in the gymnasium API.
+
+Pays for what is used: `reset` and `step` return states only, and cameras are drawn when
+`CalvinEnv.observe` or `CalvinEnv.render_camera` is called.
+
+Example::
+
+    env = CalvinEnv(scene="builtin")
+    env.reset(seed=0)
+    start = env.info()
+    env.step([0, 0, -1, 0, 0, 0, 1])
+    cloud = env.observe(point_cloud=True)["point_cloud"]
+    detect(start, env.info())
+    env.close()
+
+Equality with calvin_env: a world that has been used keeps contacts, impulses and an order of
+bodies that no call of PyBullet resets, and the same reset twice differs by centimetres once blocks
+were touched. `reset` therefore loads a used world anew (about 50 ms), after which it does to the
+bit what a fresh process of the real simulator does.
+"""
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import gymnasium
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from langsteer.calvin.kinematics import camera_pose_from_tcp
+from langsteer.calvin.tasks import SceneInfo
+from langsteer.data.pointcloud import ObservationPipeline, point_cloud
+from langsteer.envs.actions import ACTION_SIZE, checked_action, checked_vector
+from langsteer.envs.oracle_view import OracleView
+from langsteer.envs.physics import Physics
+from langsteer.envs.playtable import (
+    FIRST_BLOCK_INDEX,
+    LIGHT_SLICE,
+    SCENE_OBS_SIZE,
+    LedReset,
+    PlayTable,
+)
+from langsteer.envs.rendering import (
+    CAMERA_NAMES,
+    Renderer,
+    RendererName,
+    View,
+    gripper_view,
+    make_renderer,
+    static_view,
+)
+from langsteer.envs.robot import ROBOT_OBS_SIZE, Robot
+from langsteer.envs.scene_config import load_scene
+from langsteer.errors import UserError
+
+SUBSTEPS = 8
+"""Physics steps of 1/240 s in a control step of 1/30 s."""
+
+Observation = dict[str, NDArray[np.float64]]
+
+
+class CalvinEnv(gymnasium.Env[Any, Any]):
+    """One robot at one play table, in this process.
+
+    Args:
+        scene: ``"builtin"`` or CALVIN's ``"A"`` ... ``"D"``.
+        assets_path: CALVIN's ``calvin_env`` checkout, for A-D; by default ``CALVIN_ENV_ROOT``.
+        renderer: who draws, see `langsteer.envs.rendering`.
+        pipeline: the policy's observation pipeline; its ``pixel_centre`` is replaced by the
+            renderer's.
+        led_reset: whether after a reset the LED's button knows that the LED is lit (``"head"`` of
+            calvin_env) or takes it as off (``"pinned"`` by mees/calvin, and so in most results).
+        render_mode: None, or ``"rgb_array"`` for gymnasium's `render`.
+
+    Attributes:
+        config: what the scene is made of.
+        pipeline: the observation pipeline in use.
+        renderer_name: who draws.
+
+    Raises:
+        UserError: an unknown scene, renderer or LED behaviour, or assets that are incomplete.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - gymnasium's type
+
+    def __init__(
+        self,
+        scene: str = "builtin",
+        assets_path: str | Path | None = None,
+        renderer: str = "depth",
+        pipeline: ObservationPipeline | None = None,
+        led_reset: str = "head",
+        render_mode: str | None = None,
+    ) -> None:
+        if led_reset not in get_args(LedReset):
+            raise UserError(f"led_reset {led_reset!r}: expected one of {get_args(LedReset)}")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise UserError(f"render_mode {render_mode!r}: expected None or 'rgb_array'")
+        self.render_mode = render_mode
+        self.config = load_scene(scene, assets_path)
+        self.led_reset: LedReset = led_reset  # type: ignore[assignment]
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                "robot_obs": _unbounded(ROBOT_OBS_SIZE),
+                "scene_obs": _unbounded(SCENE_OBS_SIZE),
+            }
+        )
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float64)
+        self._physics = Physics()
+        self._close_physics = weakref.finalize(self, self._physics.close)
+        self._load()
+        try:
+            self._renderer: Renderer = make_renderer(renderer, self._physics)
+        except UserError:
+            self.close()
+            raise
+        self.renderer_name: RendererName = self._renderer.name
+        self.pipeline = replace(
+            pipeline or ObservationPipeline(), pixel_centre=self._renderer.pixel_centre
+        )
+
+    def _load(self) -> None:
+        config = self.config
+        self._robot = Robot(
+            self._physics,
+            config.robot_urdf,
+            config.robot_base_position,
+            config.robot_base_euler,
+            config.robot_initial_joints,
+        )
+        self._table = PlayTable(self._physics, config, self.led_reset)
+        self._oracle_view = OracleView(self._physics, self._robot, self._table)
+        self._is_fresh = True
+        self._look()
+
+    def _look(self) -> None:
+        """Keep the states of this moment: drawing moves PyBullet's links on by a substep."""
+        self._robot_obs = self._robot.observe()
+        self._scene_obs = self._table.observe()
+        self._camera_link_pose = self._robot.camera_pose()
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, ArrayLike] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start anew, at a given state or at random, from a clean physics state.
+
+        Args:
+            seed: of the random start states from here on.
+            options: ``"robot_obs"`` (15,) and ``"scene_obs"`` (24,), one or both. The arm takes the
+                joints and the gripper width, not the tcp pose, of ``robot_obs``. Without
+                ``"scene_obs"`` doors are closed, lights off and blocks on random surfaces.
+
+        Returns:
+            The observation one physics step later, as in CALVIN, and an empty dictionary.
+
+        Raises:
+            UserError: a state of another length, not finite, or with a light neither 0 nor 1.
+        """
+        super().reset(seed=seed)
+        robot_obs, scene_obs = self._checked_start(options or {})
+        self._require_open()
+        if scene_obs is None:
+            scene_obs = self._random_scene()
+        if not self._is_fresh:
+            self._physics.empty()
+            self._load()
+        self._is_fresh = False
+        self._table.reset(scene_obs)
+        self._robot.reset(robot_obs)
+        self._physics.stepSimulation()
+        self._look()
+        return self._state(), {}
+
+    def _checked_start(
+        self, options: Mapping[str, ArrayLike]
+    ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
+        unknown = set(options) - {"robot_obs", "scene_obs"}
+        if unknown:
+            raise UserError(f"reset: unknown options {sorted(unknown)}")
+        robot_obs, scene_obs = options.get("robot_obs"), options.get("scene_obs")
+        if robot_obs is not None:
+            robot_obs = checked_vector(robot_obs, ROBOT_OBS_SIZE, "reset: robot_obs")
+        if scene_obs is not None:
+            scene_obs = checked_vector(scene_obs, SCENE_OBS_SIZE, "reset: scene_obs")
+            if not np.isin(scene_obs[LIGHT_SLICE], (0.0, 1.0)).all():
+                raise UserError(
+                    f"reset: scene_obs[4:6], bulb and LED, must be 0 or 1, "
+                    f"found {scene_obs[LIGHT_SLICE].tolist()}"
+                )
+        return robot_obs, scene_obs
+
+    def _random_scene(self) -> NDArray[np.float64]:
+        self._is_fresh = False
+        scene_obs = np.zeros(SCENE_OBS_SIZE)
+        scene_obs[FIRST_BLOCK_INDEX:] = self._table.sample_block_poses(self.np_random).ravel()
+        return scene_obs
+
+    def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One control step of 1/30 s.
+
+        Args:
+            action: (7,) relative action, see `langsteer.envs.actions`.
+
+        Returns:
+            Observation, reward 0, neither terminated nor truncated, an empty dictionary: tasks are
+            judged by `langsteer.calvin.tasks` on `info`.
+
+        Raises:
+            UserError: an action of another shape or not finite.
+        """
+        checked = checked_action(action)
+        self._require_open()
+        self._is_fresh = False
+        self._robot.apply(checked)
+        for _ in range(SUBSTEPS):
+            self._physics.stepSimulation()
+        self._table.step()
+        self._look()
+        return self._state(), 0.0, False, False, {}
+
+    def _state(self) -> Observation:
+        return {"robot_obs": self.robot_obs, "scene_obs": self.scene_obs}
+
+    @property
+    def robot_obs(self) -> NDArray[np.float64]:
+        """CALVIN's ``robot_obs`` (15,) float64 after the last step; a copy.
+
+        tcp xyz, tcp Euler angles, gripper width (m), 7 joint angles, gripper command (±1).
+        """
+        return self._robot_obs.copy()
+
+    @property
+    def scene_obs(self) -> NDArray[np.float64]:
+        """CALVIN's ``scene_obs`` (24,) float64 after the last step; a copy.
+
+        slider, drawer, button, switch (m), bulb, LED (0, 1), xyz and Euler angles of three blocks
+        in the order of ``block_names``.
+        """
+        return self._scene_obs.copy()
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """The blocks in the order of ``scene_obs``, which differs from scene to scene."""
+        return tuple(block.name for block in self.config.blocks)
+
+    def info(self) -> SceneInfo:
+        """The scene as the task oracle sees it."""
+        self._require_open()
+        return self._oracle_view.snapshot()
+
+    def observe(self, cameras: tuple[str, ...] = (), point_cloud: bool = False) -> dict[str, Any]:
+        """The observation of this moment, with what is asked for drawn.
+
+        Args:
+            cameras: of ``"static"`` and ``"gripper"``; those are drawn in colour and depth.
+            point_cloud: whether the policy's cloud is made.
+
+        Returns:
+            ``robot_obs`` (15,), ``scene_obs`` (24,); with cameras ``rgb_obs`` of ``rgb_static``
+            (200, 200, 3) uint8 and so on and ``depth_obs`` of ``depth_static`` (200, 200) float32
+            and so on; with ``point_cloud`` a (P, 3) float32 cloud, metres, world frame.
+        """
+        observation: dict[str, Any] = {**self._state()}
+        if cameras:
+            images = {name: self.render_camera(name) for name in cameras}
+            observation["rgb_obs"] = {f"rgb_{name}": rgb for name, (rgb, _) in images.items()}
+            observation["depth_obs"] = {
+                f"depth_{name}": depth for name, (_, depth) in images.items()
+            }
+        if point_cloud:
+            observation["point_cloud"] = self._point_cloud()
+        return observation
+
+    def _point_cloud(self) -> NDArray[np.float32]:
+        """(P, 3) float32, by the very function that converts datasets."""
+        self._require_open()
+        crops = {"static": self.pipeline.static_crop, "gripper": None}
+        depth = {
+            name: self._renderer.render_depth(self.view(name), crops[name])
+            for name in self.pipeline.cameras
+        }
+        return point_cloud(self.pipeline, depth, camera_pose_from_tcp(self._robot_obs))
+
+    def render_camera(self, name: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """What a camera sees now.
+
+        Args:
+            name: ``"static"`` (200 x 200) or ``"gripper"`` (84 x 84).
+
+        Returns:
+            Colours (H, W, 3) uint8 and depth (H, W) float32 in metres along the camera's axis. With
+            renderer ``"depth"``, TinyRenderer draws the colours, half a pixel apart.
+        """
+        self._require_open()
+        return self._renderer.render(self.view(name))
+
+    def view(self, name: str) -> View:
+        """Where a camera stands now."""
+        if name not in CAMERA_NAMES:
+            raise UserError(f"no camera {name!r}: expected one of {', '.join(CAMERA_NAMES)}")
+        return static_view() if name == "static" else gripper_view(*self._camera_link_pose)
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Gymnasium's: the static camera's colours (200, 200, 3) uint8, or None without a mode."""
+        return self.render_camera("static")[0] if self.render_mode == "rgb_array" else None
+
+    def _require_open(self) -> None:
+        if self._physics.client_id < 0:
+            raise UserError("this environment is closed; make another one")
+
+    def close(self) -> None:
+        """Free the physics world; a second call does nothing."""
+        self._close_physics()
+
+
+def _unbounded(size: int) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float64)

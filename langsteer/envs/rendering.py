@@ -1,0 +1,156 @@
+"""Who draws the cameras: TinyRenderer, EGL, or our depth renderer.
+
+| name    | draws            | samples pixels at | needs |
+|---------|------------------|-------------------|-------|
+| depth   | depth            | EGL's centres     | a CPU |
+| tiny    | colour and depth | TinyRenderer's    | a CPU |
+| egl     | colour and depth | EGL's centres     | a GPU; without one, Mesa gives 16-bit depth |
+
+The official CALVIN data were drawn by EGL; ``depth`` gives a policy the same clouds on any machine.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.calvin.cameras import (
+    GRIPPER_CAMERA,
+    PIXEL_CENTRE,
+    STATIC_CAMERA,
+    Camera,
+    Pose,
+    crop_corner,
+    look_at_pose,
+)
+from langsteer.envs.physics import Physics, pybullet
+from langsteer.errors import UserError
+
+RendererName = Literal["depth", "tiny", "egl"]
+RENDERERS: tuple[str, ...] = get_args(RendererName)
+CAMERA_NAMES = ("static", "gripper")
+
+Image = NDArray[np.uint8]
+Depth = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class View:
+    """A camera at a place: where it stands, what it looks at, what is up; metres, world frame."""
+
+    camera: Camera
+    eye: tuple[float, float, float]
+    target: tuple[float, float, float]
+    up: tuple[float, float, float]
+
+    def world_from_optical(self) -> Pose:
+        """Pose (4, 4) of the optical frame: x right, y down, z forward."""
+        return look_at_pose(self.eye, self.target, self.up)
+
+
+def static_view() -> View:
+    """CALVIN's static camera."""
+    return View(STATIC_CAMERA, STATIC_CAMERA.look_from, STATIC_CAMERA.look_at, STATIC_CAMERA.up)
+
+
+def gripper_view(position: tuple[float, ...], quaternion: tuple[float, ...]) -> View:
+    """CALVIN's gripper camera, from the pose of its link: it looks along +y, −z is up."""
+    eye = np.array(position)
+    rotation = np.array(pybullet.getMatrixFromQuaternion(quaternion)).reshape(3, 3)
+    x, y, z = (eye + rotation[:, 1]).tolist()
+    up_x, up_y, up_z = (-rotation[:, 2]).tolist()
+    return View(GRIPPER_CAMERA, tuple(eye.tolist()), (x, y, z), (up_x, up_y, up_z))
+
+
+class Renderer(Protocol):
+    """Draws views of one physics world.
+
+    Attributes:
+        name: what results record.
+        pixel_centre: where a pixel is sampled, for turning depth into points.
+    """
+
+    name: RendererName
+    pixel_centre: tuple[float, float]
+
+    def render(self, view: View) -> tuple[Image, Depth]:
+        """Colours (H, W, 3) uint8 and depth (H, W) float32 in metres along the camera's axis."""
+
+    def render_depth(self, view: View, crop: int | None = None) -> Depth:
+        """Depth alone, (H, W) float32 in metres, or the central (crop, crop) pixels of it."""
+
+
+class BulletRenderer:
+    """PyBullet's own renderers: TinyRenderer on the CPU or the EGL plugin."""
+
+    def __init__(self, physics: Physics, name: Literal["tiny", "egl"]) -> None:
+        self.name: RendererName = name
+        self.pixel_centre = PIXEL_CENTRE[name]
+        self._physics = physics
+        self._flag = pybullet.ER_TINY_RENDERER
+        if name == "egl":
+            _load_egl(physics)
+            self._flag = pybullet.ER_BULLET_HARDWARE_OPENGL
+
+    def render(self, view: View) -> tuple[Image, Depth]:
+        """See `Renderer.render`."""
+        camera = view.camera
+        width, height, colours, z_buffer, _ = self._physics.getCameraImage(
+            width=camera.width,
+            height=camera.height,
+            viewMatrix=pybullet.computeViewMatrix(view.eye, view.target, view.up),
+            projectionMatrix=pybullet.computeProjectionMatrixFOV(
+                fov=camera.fov,
+                aspect=camera.width / camera.height,
+                nearVal=camera.near,
+                farVal=camera.far,
+            ),
+            renderer=self._flag,
+        )
+        rgb = np.ascontiguousarray(
+            np.reshape(np.asarray(colours, dtype=np.uint8), (height, width, 4))[:, :, :3]
+        )
+        z = np.reshape(np.asarray(z_buffer, dtype=np.float32), (height, width))
+        # In float32, as CALVIN does it: its files hold these roundings.
+        scale, far, near = np.float32(camera.far * camera.near), camera.far, camera.near
+        depth = scale / (np.float32(far) - np.float32(far - near) * z)
+        return rgb, depth
+
+    def render_depth(self, view: View, crop: int | None = None) -> Depth:
+        """See `Renderer.render_depth`; the whole image is drawn and then cut."""
+        depth = self.render(view)[1]
+        if crop is None:
+            return depth
+        left, top = crop_corner(view.camera, crop)
+        return depth[top : top + crop, left : left + crop]
+
+
+def make_renderer(name: str, physics: Physics) -> Renderer:
+    """The renderer ``name`` for a world whose bodies are loaded.
+
+    Raises:
+        UserError: an unknown name, or what it needs is not on this machine.
+    """
+    if name == "tiny":
+        return BulletRenderer(physics, "tiny")
+    if name == "egl":
+        return BulletRenderer(physics, "egl")
+    if name == "depth":
+        raise UserError("the depth renderer is not there yet")
+    raise UserError(f"no renderer {name!r}: expected one of {', '.join(RENDERERS)}")
+
+
+def _load_egl(physics: Physics) -> None:
+    plugin = importlib.util.find_spec("eglRenderer")
+    if plugin is None or plugin.origin is None:
+        raise UserError(
+            "renderer 'egl': this PyBullet has no EGL plugin (it comes with the Linux wheels); "
+            "use renderer 'depth' or 'tiny'"
+        )
+    if physics.loadPlugin(plugin.origin, "_eglRendererPlugin") < 0:
+        raise UserError(
+            "renderer 'egl': the EGL plugin did not load, usually because libEGL is missing; "
+            "use renderer 'depth' or 'tiny'"
+        )
