@@ -1,0 +1,294 @@
+"""Read and check a CALVIN folder.
+
+The folder has ``training/`` and ``validation/``, or one of them. In each: a file
+``episode_<number>.npz`` for each frame at 30 Hz, ``ep_start_end_ids.npy`` with the first and last
+frame of each play episode, ``lang_annotations/auto_lang_ann.npy`` with the sentences, and
+``.hydra/merged_config.yaml`` with the cameras. `langsteer.calvin.dataset_writer` writes the same.
+
+Example::
+
+    for split in open_dataset(Path("calvin_debug_dataset")):
+        for annotation in read_annotations(split):
+            frames = range(annotation.start, annotation.end)
+            robot_obs = read_frame(split.frame_path(frames[0]), ["robot_obs"], split.config)
+"""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from langsteer.calvin.cameras import PIXEL_CENTRE, Camera, FixedCamera, Vector
+from langsteer.calvin.npy import UnreadableFileError, load_npy, read_npz
+from langsteer.errors import UserError
+
+SPLITS = ("training", "validation")
+ANNOTATIONS = Path("lang_annotations") / "auto_lang_ann.npy"
+CONFIG = Path(".hydra") / "merged_config.yaml"
+RANGES = Path("ep_start_end_ids.npy")
+
+VECTORS = {"actions": 7, "rel_actions": 7, "robot_obs": 15, "scene_obs": 24}
+"""Length of each vector of a frame. Official files hold float64, the official README says float32;
+both are read."""
+
+_FRAME_NAME = re.compile(r"episode_(\d{7,})\.npz")
+
+
+class BadFrameError(ValueError):
+    """A frame's file is missing, damaged, or holds what CALVIN's do not; names file and reason."""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """What the images were rendered with, from ``.hydra/merged_config.yaml``.
+
+    Attributes:
+        static: the static camera.
+        gripper: the gripper camera.
+        renderer: "egl" or "tiny"; decides where pixels are sampled.
+        base_position: where the robot's base stands, metres, world frame.
+    """
+
+    static: FixedCamera
+    gripper: Camera
+    renderer: str
+    base_position: Vector
+
+    @property
+    def pixel_centre(self) -> tuple[float, float]:
+        """Where the renderer samples a pixel, see `calvin.cameras.PIXEL_CENTRE`."""
+        return PIXEL_CENTRE[self.renderer]
+
+    def image_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an image in a frame's file, e.g. of "depth_static" or "rgb_gripper"."""
+        kind, _, which = name.partition("_")
+        camera: Camera = self.static if which == "static" else self.gripper
+        size = (camera.height, camera.width)
+        return (*size, 3) if kind == "rgb" else size
+
+
+@dataclass(frozen=True, order=True)
+class Annotation:
+    """A window of frames in which one task is done: ``start`` to ``end``, ``end`` exclusive."""
+
+    start: int
+    end: int
+    task: str
+    instruction: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """``training`` or ``validation`` of a dataset."""
+
+    name: str
+    folder: Path
+    config: DatasetConfig
+
+    def frame_path(self, number: int) -> Path:
+        """The file of a frame."""
+        return self.folder / frame_name(number)
+
+
+def frame_name(number: int) -> str:
+    """File name of a frame: ``episode_0358482.npz``."""
+    return f"episode_{number:07d}.npz"
+
+
+def open_dataset(root: Path, splits: Sequence[str] | None = None) -> list[Split]:
+    """The splits of a CALVIN folder with their cameras.
+
+    Args:
+        root: the folder that holds ``training/`` and ``validation/``.
+        splits: which ones; None takes those that are there.
+
+    Raises:
+        UserError: no such folder, not CALVIN's, or without the configuration of its cameras.
+    """
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: no such folder; give the one that holds training/ and validation/"
+        )
+    present = [name for name in SPLITS if (root / name).is_dir()]
+    if not present:
+        hint = f"; did you mean {root.parent}?" if root.name in SPLITS else ""
+        raise UserError(f"{root}: not a CALVIN dataset, it has no training/ or validation/{hint}")
+    for name in splits or ():
+        if name not in SPLITS:
+            raise UserError(f"split {name!r}: CALVIN has {' and '.join(SPLITS)}")
+        if name not in present:
+            raise UserError(f"{root}: no {name}/; there is {', '.join(present)}")
+    chosen = [name for name in present if splits is None or name in splits]
+    return [Split(name, root / name, read_config(root / name)) for name in chosen]
+
+
+def read_config(folder: Path) -> DatasetConfig:
+    """The cameras of a split; raises `UserError` where they are not told or make no sense."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(
+            f"{path}: missing; it tells the cameras that the frames were rendered with. The "
+            f"official archives contain it (a hidden folder: copy with `cp -a`). Copy "
+            f"{CONFIG.parent}/ from the archive or from the dataset's other split"
+        )
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        cameras = tree["cameras"]
+        return DatasetConfig(
+            static=FixedCamera(
+                **_camera(cameras["static"]),
+                look_from=_vector(cameras["static"]["look_from"]),
+                look_at=_vector(cameras["static"]["look_at"]),
+                up=_vector(cameras["static"]["up_vector"]),
+            ),
+            gripper=Camera(**_camera(cameras["gripper"])),
+            renderer="egl" if tree["env"]["use_egl"] else "tiny",
+            base_position=_vector(tree["scene"]["robot_base_position"]),
+        )
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not the configuration of a CALVIN dataset ({error!r}); copy it again from "
+            "the archive"
+        ) from error
+
+
+def read_ranges(split: Split) -> NDArray[np.int64]:
+    """First and last frame (both inclusive) of each play episode: (K, 2) int64, sorted, distinct.
+
+    ``ep_lens.npy`` says the same and is not read: in the official debug dataset it is a scalar.
+
+    Raises `UserError` if the file is missing or not such a table.
+    """
+    path = split.folder / RANGES
+    table = _load(path, "the first and last frame of each episode")
+    if table.ndim != 2 or table.shape[1] != 2 or table.dtype.kind not in "iu":
+        raise UserError(f"{path}: {table.dtype} {table.shape}, expected integers (K, 2)")
+    if (table < 0).any() or (table[:, 0] > table[:, 1]).any():
+        raise UserError(f"{path}: an episode ends before it starts, or has a negative number")
+    return np.unique(table.astype(np.int64), axis=0)
+
+
+def read_annotations(split: Split) -> list[Annotation]:
+    """The annotated windows, in the file's order, repetitions included.
+
+    Raises `UserError` if the file is missing or holds something else.
+    """
+    path = split.folder / ANNOTATIONS
+    if not path.is_file():
+        raise UserError(
+            f"{path}: missing, so it is not known which windows are which task. Get the "
+            "dataset's lang_annotations/, or convert whole play episodes with --episodes play"
+        )
+    content = _load(path, "the annotations")
+    try:
+        tree = content.item()
+        windows, language = tree["info"]["indx"], tree["language"]
+        rows = list(zip(windows, language["task"], language["ann"], strict=True))
+        return [
+            Annotation(int(start), int(end), _text(task), _text(sentence))
+            for (start, end), task, sentence in rows
+        ]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not CALVIN's annotations, a dictionary with language.task, language.ann and "
+            f"info.indx of one length ({error!r}); get the file again"
+        ) from error
+
+
+def list_frames(split: Split) -> NDArray[np.int64]:
+    """Numbers (M,) of the frames whose files are there, sorted."""
+    with os.scandir(split.folder) as entries:
+        matches = [_FRAME_NAME.fullmatch(entry.name) for entry in entries]
+    return np.array(sorted({int(match[1]) for match in matches if match}), dtype=np.int64)
+
+
+def read_frame(path: Path, names: Iterable[str], config: DatasetConfig) -> dict[str, NDArray[Any]]:
+    """Some arrays of a frame, checked for shape, dtype and sense.
+
+    Args:
+        path: the frame's file.
+        names: of `VECTORS`, "rgb_static", "rgb_gripper", "depth_static", "depth_gripper".
+        config: tells the images' sizes.
+
+    Returns:
+        Vectors as float32 or float64 (D,), depth as float32 (H, W) in metres, colour as uint8
+        (H, W, 3); read-only.
+
+    Raises:
+        BadFrameError: the file is missing or damaged, an array has another shape or dtype, a
+            vector is not finite, or a depth is not a positive number.
+    """
+    try:
+        arrays = read_npz(path, names)
+    except FileNotFoundError as error:
+        raise BadFrameError(f"{path}: missing") from error
+    except UnreadableFileError as error:
+        raise BadFrameError(f"{path}: {error}") from error
+    for name, array in arrays.items():
+        problem = _problem(name, array, config)
+        if problem:
+            raise BadFrameError(f"{path}: {name} {problem}")
+    return arrays
+
+
+def _problem(name: str, array: NDArray[Any], config: DatasetConfig) -> str | None:
+    """What is wrong with an array of a frame, or None."""
+    kind = name.partition("_")[0]
+    if name in VECTORS:
+        shape: tuple[int, ...] = (VECTORS[name],)
+        dtypes = [np.dtype(np.float64), np.dtype(np.float32)]
+    else:
+        shape = config.image_shape(name)
+        dtypes = [np.dtype(np.uint8 if kind == "rgb" else np.float32)]
+    if array.shape != shape:
+        return f"has shape {array.shape}, expected {shape}"
+    if array.dtype not in dtypes:
+        return f"is {array.dtype}, expected {dtypes[0]}"
+    # Comparisons with NaN are false, so one minimum and one maximum find all that is not a number.
+    if kind == "depth" and not (array.min() > 0 and array.max() < np.inf):
+        return "has depths that are zero, negative or no numbers"
+    if name in VECTORS and not np.isfinite(array).all():
+        return "has values that are no numbers"
+    return None
+
+
+def _load(path: Path, what: str) -> NDArray[Any]:
+    """`load_npy`, its failures told as the user's."""
+    try:
+        return load_npy(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; it tells {what}. Is the archive complete?") from error
+    except UnreadableFileError as error:
+        raise UserError(f"{path}: {error}. Get the file again from the dataset's source") from error
+
+
+def _text(value: object) -> str:
+    """A string of the annotations; raises TypeError for anything else."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return str(value)
+
+
+def _camera(node: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of `Camera` from the node of a camera in the configuration."""
+    if float(node["aspect"]) != node["width"] / node["height"]:
+        raise ValueError(f"aspect {node['aspect']} of {node['width']} x {node['height']} pixels")
+    return {
+        "width": int(node["width"]),
+        "height": int(node["height"]),
+        "fov": float(node["fov"]),
+        "near": float(node["nearval"]),
+        "far": float(node["farval"]),
+    }
+
+
+def _vector(values: Iterable[float]) -> Vector:
+    """Three numbers; raises ValueError for fewer or more."""
+    x, y, z = (float(value) for value in values)
+    return x, y, z

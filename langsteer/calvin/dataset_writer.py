@@ -1,0 +1,260 @@
+"""Write a dataset in CALVIN's format, as the recorder of demonstrations does.
+
+Frames can be written in any order and by several processes; the metadata come last and are read off
+the frames, so that a recorder that was killed goes on with the frames that are there. All official
+arrays are written but the tactile ones.
+
+Example::
+
+    actions, rel_actions = achieved_actions(robot_obs)              # robot_obs (T + 1, 15)
+    for t in range(T):
+        save_frame(root / "training", t, {"robot_obs": robot_obs[t], "actions": actions[t], ...})
+    save_metadata(root / "training", [(0, T - 1)], annotations, merged_config("tiny"))
+"""
+
+import pickle
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA, Camera
+from langsteer.calvin.dataset import (
+    ANNOTATIONS,
+    CONFIG,
+    RANGES,
+    VECTORS,
+    Annotation,
+    DatasetConfig,
+    frame_name,
+    read_config,
+    read_frame,
+)
+from langsteer.calvin.kinematics import BASE_POSITION
+from langsteer.files import replacing
+
+IMAGES = {
+    "rgb_static": np.uint8,
+    "rgb_gripper": np.uint8,
+    "depth_static": np.float32,
+    "depth_gripper": np.float32,
+}
+EMBEDDING_DIM = 384
+"""Of the sentence embeddings in the annotations, as in the official files."""
+
+# Full scale of a relative action, from CALVIN's robot: metres and radians for an action of 1.
+MAX_STEP_POSITION, MAX_STEP_ANGLE = 0.02, 0.05
+
+Embedding = Callable[[str], NDArray[np.float32]]
+
+
+def achieved_actions(
+    robot_obs: NDArray[np.floating],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """CALVIN's ``actions`` and ``rel_actions`` of a recorded motion.
+
+    The action of a frame is the TCP pose that the next frame has, with the next frame's gripper
+    command; the relative action is the step there in units of the largest step, clipped to [-1, 1].
+
+    Args:
+        robot_obs: (T + 1, 15), consecutive frames of one episode.
+
+    Returns:
+        actions (T, 7) float64 in metres and radians, rel_actions (T, 7) float64 in [-1, 1].
+    """
+    now, later = np.asarray(robot_obs[:-1], np.float64), np.asarray(robot_obs[1:], np.float64)
+    actions = np.concatenate([later[:, :6], later[:, 14:15]], axis=1)
+    step = actions[:, :6] - now[:, :6]
+    step[:, 3:] = (step[:, 3:] + np.pi) % (2 * np.pi) - np.pi
+    scale = np.repeat([MAX_STEP_POSITION, MAX_STEP_ANGLE], 3)
+    return actions, np.concatenate([np.clip(step / scale, -1, 1), actions[:, 6:]], axis=1)
+
+
+def save_frame(folder: Path, number: int, frame: Mapping[str, NDArray[Any]]) -> Path:
+    """Write the file of a frame.
+
+    Args:
+        folder: the split's folder; made if need be.
+        number: of the frame, unique in the dataset.
+        frame: each of `VECTORS` (written as float64) and of `IMAGES`.
+
+    Raises:
+        ValueError: an array is missing, unknown, or an image has another dtype.
+    """
+    expected = {**dict.fromkeys(VECTORS, np.float64), **IMAGES}
+    if frame.keys() != expected.keys():
+        raise ValueError(f"a frame has {sorted(frame)}, expected {sorted(expected)}")
+    arrays: dict[str, Any] = {}
+    for name, dtype in expected.items():
+        array = np.asarray(frame[name], dtype=np.float64 if name in VECTORS else None)
+        if array.dtype != dtype:
+            raise ValueError(f"{name} is {array.dtype}, expected {np.dtype(dtype)}")
+        arrays[name] = array
+    path = folder / frame_name(number)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return path
+
+
+def save_metadata(
+    folder: Path,
+    episodes: Sequence[tuple[int, int]],
+    annotations: Sequence[Annotation],
+    config: Mapping[str, Any],
+    scene: str = "calvin_scene_D",
+    evaluation_sentences: Mapping[str, str] | None = None,
+    embed: Embedding | None = None,
+) -> None:
+    """Write all that a split has besides its frames, which must be there already.
+
+    Args:
+        folder: the split's folder.
+        episodes: first and last frame, both inclusive, of each episode.
+        annotations: windows within the episodes.
+        config: see `merged_config`.
+        scene: CALVIN's name of the scene.
+        evaluation_sentences: task to sentence; CALVIN's validation split has a file of their
+            embeddings.
+        embed: sentence to (384,) float32; by default `hashed_embedding`.
+
+    Raises:
+        BadFrameError: a frame of an episode is missing or damaged.
+    """
+    embed = embed or hashed_embedding
+    table = np.array(sorted(episodes), dtype=np.int64).reshape(-1, 2)
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+    with replacing(folder / "statistics.yaml") as temporary:
+        statistics = _statistics(folder, table, read_config(folder))
+        temporary.write_text(yaml.safe_dump(statistics, sort_keys=False), encoding="utf-8")
+    _save_npy(folder / "ep_lens.npy", table[:, 1] - table[:, 0] + 1)
+    _save_npy(folder / "scene_info.npy", {scene: [int(table.min()), int(table.max())]})
+    _save_npy(folder / ANNOTATIONS, _annotation_tree(annotations, embed))
+    if evaluation_sentences is not None:
+        tree = {
+            task: {"emb": embed(sentence)[None, None], "ann": [sentence]}
+            for task, sentence in evaluation_sentences.items()
+        }
+        _save_npy(folder / ANNOTATIONS.with_name("embeddings.npy"), tree)
+    _save_npy(folder / RANGES, table)
+
+
+def merged_config(
+    renderer: str,
+    scene: str = "calvin_scene_D",
+    static: Camera = STATIC_CAMERA,
+    gripper: Camera = GRIPPER_CAMERA,
+) -> dict[str, Any]:
+    """The part of CALVIN's ``merged_config.yaml`` that tells how the images came about.
+
+    Args:
+        renderer: "egl" or "tiny".
+        scene: CALVIN's name of the scene.
+        static: the static camera, a `FixedCamera`.
+        gripper: the gripper camera.
+    """
+    return {
+        "cameras": {
+            "static": {"name": "static", **_camera_node(static)},
+            "gripper": {"name": "gripper", **_camera_node(gripper)},
+        },
+        "env": {"use_egl": renderer == "egl", "control_freq": 30, "bullet_time_step": 240.0},
+        "scene": {"name": scene, "robot_base_position": list(BASE_POSITION)},
+    }
+
+
+def hashed_embedding(sentence: str) -> NDArray[np.float32]:
+    """A sentence as (384,) float32 of unit length: its words and pairs of words, hashed.
+
+    The official files hold embeddings of a language model. These need none, are the same on every
+    machine, and sentences with words in common lie close to one another (feature hashing,
+    Weinberger et al. 2009). LangSteer itself reads the sentences and not the embeddings.
+    """
+    words = re.findall(r"\w+", sentence.lower())
+    pairs = [f"{first} {second}" for first, second in pairwise(words)]
+    vector = np.zeros(EMBEDDING_DIM, dtype=np.float32)
+    for feature in words + pairs:
+        digest = zlib.crc32(feature.encode())
+        vector[digest % EMBEDDING_DIM] += 1.0 if digest & 0x8000_0000 else -1.0
+    length = float(np.linalg.norm(vector))
+    return vector / np.float32(length) if length else vector
+
+
+def _annotation_tree(annotations: Sequence[Annotation], embed: Embedding) -> dict[str, Any]:
+    """The dictionary of ``auto_lang_ann.npy``."""
+    embeddings = [embed(annotation.instruction)[None] for annotation in annotations]
+    return {
+        "language": {
+            "ann": [annotation.instruction for annotation in annotations],
+            "task": [annotation.task for annotation in annotations],
+            "emb": np.array(embeddings, dtype=np.float32).reshape(-1, 1, EMBEDDING_DIM),
+        },
+        "info": {
+            "episodes": [],
+            "indx": [(annotation.start, annotation.end) for annotation in annotations],
+        },
+    }
+
+
+def _statistics(folder: Path, episodes: NDArray[np.int64], config: DatasetConfig) -> dict[str, Any]:
+    """The content of ``statistics.yaml``, in one pass that keeps only sums."""
+    names = ("robot_obs", "scene_obs", "actions")
+    count = 0
+    sums = {name: np.zeros((2, VECTORS[name])) for name in names}
+    low, high = np.full(VECTORS["actions"], np.inf), np.full(VECTORS["actions"], -np.inf)
+    for first, last in episodes.tolist():
+        for number in range(first, last + 1):
+            frame = read_frame(folder / frame_name(number), names, config)
+            for name in names:
+                sums[name] += frame[name], frame[name] ** 2
+            low = np.minimum(low, frame["actions"])
+            high = np.maximum(high, frame["actions"])
+            count += 1
+    statistics: dict[str, Any] = {}
+    for name in ("robot_obs", "scene_obs"):
+        mean, square = sums[name] / max(count, 1)
+        node = {
+            "_target_": "calvin_agent.utils.transforms.NormalizeVector",
+            "mean": mean.tolist(),
+            "std": np.sqrt(np.maximum(square - mean**2, 0)).tolist(),
+        }
+        statistics[name] = [node]
+    return statistics | {"act_min_bound": low.tolist(), "act_max_bound": high.tolist()}
+
+
+def _camera_node(camera: Camera) -> dict[str, Any]:
+    """A camera as the configuration writes it."""
+    node: dict[str, Any] = {
+        "fov": camera.fov,
+        "aspect": camera.width / camera.height,
+        "nearval": camera.near,
+        "farval": camera.far,
+        "width": camera.width,
+        "height": camera.height,
+    }
+    names = {"look_from": "look_from", "look_at": "look_at", "up": "up_vector"}
+    for attribute, key in names.items():
+        if hasattr(camera, attribute):
+            node[key] = list(getattr(camera, attribute))
+    return node
+
+
+def _save_npy(path: Path, content: object) -> None:
+    """Write an array, or a tree of containers and arrays, as ``.npy``."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        array = np.asanyarray(content)
+        if not array.dtype.hasobject:
+            np.lib.format.write_array(file, array, allow_pickle=False)
+            return
+        header = {"descr": "|O", "fortran_order": False, "shape": array.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        # Protocol 3 and NumPy 1's name of its module, like the official files: CALVIN's own code
+        # runs with versions of NumPy that do not know the new name. NumPy 2 knows both.
+        pickled = pickle.dumps(array, protocol=3)
+        file.write(pickled.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
