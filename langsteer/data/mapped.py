@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.data.store import shard_file_name
 from langsteer.errors import UserError
 
 # A process may usually have 1024 files open; a large store has more shards than that.
@@ -127,7 +128,7 @@ class MappedArray:
         return np.ascontiguousarray(offsets)
 
     def _shard_path(self, shard: int) -> Path:
-        return self.folder / "c" / "/".join([str(shard), *["0"] * len(self.row_shape)])
+        return self.folder / shard_file_name(shard, len(self.row_shape) + 1)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without open files, so that an array travels to spawned workers."""

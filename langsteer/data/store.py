@@ -25,6 +25,7 @@ Example::
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,11 @@ class ArraySchema:
     row: tuple[int, ...]
     chunk: tuple[int, ...]
     compressed: bool
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one frame's entry before compression."""
+        return math.prod(self.row) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -261,6 +267,11 @@ def open_array(folder: Path, name: str, write: bool = False) -> ts.TensorStore:
     return _open(folder / "data" / name, write)
 
 
+def shard_file_name(shard: int, n_axes: int) -> str:
+    """The file of an array's shard, within the array's folder."""
+    return ".".join(["c", str(shard), *["0"] * (n_axes - 1)])
+
+
 def write_metadata(
     folder: Path,
     pipeline: ObservationPipeline,
@@ -355,6 +366,8 @@ def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -
         "shape": [n_frames, *layout.row],
         "data_type": layout.dtype,
         "chunk_grid": _regular_grid([frames_per_shard, *layout.row]),
+        # "c.3.0.0" instead of folders in folders, which are inodes too.
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         "fill_value": 0,
     }
@@ -370,6 +383,8 @@ def _spec(folder: Path) -> dict[str, Any]:
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": f"{folder}/"},
         "context": {"data_copy_concurrency": {"limit": 1}},
+        # A missing file then always means damage, and never a shard of zeros.
+        "store_data_equal_to_fill_value": True,
     }
 
 

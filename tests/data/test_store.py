@@ -26,8 +26,8 @@ def arrays():
         "img": generator.integers(0, 256, (N, 160, 160, 3), dtype=np.uint8),
         "depth": generator.random((N, 160, 160), np.float32),
     }
-    arrays["point_cloud"][5] = 0  # a chunk of zeros is not written at all
-    arrays["action"][6] = 0
+    arrays["point_cloud"][5] = 0
+    arrays["action"][SHARD : 2 * SHARD] = 0
     return arrays
 
 
@@ -130,7 +130,7 @@ def copy(store, tmp_path):
 
 
 def test_truncated_or_missing_shard_is_a_clear_error(copy):
-    shard = copy / "data" / "state" / "c" / "1" / "0"
+    shard = copy / "data" / "state" / "c.1.0"
     content = shard.read_bytes()
     for damaged in (content[:40], content[200:], content[:-200]):
         shard.write_bytes(damaged)

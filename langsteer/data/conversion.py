@@ -1,0 +1,306 @@
+"""Convert a CALVIN folder to a store: in parallel, on many machines, and unkillable.
+
+The work is cut into shards (see `langsteer.data.shard_writer`), each a function of the plan. They
+fill an unfinished store beside the final place, ``<path>.partial``; when the last is written, the
+finished store appears by rename. A run that was killed goes on with the shards that are missing.
+
+Example::
+
+    summary = convert(Path("calvin_debug_dataset"), Path("data/debug.zarr"), ConversionSettings())
+"""
+
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+from langsteer.data.plan import (
+    ConversionPlan,
+    ConversionSettings,
+    LeftOut,
+    is_harmless,
+    make_plan,
+)
+from langsteer.data.publish import (
+    discard,
+    fingerprint_of,
+    has_leftovers,
+    publish,
+    read_run,
+    run_of,
+    start,
+    sweep,
+)
+from langsteer.data.shard_writer import bad_episodes, is_done, write_shard
+from langsteer.data.store import Store, is_store, open_store, partial_path, schema
+from langsteer.errors import UserError
+from langsteer.progress import progress_bar
+
+MAX_DEFAULT_WORKERS = 8
+_POLL_SECONDS = 0.2
+# Of the raw bytes of images and depth, the part that compression leaves; measured on the sample,
+# rounded down, since it serves to refuse only what cannot fit.
+_COMPRESSED = {"img": 0.4, "depth": 0.5}
+
+
+@dataclass(frozen=True)
+class ConversionSummary:
+    """What a run did.
+
+    Attributes:
+        path: of the store.
+        store: the finished store; None while shards of other jobs are missing.
+        frames: rows that this run converted.
+        seconds: that it took.
+        shards_missing: how many other jobs still have to write.
+        left_out: episodes that are not in the store.
+    """
+
+    path: Path
+    store: Store | None
+    frames: int
+    seconds: float
+    shards_missing: int
+    left_out: tuple[LeftOut, ...]
+
+
+def convert(
+    root: Path,
+    path: Path,
+    settings: ConversionSettings,
+    overwrite: bool = False,
+    num_workers: int | None = None,
+    job: tuple[int, int] = (0, 1),
+    strict: bool = False,
+) -> ConversionSummary:
+    """Convert a CALVIN folder to the store at ``path``, or go on doing so.
+
+    Args:
+        root: the CALVIN folder.
+        path: where the store is to appear.
+        settings: what and how.
+        overwrite: replace the store at ``path``, once the new one is whole. Unfinished work of the
+            same settings is continued all the same, of others it is thrown away.
+        num_workers: processes; None takes one for each core this process may use, 8 at most.
+        job: (i, n): this is job i of the n that fill one store together, 0 <= i < n.
+        strict: stop at the first episode that is to be left out.
+
+    Raises:
+        UserError: see the messages; an existing store is never harmed by it.
+    """
+    index, jobs = job
+    if not 0 <= index < jobs:
+        raise UserError(f"shard {index}/{jobs}: expected I/N with I from 0 to N - 1")
+    if num_workers is not None and num_workers < 1:
+        raise UserError(f"{num_workers} workers: at least 1 is needed")
+    plan = make_plan(root, settings)
+    if strict:
+        _stop_at(plan.left_out)
+    try:
+        return _convert(plan, path, overwrite, num_workers, job, strict)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot write ({error}). Choose another place or make it writable; what was "
+            "converted so far is kept"
+        ) from error
+
+
+def _convert(
+    plan: ConversionPlan,
+    path: Path,
+    overwrite: bool,
+    num_workers: int | None,
+    job: tuple[int, int],
+    strict: bool,
+) -> ConversionSummary:
+    """`convert` with a plan."""
+    partial = partial_path(path)
+    began, frames = time.monotonic(), 0
+    if overwrite or not _is_finished(plan, path, partial, job):
+        _prepare(plan, path, partial, overwrite)
+        run = read_run(partial)["run"]
+        try:
+            mine = [shard for shard in range(plan.n_shards) if shard % job[1] == job[0]]
+            frames = _write_shards(plan, partial, mine, num_workers, strict)
+            missing = sum(not is_done(partial, shard) for shard in range(plan.n_shards))
+            if missing and run_of(path) != run:
+                seconds = time.monotonic() - began
+                return ConversionSummary(path, None, frames, seconds, missing, plan.left_out)
+            if strict:
+                _stop_at(tuple(plan.describe(*bad) for bad in bad_episodes(partial).items()))
+            publish(plan, partial, path, overwrite)
+        except (OSError, UserError):
+            # A process that does the same work may have finished it and cleared up behind us.
+            if run_of(path) != run:
+                raise
+            sweep(path)
+    store = open_store(path)
+    left_out = tuple(LeftOut(**entry) for entry in store.attributes["conversion"]["left_out"])
+    return ConversionSummary(path, store, frames, time.monotonic() - began, 0, left_out)
+
+
+def _stop_at(left_out: tuple[LeftOut, ...]) -> None:
+    """Raise `UserError` if an episode is left out that is not just a repetition."""
+    harmful = [entry for entry in left_out if not is_harmless(entry)]
+    if harmful:
+        more = f" (and {len(harmful) - 1} more)" if len(harmful) > 1 else ""
+        raise UserError(f"{harmful[0]}{more}; --strict stops here")
+
+
+def _is_finished(plan: ConversionPlan, path: Path, partial: Path, job: tuple[int, int]) -> bool:
+    """Whether the store is there already as a result of this very conversion.
+
+    Raises `UserError` if something else is there.
+    """
+    if not path.exists():
+        return False
+    same = fingerprint_of(path) == plan.fingerprint
+    if same and (job[1] > 1 or partial.exists() or has_leftovers(path)):
+        # Another job was the last, or this one was killed between publishing and tidying up.
+        discard(partial)
+        sweep(path)
+        return True
+    what = "this conversion is complete" if same else "it holds something else"
+    raise UserError(f"{path}: exists already ({what}); --overwrite replaces it")
+
+
+def _prepare(plan: ConversionPlan, path: Path, partial: Path, overwrite: bool) -> None:
+    """See to it that an unfinished store of this plan is at ``partial``."""
+    if overwrite and path.exists() and not is_store(path):
+        raise UserError(f"{path}: not a store of LangSteer, hence --overwrite does not replace it")
+    if _continues(plan, partial) is False:
+        if not overwrite:
+            raise UserError(
+                f"{partial}: an unfinished conversion of other settings or data; --overwrite "
+                "throws it away"
+            )
+        discard(partial)
+    if not partial.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(plan, path.parent)
+        start(plan, partial)
+        if _continues(plan, partial) is False:
+            raise UserError(f"{partial}: another conversion to the same place has just begun")
+
+
+def _continues(plan: ConversionPlan, partial: Path) -> bool | None:
+    """Whether the folder is an unfinished store of this plan; None if there is no folder.
+
+    Raises `UserError` if it is something else.
+    """
+    try:
+        return read_run(partial)["fingerprint"] == plan.fingerprint
+    except (OSError, ValueError, KeyError) as error:
+        if not partial.exists():
+            return None
+        raise UserError(
+            f"{partial}: in the way, and not an unfinished store of LangSteer; move it ({error})"
+        ) from error
+
+
+def _check_room(plan: ConversionPlan, folder: Path) -> None:
+    """Raise `UserError` if the disk cannot hold the store."""
+    needed = 0.0
+    for name in plan.settings.arrays:
+        layout = schema(name, plan.pipeline)
+        raw = plan.n_frames * layout.row_bytes
+        needed += raw * _COMPRESSED.get(name, 1.0)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: {free / 1e9:.1f} GB free, the store of {plan.n_frames} frames needs "
+            f"about {needed / 1e9:.1f} GB; make room, or leave out --skip img depth"
+        )
+
+
+def _write_shards(
+    plan: ConversionPlan, partial: Path, mine: list[int], num_workers: int | None, strict: bool
+) -> int:
+    """Write those of the shards that are not written; returns how many rows that was."""
+    todo = [shard for shard in mine if not is_done(partial, shard)]
+    rows = sum(len(plan.shard_rows(shard)) for shard in todo)
+    done = sum(len(plan.shard_rows(shard)) for shard in mine) - rows
+    workers = min(num_workers or default_workers(), len(todo))
+    with progress_bar(done + rows, "converting", "frame", initial=done) as bar:
+        if workers <= 1:
+            for shard in todo:
+                write_shard(plan, partial, shard, bar.update, strict)
+        else:
+            for count in _parallel(plan, partial, todo, workers, strict):
+                bar.update(count)
+    return rows
+
+
+def default_workers() -> int:
+    """One process for each core that this one may use, 8 at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(MAX_DEFAULT_WORKERS, cores or 1)
+
+
+def _parallel(
+    plan: ConversionPlan, partial: Path, todo: list[int], workers: int, strict: bool
+) -> Iterator[int]:
+    """Write shards in several processes; yields rows done since the last time."""
+    # Spawned and not forked: the storage library has threads, which a fork would not take along.
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    arguments = (plan, partial, strict, counter, os.getpid())
+    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
+        pending = {pool.submit(_work, shard) for shard in todo}
+        counted = 0
+        try:
+            while pending:
+                finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+                yield counter.value - counted
+                counted = counter.value
+                for future in finished:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process was killed, mostly for want of memory; run the same command "
+                "again with fewer --num_workers, it goes on where it stopped"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Worker:
+    """What a worker process was started with."""
+
+    write: Callable[[int], None]
+
+
+def _start_worker(
+    plan: ConversionPlan,
+    partial: Path,
+    strict: bool,
+    counter: "Synchronized[int]",
+    parent: int,
+) -> None:
+    """Set a worker process up."""
+
+    def advance(frames: int) -> None:
+        with counter.get_lock():
+            counter.value += frames
+
+    _Worker.write = lambda shard: write_shard(plan, partial, shard, advance, strict)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent was killed, which could not tell it to."""
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    os._exit(1)
+
+
+def _work(shard: int) -> None:
+    """Write a shard in a worker process."""
+    _Worker.write(shard)

@@ -1,0 +1,372 @@
+"""What a conversion will write, decided before the first frame is read.
+
+The plan follows from the dataset's metadata and file names and from the settings alone. Every
+process of a conversion makes the same plan for itself, and its fingerprint tells whether an
+unfinished store is continued or belongs to something else.
+
+Example::
+
+    plan = make_plan(Path("calvin_debug_dataset"), ConversionSettings(tasks=("open_drawer",)))
+    plan.source_of(0)      # where the store's first frame comes from
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.calvin.dataset import (
+    ANNOTATIONS,
+    CONFIG,
+    RANGES,
+    Annotation,
+    Split,
+    list_frames,
+    open_dataset,
+    read_annotations,
+    read_ranges,
+)
+from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box, ObservationPipeline
+from langsteer.data.store import (
+    ARRAYS,
+    FRAMES_PER_SHARD,
+    REQUIRED_ARRAYS,
+    VERSION,
+    EpisodeTable,
+)
+from langsteer.errors import UserError
+
+EPISODE_KINDS = ("language", "play")
+
+# Small datasets get smaller shards, so that there is work for several processes.
+_MIN_FRAMES_PER_SHARD, _WANTED_SHARDS = 64, 16
+_REPEATED = "repeats another annotation word for word"
+
+
+@dataclass(frozen=True)
+class ConversionSettings:
+    """What to convert and how; see ``docs/zarr_format.md``.
+
+    Attributes:
+        episodes: "language" for the annotated windows, "play" for whole recordings.
+        splits: of "training" and "validation"; None takes those that are there.
+        tasks: only windows of these tasks; None takes all.
+        max_episodes: at most this many, in the store's order; None takes all.
+        skip: arrays to leave out, of "img" and "depth".
+        n_points: points of a cloud.
+        box: workspace, see `ObservationPipeline`.
+        cameras: cameras of the cloud.
+        static_crop: side of the central part of the static image, pixels.
+        frames_per_shard: frames in one file of an array; None chooses by the number of frames.
+    """
+
+    episodes: str = "language"
+    splits: tuple[str, ...] | None = None
+    tasks: tuple[str, ...] | None = None
+    max_episodes: int | None = None
+    skip: tuple[str, ...] = ()
+    n_points: int = 2048
+    box: Box = WORKSPACE
+    cameras: tuple[str, ...] = CAMERAS
+    static_crop: int = 160
+    frames_per_shard: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for settings that make no sense."""
+        if self.episodes not in EPISODE_KINDS:
+            raise UserError(f"episodes {self.episodes!r}: choose one of {EPISODE_KINDS}")
+        if self.tasks is not None and self.episodes == "play":
+            raise UserError("play episodes have no tasks: leave --tasks away or convert language")
+        for name, value in (("episodes", self.max_episodes), ("frames", self.frames_per_shard)):
+            if value is not None and value < 1:
+                raise UserError(f"{value} {name}: at least 1 is needed")
+        unknown = set(self.skip) - (set(ARRAYS) - set(REQUIRED_ARRAYS))
+        if unknown:
+            raise UserError(f"cannot skip {', '.join(sorted(unknown))}: only img and depth")
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The arrays to write."""
+        return tuple(name for name in ARRAYS if name not in self.skip)
+
+
+class LeftOut(NamedTuple):
+    """An episode that is not in the store, and why; frames ``start`` to ``end`` exclusive."""
+
+    split: str
+    start: int
+    end: int
+    task: str
+    reason: str
+
+    def __str__(self) -> str:
+        what = f" {self.task}" if self.task else ""
+        return f"{self.split} [{self.start}, {self.end}){what}: {self.reason}"
+
+
+class FrameSource(NamedTuple):
+    """Where a row of the store comes from: the episode's index, its split, the frame's number."""
+
+    episode: int
+    split: Split
+    number: int
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """All rows of a store in their order.
+
+    Attributes:
+        root: the CALVIN folder.
+        settings: what was asked for.
+        pipeline: how point clouds are made.
+        splits: the splits by name.
+        table: the K episodes.
+        episode_ends: (K,) int64.
+        left_out: what is known not to be convertible from the metadata alone.
+        frames_per_shard: rows in a shard.
+        source: fingerprint of the dataset's metadata.
+    """
+
+    root: Path
+    settings: ConversionSettings
+    pipeline: ObservationPipeline
+    splits: dict[str, Split]
+    table: EpisodeTable
+    episode_ends: NDArray[np.int64]
+    left_out: tuple[LeftOut, ...]
+    frames_per_shard: int
+    source: str
+
+    @property
+    def n_frames(self) -> int:
+        """Rows of the store, if all frames turn out to be good."""
+        return int(self.episode_ends[-1])
+
+    @property
+    def n_shards(self) -> int:
+        """Files of each array."""
+        return -(-self.n_frames // self.frames_per_shard)
+
+    @property
+    def episode_starts(self) -> NDArray[np.int64]:
+        """(K,) int64, first row of each episode."""
+        return np.concatenate([np.zeros(1, np.int64), self.episode_ends[:-1]])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest that two plans share if and only if they make the same store."""
+        content = {
+            "version": VERSION,
+            "pipeline": self.pipeline.to_dict(),
+            "arrays": self.settings.arrays,
+            "episodes": self.settings.episodes,
+            "table": self.table.to_dict(),
+            "episode_ends": self.episode_ends.tolist(),
+            "frames_per_shard": self.frames_per_shard,
+            "source": self.source,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def shard_rows(self, shard: int) -> range:
+        """The rows of a shard."""
+        start = shard * self.frames_per_shard
+        return range(start, min(start + self.frames_per_shard, self.n_frames))
+
+    def source_of(self, row: int) -> FrameSource:
+        """The frame that a row of the store shows."""
+        return next(self.sources(range(row, row + 1)))
+
+    def sources(self, rows: range) -> Iterator[FrameSource]:
+        """The frames that consecutive rows show."""
+        if not rows:
+            return
+        starts = self.episode_starts
+        episode = int(np.searchsorted(self.episode_ends, rows.start, side="right"))
+        for row in rows:
+            if row == self.episode_ends[episode]:
+                episode += 1
+            number = int(self.table.first_frame[episode]) + row - int(starts[episode])
+            yield FrameSource(episode, self.splits[str(self.table.split[episode])], number)
+
+    def describe(self, episode: int, reason: str) -> LeftOut:
+        """The entry for an episode that turned out to be bad during the work."""
+        start = int(self.table.first_frame[episode])
+        length = int(self.episode_ends[episode] - self.episode_starts[episode])
+        split, task = str(self.table.split[episode]), str(self.table.task[episode])
+        return LeftOut(split, start, start + length, task, reason)
+
+
+def make_plan(root: Path, settings: ConversionSettings) -> ConversionPlan:
+    """Plan the conversion of a CALVIN folder.
+
+    Episodes whose frames are not all there are left out whole, never shortened.
+
+    Raises:
+        UserError: the folder is not CALVIN's, its metadata are broken, or nothing is left.
+    """
+    splits = open_dataset(root, settings.splits)
+    pipeline = _common_pipeline(splits, settings)
+    windows: list[tuple[str, Annotation]] = []
+    left_out: list[LeftOut] = []
+    for split in splits:
+        wanted, repeated = _wanted_windows(split, settings)
+        left_out += [_left_out(split, window, _REPEATED) for window in repeated]
+        ranges, frames = read_ranges(split), list_frames(split)
+        for window in wanted:
+            problem = _window_problem(window, ranges, frames)
+            if problem:
+                left_out.append(_left_out(split, window, problem))
+            else:
+                windows.append((split.name, window))
+    _check_tasks(settings, [window.task for _, window in windows] + [o.task for o in left_out])
+    windows = windows[: settings.max_episodes]
+    if not windows:
+        raise UserError(f"{root}: no episode can be converted{_listing(left_out)}")
+    ends = np.cumsum([window.end - window.start for _, window in windows], dtype=np.int64)
+    return ConversionPlan(
+        root=root,
+        settings=settings,
+        pipeline=pipeline,
+        splits={split.name: split for split in splits},
+        table=_table(windows),
+        episode_ends=ends,
+        left_out=tuple(left_out),
+        frames_per_shard=settings.frames_per_shard or _frames_per_shard(int(ends[-1])),
+        source=_fingerprint(splits, settings),
+    )
+
+
+def is_harmless(entry: LeftOut) -> bool:
+    """Whether leaving an episode out loses nothing."""
+    return entry.reason == _REPEATED
+
+
+def _common_pipeline(splits: Sequence[Split], settings: ConversionSettings) -> ObservationPipeline:
+    """The pipeline of the settings with the dataset's own cameras, equal in all splits."""
+    config = splits[0].config
+    for split in splits[1:]:
+        if split.config != config:
+            raise UserError(
+                f"{split.folder / CONFIG} and {splits[0].folder / CONFIG} name different cameras "
+                "or renderers; convert the splits to stores of their own (--splits)"
+            )
+    return ObservationPipeline(
+        n_points=settings.n_points,
+        box=settings.box,
+        cameras=settings.cameras,
+        static_crop=settings.static_crop,
+        static=config.static,
+        gripper=config.gripper,
+        pixel_centre=config.pixel_centre,
+    )
+
+
+def _wanted_windows(
+    split: Split, settings: ConversionSettings
+) -> tuple[list[Annotation], list[Annotation]]:
+    """The distinct windows to convert, by first frame, and those that only repeat one of them."""
+    if settings.episodes == "play":
+        ranges = read_ranges(split).tolist()
+        return [Annotation(first, last + 1, "", "") for first, last in ranges], []
+    wanted, repeated = set(), []
+    for window in read_annotations(split):
+        if settings.tasks is not None and window.task not in settings.tasks:
+            continue
+        if window in wanted:
+            repeated.append(window)
+        wanted.add(window)
+    return sorted(wanted), repeated
+
+
+def _window_problem(
+    window: Annotation, ranges: NDArray[np.int64], frames: NDArray[np.int64]
+) -> str | None:
+    """Why a window cannot be converted, as far as the file names tell, or None."""
+    if window.start >= window.end:
+        return "it ends before it starts"
+    numbers = np.arange(window.start, window.end)
+    missing = np.setdiff1d(
+        numbers, frames[slice(*np.searchsorted(frames, numbers[[0, -1]] + [0, 1]))]
+    )
+    if len(missing):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        return f"frame {missing[0]}{more} missing"
+    within = (ranges[:, 0] <= window.start) & (window.end - 1 <= ranges[:, 1])
+    if not within.any():
+        return f"it is not within one recording of {RANGES}, so time would jump in it"
+    return None
+
+
+def _left_out(split: Split, window: Annotation, reason: str) -> LeftOut:
+    return LeftOut(split.name, window.start, window.end, window.task, reason)
+
+
+def _check_tasks(settings: ConversionSettings, found: Sequence[str]) -> None:
+    """Raise `UserError` for a task that no window has."""
+    unknown = set(settings.tasks or ()) - set(found)
+    if unknown:
+        raise UserError(
+            f"no episode of {', '.join(sorted(unknown))} in the dataset; see the names of tasks "
+            "in its lang_annotations (e.g. open_drawer)"
+        )
+
+
+def _table(windows: Sequence[tuple[str, Annotation]]) -> EpisodeTable:
+    """The table of episodes; windows that overlap within a split share a group."""
+    groups: list[int] = []
+    covered = ("", -1)  # split, and one past the last frame of the current group
+    for split, window in windows:
+        if split != covered[0] or window.start >= covered[1]:
+            groups.append(groups[-1] + 1 if groups else 0)
+            covered = (split, window.end)
+        else:
+            groups.append(groups[-1])
+            covered = (split, max(covered[1], window.end))
+    return EpisodeTable.from_dict(
+        {
+            "split": [split for split, _ in windows],
+            "task": [window.task for _, window in windows],
+            "instruction": [window.instruction for _, window in windows],
+            "first_frame": [window.start for _, window in windows],
+            "group": groups,
+        }
+    )
+
+
+def _frames_per_shard(n_frames: int) -> int:
+    """Rows of a shard by the size of the store, so that it does not depend on who converts it."""
+    wanted = -(-n_frames // _WANTED_SHARDS)
+    return max(_MIN_FRAMES_PER_SHARD, min(FRAMES_PER_SHARD, wanted))
+
+
+def _fingerprint(splits: Sequence[Split], settings: ConversionSettings) -> str:
+    """Hex digest of the metadata files that the plan was made from."""
+    digest = hashlib.sha256()
+    names = [CONFIG, RANGES] + ([ANNOTATIONS] if settings.episodes == "language" else [])
+    for split in splits:
+        for name in names:
+            digest.update((split.folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _listing(left_out: Sequence[LeftOut], limit: int = 20) -> str:
+    """The entries as lines after a colon, or nothing."""
+    if not left_out:
+        return ""
+    lines = [f"\n  {entry}" for entry in left_out[:limit]]
+    if len(left_out) > limit:
+        lines.append(f"\n  and {len(left_out) - limit} more")
+    return ":" + "".join(lines)
+
+
+def settings_to_dict(settings: ConversionSettings) -> dict[str, Any]:
+    """The settings in plain JSON types."""
+    result: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return result

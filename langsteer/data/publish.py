@@ -1,0 +1,230 @@
+"""Make a finished store out of one whose shards are all written, and let it appear by rename.
+
+Several processes may do this at once, and each may be killed at any moment: each builds a folder of
+its own from the written shards, which it only reads; the rename that lets a folder appear succeeds
+for one of them, and the others find that the store is there.
+
+Where frames turned out to be bad, their episodes are left out here: shards before the first of them
+are taken over as they are, the others are copied row by row. Nothing is computed again.
+"""
+
+import glob
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.data.plan import ConversionPlan, LeftOut, settings_to_dict
+from langsteer.data.shard_writer import bad_episodes
+from langsteer.data.store import (
+    FORMAT,
+    create_arrays,
+    open_array,
+    partial_path,
+    read_attributes,
+    schema,
+    shard_file_name,
+    write_metadata,
+)
+from langsteer.errors import UserError
+from langsteer.files import replacing, sync
+
+_RUN = "run.json"
+# Folders beside a store that are being deleted, and being made.
+_TRASH, _NEW = ".trash-", ".new-"
+_OLD_SECONDS = 3600.0
+
+
+def publish(plan: ConversionPlan, partial: Path, path: Path, overwrite: bool) -> None:
+    """Turn ``partial``, whose shards are all written, into the store at ``path``.
+
+    Raises:
+        UserError: no episode is good, or ``path`` holds something that may not be replaced.
+        OSError: the disk refuses.
+    """
+    run = read_run(partial)["run"]
+    final = partial / f"final-{uuid.uuid4().hex}"
+    try:
+        _build(plan, partial, final, run)
+        _swap(final, path, run, overwrite)
+    except (OSError, UserError):
+        # Another process may have been faster and have cleared the unfinished store away.
+        if run_of(path) != run:
+            raise
+    discard(partial)
+    sweep(path)
+
+
+def start(plan: ConversionPlan, partial: Path) -> None:
+    """Let the unfinished store appear, whole, at ``partial``; whoever is first wins.
+
+    Raises OSError if the disk refuses.
+    """
+    new = partial.with_name(f".{partial.name}{_NEW}{uuid.uuid4().hex}")
+    create_arrays(new, plan.pipeline, plan.n_frames, plan.settings.arrays, plan.frames_per_shard)
+    (new / "done").mkdir()
+    run = {"format": FORMAT, "fingerprint": plan.fingerprint, "run": uuid.uuid4().hex}
+    with replacing(new / _RUN) as temporary:
+        temporary.write_text(json.dumps(run), encoding="utf-8")
+    try:
+        new.rename(partial)
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)
+        if not (partial / _RUN).is_file():
+            raise
+
+
+def read_run(partial: Path) -> dict[str, str]:
+    """The fingerprint and the name of the run that fills an unfinished store.
+
+    Raises OSError or ValueError if it is none.
+    """
+    run: dict[str, str] = json.loads((partial / _RUN).read_text(encoding="utf-8"))
+    if run.get("format") != FORMAT:
+        raise ValueError("not an unfinished store")
+    return run
+
+
+def fingerprint_of(path: Path) -> str | None:
+    """The fingerprint of the plan that a finished store was made from, if there is one."""
+    return _conversion_attributes(path).get("fingerprint")
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder such that at no moment a part of it is left under its name."""
+    doomed = _trash_name(folder)
+    try:
+        folder.rename(doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def has_leftovers(path: Path) -> bool:
+    """Whether a process was killed while it deleted something beside a store."""
+    return any(_beside(path, _TRASH))
+
+
+def _beside(path: Path, kind: str) -> Iterator[Path]:
+    return path.parent.glob(f".{glob.escape(path.name)}*{kind}*")
+
+
+def sweep(path: Path) -> None:
+    """Delete what killed processes left beside a finished store."""
+    for doomed in _beside(path, _TRASH):
+        shutil.rmtree(doomed, ignore_errors=True)
+    for doomed in _beside(path, _NEW):
+        # A young one may be that of a process that begins right now.
+        with suppress(OSError):
+            if time.time() - doomed.stat().st_mtime > _OLD_SECONDS:
+                shutil.rmtree(doomed, ignore_errors=True)
+    partial = partial_path(path)
+    if partial.is_dir() and not any(entry.is_file() for entry in partial.iterdir()):
+        # What a process wrote that did not notice that another had finished its work.
+        discard(partial)
+
+
+def run_of(path: Path) -> str | None:
+    """The run that a finished store came from, if there is one."""
+    return _conversion_attributes(path).get("run")
+
+
+def _conversion_attributes(path: Path) -> dict[str, Any]:
+    """What `_provenance` wrote into a finished store, empty if it is none."""
+    try:
+        return read_attributes(path).get("conversion", {})
+    except UserError:
+        return {}
+
+
+def _trash_name(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}{_TRASH}{uuid.uuid4().hex}")
+
+
+def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:
+    """Build the finished store in the folder ``final``."""
+    bad = bad_episodes(partial)
+    keep = np.ones(len(plan.table), dtype=np.bool_)
+    keep[list(bad)] = False
+    left_out = [*plan.left_out, *(plan.describe(k, reason) for k, reason in sorted(bad.items()))]
+    if not keep.any():
+        reasons = "\n  ".join(map(str, left_out[:20]))
+        raise UserError(f"{plan.root}: no episode is good:\n  {reasons}")
+    lengths = (plan.episode_ends - plan.episode_starts)[keep]
+    ends = np.cumsum(lengths, dtype=np.int64)
+    n_frames = int(ends[-1])
+    create_arrays(final, plan.pipeline, n_frames, plan.settings.arrays, plan.frames_per_shard)
+    shift = plan.episode_starts[keep] - (ends - lengths)
+    for name in plan.settings.arrays:
+        for start in range(0, n_frames, plan.frames_per_shard):
+            rows = np.arange(start, min(start + plan.frames_per_shard, n_frames))
+            origin = rows + shift[np.searchsorted(ends, rows, side="right")]
+            _transfer(plan, name, partial, final, rows, origin)
+    attributes = {"conversion": {"run": run, **_provenance(plan, left_out)}}
+    write_metadata(final, plan.pipeline, ends, plan.table.select(keep), attributes)
+
+
+def _transfer(
+    plan: ConversionPlan,
+    name: str,
+    partial: Path,
+    final: Path,
+    rows: NDArray[np.int64],
+    origin: NDArray[np.int64],
+) -> None:
+    """Make one shard of the finished array from the written rows ``origin``."""
+    shard = int(rows[0]) // plan.frames_per_shard
+    if len(rows) == len(plan.shard_rows(shard)) and np.array_equal(rows, origin):
+        _link_shard(name, shard, partial, final, 1 + len(schema(name, plan.pipeline).row))
+        return
+    written = open_array(partial, name)
+    runs = np.split(origin, np.flatnonzero(np.diff(origin) != 1) + 1)
+    values = [written[int(run[0]) : int(run[-1]) + 1].read().result() for run in runs]
+    target = open_array(final, name, write=True)[int(rows[0]) : int(rows[-1]) + 1]
+    target.write(np.concatenate(values)).result()
+
+
+def _link_shard(name: str, shard: int, partial: Path, final: Path, n_axes: int) -> None:
+    """Take a shard's file over without copying, where the file system can."""
+    file = Path("data") / name / shard_file_name(shard, n_axes)
+    source, target = partial / file, final / file
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+        sync(target)
+
+
+def _provenance(plan: ConversionPlan, left_out: list[LeftOut]) -> dict[str, Any]:
+    """What the store's attributes say about its making."""
+    return {
+        "fingerprint": plan.fingerprint,
+        "source": str(plan.root.resolve()),
+        "settings": settings_to_dict(plan.settings),
+        "left_out": [entry._asdict() for entry in left_out],
+    }
+
+
+def _swap(final: Path, path: Path, run: str, overwrite: bool) -> None:
+    """Let the finished store appear at ``path``; an old one goes only now."""
+    sync(final)
+    if not (overwrite and path.exists()) or run_of(path) == run:
+        final.rename(path)  # fails where a folder with content is
+        return sync(path.parent)
+    old = _trash_name(path)
+    path.rename(old)
+    try:
+        final.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,64 @@
+"""Fixtures of the conversion's tests."""
+
+import dataclasses
+
+import pytest
+
+from langsteer.data.conversion import convert
+from langsteer.data.plan import ConversionSettings
+from langsteer.data.store import open_store
+
+SMALL = ConversionSettings(n_points=64, static_crop=32, frames_per_shard=8)
+
+# Sentences with tasks; the windows overlap within the first recording, and one is a repetition.
+WINDOWS = [
+    (10, 30, "open_drawer", "pull the drawer"),
+    (25, 45, "close_drawer", "push the drawer"),
+    (10, 30, "open_drawer", "pull the drawer"),
+    (50, 60, "open_drawer", "open it"),
+    (70, 100, "turn_on_led", "press the button"),
+]
+
+
+@pytest.fixture(scope="session")
+def small_settings():
+    """Settings that fit the images of `make_calvin`; ``small_settings(tasks=...)`` changes them."""
+    return lambda **changes: dataclasses.replace(SMALL, **changes)
+
+
+@pytest.fixture(scope="session")
+def small_calvin(tmp_path_factory, make_calvin):
+    """A small CALVIN folder with 80 annotated frames in two splits; not to be changed."""
+    return make_calvin(
+        tmp_path_factory.mktemp("small") / "calvin",
+        {
+            "training": ([(10, 61), (62, 110)], WINDOWS),
+            "validation": ([(200, 220)], [(203, 213, "open_drawer", "pull it out")]),
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def contents():
+    """All that a store holds, by name: ``contents(path)``."""
+
+    def read(path):
+        store = open_store(path)
+        arrays = {name: store.read(name) for name in store.array_names}
+        return arrays | {"ends": store.episode_ends, "episodes": store.episodes.to_dict()}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def small_store(small_calvin, tmp_path_factory):
+    """The store of `small_calvin`, converted without any disturbance; not to be changed."""
+    path = tmp_path_factory.mktemp("store") / "small.zarr"
+    return convert(small_calvin, path, SMALL, num_workers=1).store
+
+
+@pytest.fixture(scope="session")
+def sample_store(shared, tmp_path_factory):
+    """The store of the sample of the real simulator; not to be changed."""
+    path = tmp_path_factory.mktemp("sample") / "sample.zarr"
+    return convert(shared / "calvin_sample", path, ConversionSettings(), num_workers=1).store

@@ -1,0 +1,401 @@
+"""What a conversion writes, and that it is the same whoever writes it and however often he dies."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from langsteer.calvin.kinematics import gripper_camera_pose
+from langsteer.data.conversion import convert
+from langsteer.data.plan import make_plan
+from langsteer.data.pointcloud import point_cloud
+from langsteer.data.store import open_store, partial_path
+from langsteer.errors import UserError
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "convert_calvin_to_zarr.py"
+SMALL_OPTIONS = ("--num_points", "64", "--crop", "32", "--frames_per_file", "8")
+
+
+def _assert_equal(one: dict, other: dict) -> None:
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, other[name], err_msg=name)
+
+
+def _command(root: Path, path: Path, *options: str) -> list[str]:
+    command = [sys.executable, str(SCRIPT), "--root_dir", str(root), "--save_path", str(path)]
+    return [*command, *SMALL_OPTIONS, *options]
+
+
+# What is in it
+
+
+def test_sample_becomes_what_the_guide_says(shared, sample_store):
+    store = sample_store
+    n, k = 439, 9
+    shapes = {name: tuple(store.array(name).shape) for name in store.array_names}
+    assert shapes == {
+        "img": (n, 160, 160, 3),
+        "point_cloud": (n, 2048, 6),
+        "depth": (n, 160, 160),
+        "action": (n, 7),
+        "state": (n, 15),
+    }
+    assert store.episode_ends.shape == (k,)
+    assert store.episodes.split.tolist() == ["training"] * 7 + ["validation"] * 2
+    assert store.episodes.task[0] == "open_drawer"
+    assert store.episodes.instruction[0] == "pull the drawer"
+    assert store.pipeline.pixel_centre == (0.0, 1.0)  # use_egl is false in the sample
+
+
+def test_each_row_is_its_source_frame(shared, sample_store):
+    store = sample_store
+    images, depths = store.read("img"), store.read("depth")
+    clouds, states, actions = (store.read(name) for name in ("point_cloud", "state", "action"))
+    for episode, start in enumerate(store.episode_starts):
+        offset = int(store.episode_ends[episode] - start) - 1
+        number = int(store.episodes.first_frame[episode]) + offset
+        folder = shared / "calvin_sample" / str(store.episodes.split[episode])
+        with np.load(folder / f"episode_{number:07d}.npz") as frame:
+            row = start + offset
+            np.testing.assert_array_equal(images[row], frame["rgb_static"][20:180, 20:180])
+            np.testing.assert_array_equal(depths[row], frame["depth_static"][20:180, 20:180])
+            np.testing.assert_array_equal(states[row], frame["robot_obs"].astype(np.float32))
+            np.testing.assert_array_equal(actions[row], frame["rel_actions"].astype(np.float32))
+            cloud = point_cloud(
+                store.pipeline,
+                {"static": frame["depth_static"], "gripper": frame["depth_gripper"]},
+                gripper_camera_pose(frame["robot_obs"][7:14]),
+                {"static": frame["rgb_static"], "gripper": frame["rgb_gripper"]},
+            )
+            np.testing.assert_array_equal(clouds[row], cloud)
+
+
+def test_windows_that_overlap_share_a_group_and_no_others(sample_store):
+    store = sample_store
+    frames = [
+        {(split, first + i) for i in range(end - start)}
+        for split, first, start, end in zip(
+            store.episodes.split.tolist(),
+            store.episodes.first_frame.tolist(),
+            store.episode_starts.tolist(),
+            store.episode_ends.tolist(),
+            strict=True,
+        )
+    ]
+    group = store.episodes.group
+    for i, mine in enumerate(frames):
+        for j, theirs in enumerate(frames):
+            if mine & theirs:
+                assert group[i] == group[j]
+    # [358483, 358621) is a chain of overlaps, [358660, 358739) another; validation has 553635 in
+    # two windows.
+    assert group.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_repeated_annotations_are_stored_once(small_store):
+    assert small_store.episodes.first_frame.tolist() == [10, 25, 50, 70, 203]
+    assert len(small_store.attributes["conversion"]["left_out"]) == 1
+
+
+def test_tasks_splits_and_number_of_episodes_are_chosen(small_calvin, small_settings, tmp_path):
+    def first_frames(**changes):
+        plan = make_plan(small_calvin, small_settings(**changes))
+        return plan.table.first_frame.tolist()
+
+    assert first_frames(tasks=("open_drawer",)) == [10, 50, 203]
+    assert first_frames(tasks=("open_drawer", "turn_on_led"), splits=("training",)) == [10, 50, 70]
+    assert first_frames(max_episodes=2) == [10, 25]
+    assert first_frames(splits=("validation",)) == [203]
+
+
+def test_play_episodes_are_whole_recordings(small_calvin, small_settings, tmp_path):
+    shutil.copytree(small_calvin, tmp_path / "calvin")
+    shutil.rmtree(tmp_path / "calvin" / "training" / "lang_annotations")
+    settings = small_settings(episodes="play")
+    store = convert(tmp_path / "calvin", tmp_path / "a.zarr", settings, num_workers=1).store
+    assert np.diff(store.episode_ends, prepend=0).tolist() == [52, 49, 21]
+    assert store.episodes.first_frame.tolist() == [10, 62, 200]
+    assert set(store.episodes.task.tolist()) == {""}
+    assert store.episodes.group.tolist() == [0, 1, 2]
+
+
+def test_skipped_arrays_change_nothing_else(
+    small_calvin, small_settings, small_store, contents, tmp_path
+):
+    settings = small_settings(skip=("img", "depth"))
+    store = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    assert store.array_names == ("point_cloud", "action", "state")
+    whole = contents(small_store.path)
+    _assert_equal(contents(store.path), {k: v for k, v in whole.items() if k not in settings.skip})
+
+
+def test_one_camera_alone(small_calvin, small_settings, small_store, tmp_path):
+    settings = small_settings(cameras=("gripper",), n_points=32)
+    store = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    np.testing.assert_array_equal(
+        store.read("point_cloud"), small_store.read("point_cloud")[:, 32:]
+    )
+
+
+# The same, whoever writes it
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_number_of_workers_changes_nothing(
+    small_calvin, small_settings, small_store, contents, tmp_path, workers
+):
+    summary = convert(small_calvin, tmp_path / "a.zarr", small_settings(), num_workers=workers)
+    assert summary.frames == small_store.n_frames
+    _assert_equal(contents(summary.path), contents(small_store.path))
+
+
+def test_three_jobs_fill_one_store(small_calvin, small_settings, small_store, contents, tmp_path):
+    path = tmp_path / "a.zarr"
+    for job in (2, 0):
+        summary = convert(small_calvin, path, small_settings(), num_workers=1, job=(job, 3))
+        assert summary.store is None
+        assert summary.shards_missing > 0
+        assert not path.exists()
+    assert convert(small_calvin, path, small_settings(), num_workers=1, job=(1, 3)).store
+    _assert_equal(contents(path), contents(small_store.path))
+    again = convert(small_calvin, path, small_settings(), num_workers=1, job=(2, 3))
+    assert again.store is not None
+    assert again.frames == 0
+
+
+def test_frames_per_file_change_the_files_and_not_the_content(
+    small_calvin, small_settings, small_store, contents, tmp_path
+):
+    settings = small_settings(frames_per_shard=None)
+    store = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    assert len(list((store.path / "data" / "state").glob("c.*"))) == 2  # 64 and 26 rows
+    _assert_equal(contents(store.path), contents(small_store.path))
+
+
+def test_jobs_that_run_at_once_agree(small_calvin, small_store, contents, tmp_path):
+    path = tmp_path / "a.zarr"
+    commands = [("--shard", "0/2"), ("--shard", "1/2"), ("--shard", "0/1"), ("--shard", "0/1")]
+    processes = [
+        subprocess.Popen(
+            _command(small_calvin, path, "--overwrite", "--num_workers", "1", *options),
+            stderr=subprocess.PIPE,
+        )
+        for options in commands
+    ]
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, errors
+    _assert_equal(contents(path), contents(small_store.path))
+
+
+# The same, however often it is killed
+
+
+def _kill_at_random_moments(root: Path, folder: Path, kills: int, workers: int, seed: int) -> int:
+    """Convert to stores in ``folder``, killing each run at a random moment; returns the stores."""
+    moments = random.Random(seed)
+    stores = 0
+    while kills > 0:
+        path = folder / f"{stores}.zarr"
+        command = _command(root, path, "--overwrite", "--num_workers", str(workers))
+        finished = False
+        while not finished:
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            if kills > 0:
+                _wait_for_work(process, path)
+                time.sleep(moments.uniform(0, 0.15 if workers == 1 else 0.8))
+                kills -= process.poll() is None
+                process.send_signal(signal.SIGKILL)
+            _, errors = process.communicate()
+            finished = process.returncode == 0
+            assert finished or process.returncode == -signal.SIGKILL, errors
+            open_store(path) if finished else None
+        stores += 1
+    return stores
+
+
+def _wait_for_work(process: subprocess.Popen, path: Path) -> None:
+    """Until the process has begun to work: before, it only imports."""
+    before = _changes(path)
+    while process.poll() is None and _changes(path) == before:
+        time.sleep(0.001)
+
+
+def _changes(path: Path) -> list[tuple[str, int]]:
+    """What tells that something was written."""
+    try:
+        done = sorted(entry.name for entry in (partial_path(path) / "done").iterdir())
+    except OSError:
+        done = []
+    return [done, partial_path(path).exists(), path.exists()]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_run_that_is_killed_at_random_moments_and_continued_equals_one_that_is_not(
+    small_calvin, small_store, contents, tmp_path, workers
+):
+    stores = _kill_at_random_moments(small_calvin, tmp_path, 4, workers, seed=workers)
+    for index in range(stores):
+        _assert_equal(contents(tmp_path / f"{index}.zarr"), contents(small_store.path))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        f"{i}.zarr" for i in range(stores)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_twenty_kills_change_nothing(small_calvin, small_store, contents, tmp_path, workers):
+    stores = _kill_at_random_moments(small_calvin, tmp_path, 20, workers, seed=10 + workers)
+    for index in range(stores):
+        _assert_equal(contents(tmp_path / f"{index}.zarr"), contents(small_store.path))
+
+
+class Killed(BaseException):
+    """Stands in for a SIGKILL at a chosen place."""
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "langsteer.data.publish.create_arrays",
+        "langsteer.data.publish.write_metadata",
+        "langsteer.data.publish._swap",
+        "langsteer.data.publish.discard",
+        "langsteer.data.publish.shutil.rmtree",
+        "langsteer.data.publish.os.link",
+        "langsteer.data.conversion.publish",
+        "langsteer.data.conversion.start",
+        "langsteer.data.shard_writer.replacing",
+        "langsteer.data.shard_writer._write",
+    ],
+)
+def test_death_at_each_step_of_the_work_loses_nothing(
+    small_calvin, small_settings, small_store, contents, tmp_path, monkeypatch, place, overwrite
+):
+    path = tmp_path / "a.zarr"
+    if overwrite:
+        convert(small_calvin, path, small_settings(max_episodes=1), num_workers=1)
+
+    def die(*_arguments, **_options):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, die)
+        with pytest.raises(Killed):
+            convert(small_calvin, path, small_settings(), overwrite=overwrite, num_workers=1)
+    convert(small_calvin, path, small_settings(), overwrite=overwrite, num_workers=1)
+    _assert_equal(contents(path), contents(small_store.path))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_continued_run_computes_only_what_is_missing(small_calvin, small_settings, tmp_path):
+    path = tmp_path / "a.zarr"
+    first = convert(small_calvin, path, small_settings(), num_workers=1, job=(0, 2))
+    rest = convert(small_calvin, path, small_settings(), num_workers=1)
+    assert rest.store.n_frames == first.frames + rest.frames
+    assert first.frames > 0
+    assert rest.frames > 0
+
+
+def test_workers_end_with_a_parent_that_is_killed(small_calvin, tmp_path):
+    command = _command(small_calvin, tmp_path / "a.zarr", "--num_workers", "2")
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    _wait_for_work(process, tmp_path / "a.zarr")
+    children = [int(pid) for pid in _children(process.pid)]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while any(_is_alive(pid) for pid in children):
+        assert time.monotonic() < deadline, "workers outlive their parent"
+        time.sleep(0.05)
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+# An existing store
+
+
+def test_existing_store_is_not_harmed_without_overwrite(
+    small_calvin, small_settings, small_store, contents, tmp_path
+):
+    path = tmp_path / "a.zarr"
+    convert(small_calvin, path, small_settings(), num_workers=1)
+    for settings in (small_settings(), small_settings(max_episodes=1)):
+        with pytest.raises(UserError, match="--overwrite replaces it"):
+            convert(small_calvin, path, settings, num_workers=1)
+    _assert_equal(contents(path), contents(small_store.path))
+
+
+def test_old_store_stays_whole_until_the_new_one_is(
+    small_calvin, small_settings, small_store, contents, tmp_path
+):
+    path = tmp_path / "a.zarr"
+    convert(small_calvin, path, small_settings(), num_workers=1)
+    other = small_settings(max_episodes=1)
+    convert(small_calvin, path, other, overwrite=True, num_workers=1, job=(0, 2))
+    _assert_equal(contents(path), contents(small_store.path))
+    convert(small_calvin, path, other, overwrite=True, num_workers=1, job=(1, 2))
+    assert len(open_store(path).episodes) == 1
+
+
+def test_unfinished_store_of_other_settings_is_kept_without_overwrite(
+    small_calvin, small_settings, tmp_path
+):
+    path = tmp_path / "a.zarr"
+    convert(small_calvin, path, small_settings(), num_workers=1, job=(0, 2))
+    with pytest.raises(UserError, match="unfinished conversion of other settings"):
+        convert(small_calvin, path, small_settings(max_episodes=1), num_workers=1)
+    assert convert(small_calvin, path, small_settings(), num_workers=1).store.n_frames == 90
+
+
+@pytest.mark.parametrize("where", ["a.zarr", "a.zarr.partial"])
+def test_folder_that_is_no_store_is_never_deleted(small_calvin, small_settings, tmp_path, where):
+    (tmp_path / where).mkdir()
+    (tmp_path / where / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not a"):
+        convert(small_calvin, tmp_path / "a.zarr", small_settings(), overwrite=True, num_workers=1)
+    assert (tmp_path / where / "thesis.tex").read_text() == "precious"
+
+
+def test_annotations_that_changed_begin_anew(small_calvin, small_settings, tmp_path):
+    shutil.copytree(small_calvin, tmp_path / "calvin")
+    path = tmp_path / "a.zarr"
+    convert(tmp_path / "calvin", path, small_settings(), num_workers=1, job=(0, 2))
+    annotations = tmp_path / "calvin" / "training" / "lang_annotations" / "auto_lang_ann.npy"
+    shutil.copy(small_calvin / "validation" / "lang_annotations" / "auto_lang_ann.npy", annotations)
+    with pytest.raises(UserError, match="other settings or data"):
+        convert(tmp_path / "calvin", path, small_settings(splits=("validation",)), num_workers=1)
+
+
+def test_command_of_the_guide_prints_a_summary(small_calvin, tmp_path):
+    result = subprocess.run(
+        _command(small_calvin, tmp_path / "a.zarr", "--overwrite", "--num_workers", "1"),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    assert "90 frames converted" in result.stdout
+    assert "5 episodes (4 training, 1 validation)" in result.stdout
+    assert "3 tasks: close_drawer 1, open_drawer 3, turn_on_led 1" in result.stdout
+    assert "kB a frame" in result.stdout
+    assert "converting: 100%" in result.stderr
