@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from langsteer.policies.dp3.products import linear
+
 
 def multiplies(x: Tensor) -> bool:
     """Whether a convolution of ``x`` is done as a matrix product: the one place that decides."""
@@ -30,7 +32,7 @@ class Conv(nn.Conv1d):
         kernel, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
         padded = functional.pad(x, (padding, padding)) if padding else x
         windows = padded.unfold(2, kernel, stride).permute(0, 2, 1, 3).flatten(2)
-        return functional.linear(windows, self.weight.flatten(1), self.bias).transpose(1, 2)
+        return linear(windows, self.weight.flatten(1), self.bias).transpose(1, 2)
 
 
 class UpConv(nn.ConvTranspose1d):
@@ -47,7 +49,7 @@ class UpConv(nn.ConvTranspose1d):
         """
         if not multiplies(x):
             return super().forward(x, output_size)
-        taps = torch.matmul(x.transpose(1, 2), self.weight.flatten(1)).unflatten(-1, (-1, 4))
+        taps = linear(x.transpose(1, 2), self.weight.flatten(1).t()).unflatten(-1, (-1, 4))
         even = taps[..., 1] + functional.pad(taps[:, :-1, :, 3], (0, 0, 1, 0))
         odd = taps[..., 2] + functional.pad(taps[:, 1:, :, 0], (0, 0, 0, 1))
         assert self.bias is not None

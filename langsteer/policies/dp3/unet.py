@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from langsteer.policies.dp3.config import DP3Config
 from langsteer.policies.dp3.convolution import Conv, UpConv
+from langsteer.policies.dp3.products import Linear
 
 Modulations = list[Tensor]
 
@@ -66,7 +67,7 @@ class ResidualBlock(nn.Module):
         self.blocks = nn.ModuleList(
             [ConvBlock(dim_in, dim_out, config), ConvBlock(dim_out, dim_out, config)]
         )
-        self.cond_encoder = nn.Sequential(nn.Mish(), nn.Linear(condition_dim, 2 * dim_out))
+        self.cond_encoder = nn.Sequential(nn.Mish(), Linear(condition_dim, 2 * dim_out))
         self.residual_conv = Conv(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
 
     def modulation(self, condition: Tensor) -> Tensor:
@@ -136,9 +137,9 @@ class FilmUNet(nn.Module):
         total = embed + condition_dim
         self.diffusion_step_encoder = nn.Sequential(
             TimestepEmbedding(embed),
-            nn.Linear(embed, 4 * embed),
+            Linear(embed, 4 * embed),
             nn.Mish(),
-            nn.Linear(4 * embed, embed),
+            Linear(4 * embed, embed),
         )
         dims = (config.action_dim, *config.down_dims)
         count = config.blocks_per_stage
