@@ -223,11 +223,17 @@ def read_frame(path: Path, names: Iterable[str], config: DatasetConfig) -> dict[
     Raises:
         BadFrameError: the file is missing or damaged, an array has another shape or dtype, a
             vector is not finite, or a depth is not a positive number.
+        UserError: the file is there and the system does not let it be read.
     """
     try:
         arrays = read_npz(path, names)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise BadFrameError(f"{path}: missing") from error
+    except OSError as error:
+        # A network file system may answer again later: no reason to give the frame up.
+        raise UserError(
+            f"{path}: cannot be read ({error}); when it can, the same command goes on"
+        ) from error
     except UnreadableFileError as error:
         raise BadFrameError(f"{path}: {error}") from error
     for name, array in arrays.items():

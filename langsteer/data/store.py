@@ -92,8 +92,10 @@ class EpisodeTable:
         return len(self.group)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> "EpisodeTable":
-        """The rows that the mask or the indices choose."""
-        return EpisodeTable(**{name: getattr(self, name)[keep] for name in _COLUMNS})
+        """The rows that the mask or the indices choose; groups are numbered anew from 0."""
+        columns = {name: getattr(self, name)[keep] for name in _COLUMNS}
+        columns["group"] = np.unique(columns["group"], return_inverse=True)[1].astype(np.int64)
+        return EpisodeTable(**columns)
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Column name to list of plain values."""
