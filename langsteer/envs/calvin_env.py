@@ -110,10 +110,10 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float64)
         self._physics = Physics()
         self._close_physics = weakref.finalize(self, self._physics.close)
-        self._load()
         try:
             self._renderer: Renderer = make_renderer(renderer, self._physics)
-        except UserError:
+            self._load()
+        except BaseException:
             self.close()
             raise
         self.renderer_name: RendererName = self._renderer.name

@@ -11,7 +11,7 @@ The official CALVIN data were drawn by EGL; ``depth`` gives a policy the same cl
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from langsteer.calvin.cameras import (
 )
 from langsteer.envs.physics import Physics, pybullet
 from langsteer.errors import UserError
+
+if TYPE_CHECKING:
+    from langsteer.envs.depth_renderer import DepthRenderer
 
 RendererName = Literal["depth", "tiny", "egl"]
 RENDERERS: tuple[str, ...] = get_args(RendererName)
@@ -127,8 +130,47 @@ class BulletRenderer:
         return depth[top : top + crop, left : left + crop]
 
 
+class DepthOnlyRenderer:
+    """Our depth renderer; where colours are asked for, TinyRenderer lends them."""
+
+    def __init__(self, physics: Physics) -> None:
+        self.name: RendererName = "depth"
+        self.pixel_centre = PIXEL_CENTRE["egl"]
+        self._physics = physics
+        self._colours = BulletRenderer(physics, "tiny")
+        self._drawer: DepthRenderer | None = None
+
+    def render(self, view: View) -> tuple[Image, Depth]:
+        """See `Renderer.render`; the colours are sampled half a pixel from the depth."""
+        return self._colours.render(view)[0], self.render_depth(view)
+
+    def render_depth(self, view: View, crop: int | None = None) -> Depth:
+        """See `Renderer.render_depth`; with ``crop``, nothing else is drawn."""
+        camera = view.camera
+        left, top = crop_corner(camera, crop)
+        return self._loaded().render(
+            view.world_from_optical(),
+            camera.focal,
+            camera.centre,
+            camera.width,
+            camera.height,
+            camera.near,
+            camera.far,
+            self.pixel_centre,
+            window=None if crop is None else (left, top, crop, crop),
+        )
+
+    def _loaded(self) -> "DepthRenderer":
+        """The drawer, made when first needed: it reads every mesh and compiles its loops."""
+        if self._drawer is None:
+            from langsteer.envs.depth_renderer import DepthRenderer
+
+            self._drawer = DepthRenderer(self._physics.client_id)
+        return self._drawer
+
+
 def make_renderer(name: str, physics: Physics) -> Renderer:
-    """The renderer ``name`` for a world whose bodies are loaded.
+    """The renderer ``name`` for a world, made before its bodies: EGL draws only what comes later.
 
     Raises:
         UserError: an unknown name, or what it needs is not on this machine.
@@ -138,7 +180,7 @@ def make_renderer(name: str, physics: Physics) -> Renderer:
     if name == "egl":
         return BulletRenderer(physics, "egl")
     if name == "depth":
-        raise UserError("the depth renderer is not there yet")
+        return DepthOnlyRenderer(physics)
     raise UserError(f"no renderer {name!r}: expected one of {', '.join(RENDERERS)}")
 
 
