@@ -39,8 +39,7 @@ def test_sampling_is_that_of_diffusers(prediction, steps, seed, scale):
     for plan in plans:
         # Any bounded function of x stands for the network; above 1 the clip has work to do.
         weights = torch.randn(7, 7, generator=generator) / 7**0.5
-        timesteps = torch.tensor([plan.timestep])
-        estimate = diffusion.clean_estimate(scale * torch.tanh(x @ weights), x, timesteps)
+        estimate = diffusion.clean_estimate(scale * torch.tanh(x @ weights), x, plan.timestep)
         x = ddim_previous(x, estimate, estimate.clamp(-1, 1), plan)
         output = scale * torch.tanh(expected @ weights)
         expected = scheduler.step(output, plan.timestep, expected).prev_sample

@@ -1,8 +1,9 @@
 """Convolutions over short sequences, as matrix products where that is faster.
 
-The U-Net's sequences are 16, 8 and 4 long. On a CPU a library's 1-D convolution is poor at that,
-and gathering the windows and multiplying once by the weight matrix takes a third to nine tenths of
-its time (benchmarks/policy.py). Weights keep the layout of `torch.nn.Conv1d`.
+The U-Net's sequences are 16, 8 and 4 long. On a CPU a library's 1-D convolution is poor at that
+where weights are large: it reorders them at each call. Gathering the windows and multiplying once
+by the weight matrix takes a fifth to a half of its time (benchmarks/policy.py). Weights keep the
+layout of `torch.nn.Conv1d`.
 """
 
 import torch
@@ -11,10 +12,13 @@ from torch.nn import functional
 
 from langsteer.policies.dp3.products import linear
 
+# Below this many weights the library's convolution is the faster one.
+LIBRARY_BELOW = 100_000
 
-def multiplies(x: Tensor) -> bool:
+
+def multiplies(x: Tensor, weight: Tensor) -> bool:
     """Whether a convolution of ``x`` is done as a matrix product: the one place that decides."""
-    return x.device.type == "cpu"
+    return x.device.type == "cpu" and weight.numel() >= LIBRARY_BELOW
 
 
 class Conv(nn.Conv1d):
@@ -27,7 +31,7 @@ class Conv(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        if not multiplies(x):
+        if not multiplies(x, self.weight):
             return super().forward(x)
         kernel, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
         padded = functional.pad(x, (padding, padding)) if padding else x
@@ -47,7 +51,7 @@ class UpConv(nn.ConvTranspose1d):
         Input t adds to outputs 2t-1 ... 2t+2 through taps 0 ... 3, so that an even output 2t is
         made of tap 1 of t and tap 3 of t-1, and an odd one 2t+1 of tap 2 of t and tap 0 of t+1.
         """
-        if not multiplies(x):
+        if not multiplies(x, self.weight):
             return super().forward(x, output_size)
         taps = linear(x.transpose(1, 2), self.weight.flatten(1).t()).unflatten(-1, (-1, 4))
         even = taps[..., 1] + functional.pad(taps[:, :-1, :, 3], (0, 0, 1, 0))

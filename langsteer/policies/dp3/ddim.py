@@ -14,7 +14,7 @@ Nichol & Dhariwal 2021 ("squaredcos_cap_v2"); the sampler is DDIM (Song et al. 2
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,22 +101,25 @@ class Diffusion(nn.Module):
         # Not persistent: they follow from the config, which the checkpoint has.
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
         self.register_buffer("coefficients", torch.stack(table).float(), persistent=False)
+        self._of_timestep: list[list[float]] = torch.stack(table, dim=1).float().tolist()
 
     @property
     def num_train_timesteps(self) -> int:
         """Length of the process."""
         return len(self._levels)
 
-    def _at(self, timesteps: Tensor) -> tuple[Tensor, ...]:
-        rows = self.coefficients[:, timesteps]
-        return tuple(rows[..., None, None])
+    def _at(self, timesteps: Tensor | int) -> Sequence[Tensor | float]:
+        """A coefficient each for all of a batch, or (B, 1, 1) for timesteps (B,)."""
+        if isinstance(timesteps, int):
+            return self._of_timestep[timesteps]
+        return self.coefficients[:, timesteps][..., None, None].unbind(0)
 
     def add_noise(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t of clean trajectories (B, T, A), noise (B, T, A), timesteps (B,)."""
         sqrt_clean, sqrt_noise, *_ = self._at(timesteps)
         return sqrt_clean * clean + sqrt_noise * noise
 
-    def network_input(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
+    def network_input(self, x_t: Tensor, timesteps: Tensor | int) -> Tensor:
         """in x_t."""
         return self._at(timesteps)[4] * x_t
 
@@ -125,7 +128,7 @@ class Diffusion(nn.Module):
         of_clean, of_noise = self._at(timesteps)[5:]
         return of_clean * clean + of_noise * noise
 
-    def clean_estimate(self, output: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+    def clean_estimate(self, output: Tensor, x_t: Tensor, timesteps: Tensor | int) -> Tensor:
         """x0_hat of the network's output, not clipped."""
         _, _, skip, out, *_ = self._at(timesteps)
         return skip * x_t + out * output

@@ -54,24 +54,27 @@ class PointEncoder(nn.Module):
 
     def _pool(self, points: Tensor) -> Tensor:
         """The maximum over the points, (F, P, D) to (F, C)."""
-        # A frame at a time on a CPU: its activations stay in the cache.
-        frames = points.split(1) if points.device.type == "cpu" else [points]
+        frames = points.split(1) if goes_by_frames(points) else [points]
         return torch.cat([self.mlp(frame).amax(dim=1) for frame in frames])
 
     def _pool_selected(self, points: Tensor) -> Tensor:
         """`_pool` by way of the points that attain the maximum."""
-        with torch.no_grad():
-            if points.device.type == "cpu":
-                winners = torch.stack([_argmax_over_rows(self.mlp(frame)) for frame in points])
-            else:
+        if not goes_by_frames(points):
+            # One point per channel, repeated or not: no wait for the device.
+            with torch.no_grad():
                 winners = self.mlp(points).argmax(dim=1)
-        if points.device.type != "cpu":  # one point per channel, and no wait for the device
             selected = points.take_along_dim(winners[..., None], dim=1)
             return self.mlp(selected).diagonal(dim1=1, dim2=2)
+        with torch.no_grad():
+            winners = torch.stack([_argmax_over_rows(self.mlp(frame)) for frame in points])
         first_of_frame = torch.arange(len(points))[:, None] * points.shape[1]
         unique, place = torch.unique(winners + first_of_frame, return_inverse=True)
-        features = self.mlp(points.flatten(0, 1)[unique])
-        return features.gather(0, place)
+        return self.mlp(points.flatten(0, 1)[unique]).gather(0, place)
+
+
+def goes_by_frames(points: Tensor) -> bool:
+    """Whether clouds are encoded one at a time: a CPU then keeps the activations in its cache."""
+    return points.device.type == "cpu"
 
 
 def _argmax_over_rows(values: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from langsteer.policies.dp3.ddim import (
     ddim_previous,
 )
 from langsteer.policies.dp3.encoder import ObservationEncoder
+from langsteer.policies.dp3.language import LanguageCondition
 from langsteer.policies.dp3.normalizer import ROBOT_OBS_DIM, Normalizer
 from langsteer.policies.dp3.unet import FilmUNet, Modulations
 
@@ -37,7 +38,8 @@ class DP3(nn.Module):
     """The policy, with its normaliser and the parameters of the observation pipeline.
 
     Observations are in raw units: ``point_cloud`` (B, 2, P, 3) float32 metres, world frame (with
-    colours in [0, 1] behind for an XYZRGB policy), ``agent_pos`` (B, 2, 15) float32 ``robot_obs``.
+    colours in [0, 1] behind for an XYZRGB policy), ``agent_pos`` (B, 2, 15) float32 ``robot_obs``;
+    for a policy with language also ``language`` (B, E) float32, a sentence's embedding.
 
     Attributes:
         config: the choices it was built from.
@@ -52,6 +54,9 @@ class DP3(nn.Module):
         self.normalizer = Normalizer(config)
         self.obs_encoder = ObservationEncoder(config)
         condition_dim = self.obs_encoder.output_dim * config.n_obs_steps
+        self.language = LanguageCondition(config) if config.language_dim else None
+        if self.language is not None:
+            condition_dim += self.language.output_dim
         self.model = FilmUNet(config, condition_dim)
         self.diffusion = Diffusion(config)
 
@@ -69,7 +74,7 @@ class DP3(nn.Module):
         return self.compute_loss(batch)
 
     def encode(self, obs: Observation) -> Tensor:
-        """The condition (B, D) that an observation gives the denoiser.
+        """What the network sees of an observation but its sentence, (B, D).
 
         Raises:
             UserError: where the observation is not of the shape that the policy was built for.
@@ -98,6 +103,14 @@ class DP3(nn.Module):
                 f"agent_pos of shape {tuple(state.shape)}: expected "
                 f"{(len(points), frames, ROBOT_OBS_DIM)} (batch, frames, robot_obs)"
             )
+        if self.language is not None:
+            embedded = (len(points), self.config.language_dim)
+            given = tuple(obs["language"].shape) if "language" in obs else None
+            if given != embedded:
+                raise UserError(
+                    f"language of shape {given}: this policy was trained with sentence embeddings "
+                    f"of shape {embedded} (batch, embedding)"
+                )
 
     def compute_loss(
         self,
@@ -115,6 +128,11 @@ class DP3(nn.Module):
             generator: for the draws, on any device; torch's global one if None.
         """
         condition = self.encode(batch["obs"])
+        if self.language is not None:
+            sentences = batch["obs"]["language"]
+            if self.training:
+                sentences = self.language.withhold(sentences, generator)
+            condition = self.language.append(condition, sentences)
         clean = self.normalizer.action.normalize(batch["action"])
         draws = self.config.noise_draws
         if draws > 1:
@@ -163,8 +181,9 @@ class DP3(nn.Module):
             raise UserError(
                 "this policy has no normalizer: load a checkpoint, or call set_normalizer"
             )
-        condition = self.encode(obs).repeat_interleave(samples_per_observation, 0)
-        shape = torch.Size((len(condition), self.config.horizon, self.config.action_dim))
+        condition = self._sampling_condition(obs, samples_per_observation)
+        samples = len(obs["agent_pos"]) * samples_per_observation
+        shape = torch.Size((samples, self.config.horizon, self.config.action_dim))
         if noise is None:
             noise = _normal(shape, generator, condition.device)
         if noise.shape != shape:
@@ -182,6 +201,17 @@ class DP3(nn.Module):
         executed = trajectory[:, first : first + self.config.n_action_steps]
         return {"action": executed, "action_pred": trajectory}
 
+    def _sampling_condition(self, obs: Observation, samples_per_observation: int) -> Tensor:
+        """(B * N, D); with language guidance (2 * B * N, D), the latter half without sentences."""
+        condition = self.encode(obs)
+        if self.language is None:
+            return condition.repeat_interleave(samples_per_observation, 0)
+        sentences = obs["language"]
+        parts = [self.language.append(condition, sentences)]
+        if self.language.guides:
+            parts.append(self.language.append(condition, torch.zeros_like(sentences)))
+        return torch.cat([part.repeat_interleave(samples_per_observation, 0) for part in parts])
+
     def _planned(self, condition: Tensor) -> list[tuple[StepPlan, Modulations]]:
         """The sampler's steps with the network's modulations, computed for all steps at once."""
         steps = self.diffusion.steps()
@@ -194,9 +224,13 @@ class DP3(nn.Module):
         return [(plan, [of[plan.index] for of in per_step]) for plan in steps]
 
     def _clean_estimate(self, x_t: Tensor, plan: StepPlan, modulations: Modulations) -> Tensor:
-        timesteps = torch.full((1,), plan.timestep, device=x_t.device)
-        output = self.model.denoise(self.diffusion.network_input(x_t, timesteps), modulations)
-        return self.diffusion.clean_estimate(output, x_t, timesteps)
+        network_input = self.diffusion.network_input(x_t, plan.timestep)
+        if self.language is not None and self.language.guides:
+            both = self.model.denoise(network_input.repeat(2, 1, 1), modulations)
+            output = self.language.guide(both)
+        else:
+            output = self.model.denoise(network_input, modulations)
+        return self.diffusion.clean_estimate(output, x_t, plan.timestep)
 
     def _step(
         self, x_t: Tensor, plan: StepPlan, modulations: Modulations, obs: Observation, samples: int

@@ -43,6 +43,7 @@ class _OneDnnLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         x, weight = ctx.saved_tensors
+        grad = grad.contiguous()  # oneDNN takes transposed matrices, but no overlapping ones
         for_x, for_weight, for_bias = ctx.needs_input_grad
         return (
             _product(grad, weight.t()) if for_x else None,
@@ -55,7 +56,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias``: x (..., K), weight (N, K), bias (N,) to (..., N)."""
     if not uses_onednn(x):
         return functional.linear(x, weight, bias)
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
     if torch.is_grad_enabled():
         out: Tensor = _OneDnnLinear.apply(rows, weight, bias)
     else:
