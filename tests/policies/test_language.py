@@ -10,7 +10,7 @@ from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 
 SMALL = DP3Config(down_dims=(16, 32), n_groups=4, point_widths=(8, 16), num_inference_steps=4)
-SPOKEN = dataclasses.replace(SMALL, language_dim=6)
+SPOKEN = dataclasses.replace(SMALL, language=True, language_dim=6)
 
 
 def policy_of(config=SPOKEN):

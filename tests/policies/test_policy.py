@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 
@@ -126,6 +127,17 @@ def test_a_cloud_that_the_policy_was_not_trained_on_is_an_error():
         policy.predict_action(obs | {"agent_pos": obs["agent_pos"][..., :10]})
     with pytest.raises(UserError, match="point_cloud of shape"):
         policy.predict_action({key: value[:, :1] for key, value in obs.items()})
+
+
+def test_clouds_of_another_pipeline_are_refused():
+    trained = ObservationPipeline()
+    policy = policy_of(pipeline=trained.to_dict())
+    policy.check_pipeline(ObservationPipeline())
+    wider = dataclasses.replace(trained, box=((-0.5, 0.6), (-0.55, 0.25), (0.28, 0.85)))
+    with pytest.raises(UserError, match="box"):
+        policy.check_pipeline(wider)
+    with pytest.raises(UserError, match="does not know"):
+        policy_of().check_pipeline(trained)
 
 
 def test_a_policy_without_a_normaliser_moves_no_robot():

@@ -45,7 +45,8 @@ class DP3Config:
             trajectory, as the reference; ``v``; ``preconditioned``.
         sigma_data: standard deviation of normalised actions, for ``preconditioned``.
         noise_draws: noised trajectories trained per encoded observation.
-        language_dim: width of a sentence embedding that conditions the policy; 0 is no language.
+        language: condition the policy on a sentence, too.
+        language_dim: width of the sentence's embedding; MiniLM's is 384.
         language_dropout: share of training samples whose sentence is withheld.
         language_guidance: classifier-free guidance scale of sampling; 1 is plain conditioning.
     """
@@ -68,7 +69,8 @@ class DP3Config:
     prediction: str = "sample"
     sigma_data: float = 0.4
     noise_draws: int = 1
-    language_dim: int = 0
+    language: bool = False
+    language_dim: int = 384
     language_dropout: float = 0.1
     language_guidance: float = 1.0
 
@@ -80,9 +82,8 @@ class DP3Config:
         self._require(self.prediction in PREDICTIONS, "prediction", PREDICTIONS)
         counts = [name for name, kind in _FIELD_TYPES.items() if kind is int]
         for name in counts:
-            least = 0 if name == "language_dim" else 1
             value = getattr(self, name)
-            self._require(isinstance(value, int) and value >= least, name, f"an int >= {least}")
+            self._require(isinstance(value, int) and value >= 1, name, "a whole number from 1 on")
         self._require(len(self.down_dims) >= 2, "down_dims", "two stages or more")
         self._require(
             all(width % self.n_groups == 0 for width in self.down_dims),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
 from langsteer.policies.dp3.config import DP3Config
 from langsteer.policies.dp3.ddim import (
@@ -54,7 +55,7 @@ class DP3(nn.Module):
         self.normalizer = Normalizer(config)
         self.obs_encoder = ObservationEncoder(config)
         condition_dim = self.obs_encoder.output_dim * config.n_obs_steps
-        self.language = LanguageCondition(config) if config.language_dim else None
+        self.language = LanguageCondition(config) if config.language else None
         if self.language is not None:
             condition_dim += self.language.output_dim
         self.model = FilmUNet(config, condition_dim)
@@ -68,6 +69,19 @@ class DP3(nn.Module):
     def set_normalizer(self, normalizer: Normalizer) -> None:
         """Copy fitted limits into the policy, onto its device."""
         self.normalizer.load_state_dict(normalizer.state_dict())
+
+    def check_pipeline(self, other: ObservationPipeline) -> None:
+        """Refuse clouds of another observation pipeline than the training's.
+
+        Raises:
+            UserError: with the differences, or where the policy does not know its pipeline.
+        """
+        if self.pipeline is None:
+            raise UserError(
+                "this policy does not know the observation pipeline that it was trained with; "
+                "load it from a checkpoint, or set its `pipeline`"
+            )
+        ObservationPipeline.from_dict(self.pipeline).check_compatible(other)
 
     def forward(self, batch: Mapping[str, Any]) -> Tensor:
         """`compute_loss`, under the name by which DistributedDataParallel's hooks run."""

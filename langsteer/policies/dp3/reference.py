@@ -70,11 +70,16 @@ def load_reference_state_dict(policy: DP3, reference: Mapping[str, Tensor], sour
     return policy
 
 
-def load_reference_checkpoint(path: str | Path, config: DP3Config, use_ema: bool = True) -> DP3:
+def load_reference_checkpoint(
+    path: str | Path,
+    config: DP3Config,
+    pipeline: Mapping[str, Any] | None = None,
+    use_ema: bool = True,
+) -> DP3:
     """A policy with the weights of a reference ``.ckpt``, those of its EMA where it has them.
 
     Its config is not read (it is an object of a foreign class): give the one that it was trained
-    with. Its ``agent_pos`` holds whole ``robot_obs``.
+    with, and the observation pipeline of its clouds. Its ``agent_pos`` holds whole ``robot_obs``.
     """
     path = Path(path)
     state_dicts = read_reference_checkpoint(path).get("state_dicts")
@@ -83,7 +88,7 @@ def load_reference_checkpoint(path: str | Path, config: DP3Config, use_ema: bool
     weights = state_dicts["model"]
     if use_ema and "ema_model" in state_dicts:
         weights = state_dicts["ema_model"]
-    policy = DP3(dataclasses.replace(config, agent_pos="full"))
+    policy = DP3(dataclasses.replace(config, agent_pos="full"), pipeline)
     return load_reference_state_dict(policy, weights, str(path))
 
 
