@@ -145,15 +145,16 @@ def point_cloud(
         NoPointsError: no camera sees a point in the box.
         ValueError: an image has another size than its camera.
     """
-    seen = [
-        _points_in_box(pipeline, camera, depth, gripper_pose, colour) for camera in pipeline.cameras
-    ]
-    shares = _shares(pipeline.n_points, [len(points) for points in seen])
-    sampled = [
-        points[farthest_point_indices(points[:, :3], share)]
-        for points, share in zip(seen, shares, strict=True)
-    ]
-    cloud = np.concatenate(sampled)
+    seen = [_points_in_box(pipeline, camera, depth, gripper_pose) for camera in pipeline.cameras]
+    shares = _shares(pipeline.n_points, [len(points) for points, _ in seen])
+    parts = []
+    for camera, (points, pixels), share in zip(pipeline.cameras, seen, shares, strict=True):
+        chosen = farthest_point_indices(points, share)
+        parts.append(points[chosen])
+        if colour is not None:
+            rgb = _colours(pipeline, camera, colour[camera], pixels[chosen])
+            parts[-1] = np.concatenate([parts[-1], rgb], axis=1)
+    cloud = np.concatenate(parts)
     if not len(cloud):
         raise NoPointsError("no camera sees a point inside the workspace box")
     if len(cloud) < pipeline.n_points:
@@ -182,24 +183,37 @@ def _points_in_box(
     name: str,
     depth: Mapping[str, NDArray[np.float32]],
     gripper_pose: Pose,
-    colour: Mapping[str, NDArray[np.uint8]] | None,
-) -> NDArray[np.float32]:
-    """All points (M, 6 or 3) of one camera inside the box, in the image's order."""
-    camera: Camera
-    if name == "static":
-        camera, crop = pipeline.static, pipeline.static_crop
-        pose = pipeline.static.world_from_optical()
-    else:
-        camera, crop, pose = pipeline.gripper, None, gripper_pose
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """All points (M, 3) of one camera inside the box, and which pixels (M,) they are."""
+    camera, crop = _view(pipeline, name)
+    pose = pipeline.static.world_from_optical() if name == "static" else gripper_pose
     image = _cropped(depth[name], camera, crop, f"{name} depth")
     planes = deproject(image, camera, pose, pipeline.pixel_centre, crop).reshape(3, -1)
     inside = np.flatnonzero(_inside(planes, pipeline.box))
-    points = np.empty((len(inside), 3 if colour is None else 6), dtype=np.float32)
-    points[:, :3] = planes[:, inside].T
-    if colour is not None:
-        pixels = _cropped(colour[name], camera, crop, f"{name} image").reshape(-1, 3)
-        np.divide(pixels[inside], np.float32(255), out=points[:, 3:])
-    return points
+    points = np.empty((len(inside), 3), dtype=np.float32)
+    for axis in range(3):
+        points[:, axis] = planes[axis][inside]
+    return points, inside
+
+
+def _colours(
+    pipeline: ObservationPipeline,
+    name: str,
+    image: NDArray[np.uint8],
+    pixels: NDArray[np.intp],
+) -> NDArray[np.float32]:
+    """Colours (K, 3) in [0, 1] of the given pixels of a camera's image."""
+    camera, crop = _view(pipeline, name)
+    used = _cropped(image, camera, crop, f"{name} image")
+    rows, columns = np.divmod(pixels, used.shape[1])
+    return used[rows, columns].astype(np.float32) / np.float32(255)
+
+
+def _view(pipeline: ObservationPipeline, name: str) -> tuple[Camera, int | None]:
+    """A camera and the side of the part of its image that counts, None for all of it."""
+    if name == "static":
+        return pipeline.static, pipeline.static_crop
+    return pipeline.gripper, None
 
 
 def _cropped(image: NDArray, camera: Camera, crop: int | None, what: str) -> NDArray:

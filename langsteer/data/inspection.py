@@ -1,0 +1,173 @@
+"""Check that a store holds what it should, frame by frame.
+
+Example::
+
+    problems = check_store(open_store("data/calvin.zarr"), source=Path("calvin_debug_dataset"))
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.calvin.cameras import centre_crop
+from langsteer.calvin.dataset import (
+    Annotation,
+    BadFrameError,
+    Split,
+    open_dataset,
+    read_annotations,
+    read_frame,
+    read_ranges,
+)
+from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
+from langsteer.data.pointcloud import point_cloud
+from langsteer.data.store import Store
+from langsteer.errors import UserError
+from langsteer.progress import progress_bar
+
+_BLOCK = 256  # frames in memory at a time
+_MOST_PROBLEMS = 50
+
+
+def check_store(store: Store, source: Path | None = None) -> list[str]:
+    """What is wrong with a store, in sentences; an empty list if nothing is.
+
+    Shapes, dtypes and the increase of ``episode_ends`` were checked when it was opened. This reads
+    every frame: values finite, colours in [0, 1], points inside the box, depth positive. With the
+    CALVIN folder at hand: each window is there with its task and sentence, each frame's action and
+    state equal the source's, and so do image, depth and point cloud of each episode's first frame.
+
+    Args:
+        store: to be checked.
+        source: the CALVIN folder that it was made from, or None.
+
+    Raises:
+        UserError: a frame's bytes cannot be decoded, or the source is no CALVIN folder.
+    """
+    problems: list[str] = []
+    total = store.n_frames * (1 if source is None else 2)
+    with progress_bar(total, "checking", "frame") as bar:
+        for problem, frames in _check_values(store):
+            problems += problem
+            bar.update(frames)
+        if source is not None:
+            for problem, frames in _check_against(store, source):
+                problems += problem
+                bar.update(frames)
+    return problems[:_MOST_PROBLEMS]
+
+
+def _check_values(store: Store) -> Iterator[tuple[list[str], int]]:
+    """Problems of each block of frames by themselves, and how many frames it has."""
+    for start in range(0, store.n_frames, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, store.n_frames))
+        found: list[str] = []
+        for name in store.array_names:
+            values = _read(store, name, rows)
+            for what, wrong in _wrong_frames(store, name, values):
+                if wrong.any():
+                    row = start + int(np.flatnonzero(wrong)[0])
+                    found.append(f"{name}: {int(wrong.sum())} frames from {row} on: {what}")
+        yield found, rows.stop - rows.start
+
+
+def _wrong_frames(
+    store: Store, name: str, values: NDArray[Any]
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Each kind of problem and which frames of a block have it."""
+
+    def any_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return mask.reshape(len(mask), -1).any(axis=1)
+
+    if values.dtype.kind == "f":
+        yield "values that are no numbers", any_of(~np.isfinite(values))
+    if name == "depth":
+        yield "depth that is not positive", any_of(values <= 0)
+    if name == "action":
+        yield "actions outside of [-1, 1]", any_of(np.abs(values) > 1)
+    if name == "point_cloud":
+        box = np.asarray(store.pipeline.box, dtype=np.float32)
+        xyz, rgb = values[..., :3], values[..., 3:]
+        yield "points outside of the box", any_of((xyz < box[:, 0]) | (xyz > box[:, 1]))
+        yield "colours outside of [0, 1]", any_of((rgb < 0) | (rgb > 1))
+
+
+def _check_against(store: Store, root: Path) -> Iterator[tuple[list[str], int]]:
+    """Problems of each episode against its source, and how many frames it has."""
+    splits = {split.name: split for split in open_dataset(root)}
+    windows = {name: _windows(split, store) for name, split in splits.items()}
+    table, starts = store.episodes, store.episode_starts
+    for index in range(len(table)):
+        rows = slice(int(starts[index]), int(store.episode_ends[index]))
+        name, first = str(table.split[index]), int(table.first_frame[index])
+        what = f"episode {index} ({name}, frame {first})"
+        window = Annotation(
+            first,
+            first + rows.stop - rows.start,
+            str(table.task[index]),
+            str(table.instruction[index]),
+        )
+        if name not in splits or window not in windows[name]:
+            yield [f"{what}: the source has no such window"], rows.stop - rows.start
+            continue
+        found = _compare(store, splits[name], rows, first)
+        yield [f"{what}: {problem}" for problem in found], rows.stop - rows.start
+
+
+def _windows(split: Split, store: Store) -> set[Annotation]:
+    """The windows that a store of its kind could have."""
+    if store.episodes.task.astype(bool).any():
+        return set(read_annotations(split))
+    return {Annotation(first, last + 1, "", "") for first, last in read_ranges(split).tolist()}
+
+
+def _compare(store: Store, split: Split, rows: slice, first: int) -> list[str]:
+    """Where an episode's rows differ from the frames from ``first`` on."""
+    stored = {name: _read(store, name, rows) for name in ("action", "state")}
+    for offset in range(rows.stop - rows.start):
+        path = split.frame_path(first + offset)
+        try:
+            frame = read_frame(path, ("rel_actions", "robot_obs"), split.config)
+        except BadFrameError as error:
+            return [str(error)]
+        for name, key in (("action", "rel_actions"), ("state", "robot_obs")):
+            if not np.array_equal(stored[name][offset], frame[key].astype(np.float32)):
+                return [f"{name} of row {rows.start + offset} differs from {path}"]
+    return _compare_images(store, split, rows.start, first)
+
+
+def _compare_images(store: Store, split: Split, row: int, number: int) -> list[str]:
+    """Whether a row's cloud and images are those of a frame."""
+    names = ["robot_obs", "rgb_static", "rgb_gripper", "depth_static", "depth_gripper"]
+    frame = read_frame(split.frame_path(number), names, split.config)
+    pipeline = store.pipeline
+    expected = {
+        "point_cloud": point_cloud(
+            pipeline,
+            {camera: frame[f"depth_{camera}"] for camera in pipeline.cameras},
+            gripper_camera_pose(frame["robot_obs"][JOINTS], split.config.base_position),
+            {camera: frame[f"rgb_{camera}"] for camera in pipeline.cameras},
+        ),
+        "img": centre_crop(frame["rgb_static"], pipeline.static, pipeline.static_crop),
+        "depth": centre_crop(frame["depth_static"], pipeline.static, pipeline.static_crop),
+    }
+    return [
+        f"{name} of row {row} differs from what {split.frame_path(number)} gives"
+        for name, values in expected.items()
+        if name in store.array_names
+        and not np.array_equal(_read(store, name, slice(row, row + 1))[0], values)
+    ]
+
+
+def _read(store: Store, name: str, rows: slice) -> NDArray[Any]:
+    """Rows of an array; raises `UserError` if they cannot be decoded."""
+    try:
+        return np.asarray(store.array(name)[rows].read().result())
+    except ValueError as error:
+        raise UserError(
+            f"{store.path}: {name} from frame {rows.start} on cannot be decoded ({error}); "
+            "convert the dataset again"
+        ) from error
