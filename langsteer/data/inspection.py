@@ -80,7 +80,7 @@ def _wrong_frames(
     """Each kind of problem and which frames of a block have it."""
 
     def any_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return mask.reshape(len(mask), -1).any(axis=1)
+        return np.asarray(mask.reshape(len(mask), -1).any(axis=1))
 
     if values.dtype.kind == "f":
         yield "values that are no numbers", any_of(~np.isfinite(values))

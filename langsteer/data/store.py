@@ -356,6 +356,7 @@ def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -
     if layout.compressed:
         # Level 1: the images are mostly for looking at, and conversion shall not wait for them.
         codecs.append({"name": "zstd", "configuration": {"level": 1}})
+        codecs.append({"name": "crc32c"})
     sharding = {
         "chunk_shape": list(layout.chunk),
         "codecs": codecs,
