@@ -185,6 +185,14 @@ def test_loss_is_a_function_of_the_generators_seed():
     assert one == same != other
 
 
+def test_calling_the_policy_is_its_loss():
+    policy, batch = policy_of(), batch_of()
+    fixed = {"noise": torch.randn(3, 16, 7), "timesteps": torch.tensor([0, 40, 99])}
+    assert torch.equal(policy(batch, **fixed), policy.compute_loss(batch, **fixed))
+    one, other = (torch.Generator().manual_seed(3) for _ in range(2))
+    assert torch.equal(policy(batch, generator=one), policy.compute_loss(batch, generator=other))
+
+
 def test_many_samples_of_an_observation_are_those_of_repeated_observations():
     policy, obs, noise = policy_of(), obs_of(), torch.randn(15, 16, 7)
     together = policy.predict_action(obs, noise=noise, samples_per_observation=5)["action"]

@@ -83,9 +83,15 @@ class DP3(nn.Module):
             )
         ObservationPipeline.from_dict(self.pipeline).check_compatible(other)
 
-    def forward(self, batch: Mapping[str, Any]) -> Tensor:
+    def forward(
+        self,
+        batch: Mapping[str, Any],
+        noise: Tensor | None = None,
+        timesteps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """`compute_loss`, under the name by which DistributedDataParallel's hooks run."""
-        return self.compute_loss(batch)
+        return self.compute_loss(batch, noise, timesteps, generator)
 
     def encode(self, obs: Observation) -> Tensor:
         """What the network sees of an observation but its sentence, (B, D).
