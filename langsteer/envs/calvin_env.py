@@ -19,6 +19,7 @@ were touched. `reset` therefore loads a used world anew (about 50 ms), after whi
 bit what a fresh process of the real simulator does.
 """
 
+import importlib.metadata
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
@@ -52,7 +53,7 @@ from langsteer.envs.rendering import (
     static_view,
 )
 from langsteer.envs.robot import ROBOT_OBS_SIZE, Robot
-from langsteer.envs.scene_config import load_scene
+from langsteer.envs.scene_config import BUILTIN, load_scene
 from langsteer.errors import UserError
 
 SUBSTEPS = 8
@@ -305,6 +306,20 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
     def render(self) -> NDArray[np.uint8] | None:
         """Gymnasium's: the static camera's colours (200, 200, 3) uint8, or None without a mode."""
         return self.render_camera("static")[0] if self.render_mode == "rgb_array" else None
+
+    def provenance(self) -> dict[str, Any]:
+        """What results of this environment depend on, in plain JSON types."""
+        return {
+            "scene": self.config.name,
+            "assets": {
+                "source": "langsteer" if self.config.name == BUILTIN else "calvin_env",
+                "sha256": self.config.fingerprint(),
+            },
+            "renderer": self.renderer_name,
+            "pixel_centre": list(self.pipeline.pixel_centre),
+            "led_reset": self.led_reset,
+            "pybullet": importlib.metadata.version("pybullet"),
+        }
 
     def _require_open(self) -> None:
         if self._physics.client_id < 0:

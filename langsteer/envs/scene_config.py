@@ -6,6 +6,7 @@ Example::
     config.blocks[0].name   # 'block_red'; this order is the order of scene_obs
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -84,6 +85,13 @@ class SceneConfig:
         lower, upper = self.surfaces[str(rng.choice(list(self.surfaces)))]
         position = rng.uniform(lower, upper)
         return np.concatenate([position, rng.uniform([0, 0, -np.pi], [0, 0, np.pi])])
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the URDFs of table, blocks and floor: another one, another scene."""
+        digest = hashlib.sha256()
+        for urdf in (self.table_urdf, *(block.urdf for block in self.blocks), self.plane_urdf):
+            digest.update(urdf.read_bytes())
+        return digest.hexdigest()
 
 
 def load_scene(name: str, assets_path: str | Path | None = None) -> SceneConfig:
