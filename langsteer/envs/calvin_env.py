@@ -165,7 +165,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         if scene_obs is None:
             scene_obs = self._random_scene()
         if not self._is_fresh:
-            self._physics.empty()
+            self._renderer.empty_world()
             self._load()
         self._is_fresh = False
         self._table.reset(scene_obs)

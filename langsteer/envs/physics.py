@@ -38,6 +38,12 @@ class Physics:
     """
 
     def __init__(self) -> None:
+        self.client_id = -1
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Close the world and open another one in its place."""
+        self.close()
         self.client_id = pybullet.connect(pybullet.DIRECT)
         if self.client_id < 0:
             raise RuntimeError("PyBullet could not open another world in this process")

@@ -78,6 +78,9 @@ class Renderer(Protocol):
     name: RendererName
     pixel_centre: tuple[float, float]
 
+    def empty_world(self) -> None:
+        """Empty the world, and forget what was loaded from it."""
+
     def render(self, view: View) -> tuple[Image, Depth]:
         """Colours (H, W, 3) uint8 and depth (H, W) float32 in metres along the camera's axis."""
 
@@ -96,6 +99,16 @@ class BulletRenderer:
         if name == "egl":
             _load_egl(physics)
             self._flag = pybullet.ER_BULLET_HARDWARE_OPENGL
+
+    def empty_world(self) -> None:
+        """See `Renderer.empty_world`."""
+        if self.name != "egl":
+            self._physics.empty()
+            return
+        # The plugin keeps the meshes of a world that is emptied (12 MB each time); a world that is
+        # closed takes them with it.
+        self._physics.reopen()
+        _load_egl(self._physics)
 
     def render(self, view: View) -> tuple[Image, Depth]:
         """See `Renderer.render`."""
@@ -139,6 +152,10 @@ class DepthOnlyRenderer:
         self._physics = physics
         self._colours = BulletRenderer(physics, "tiny")
         self._drawer: DepthRenderer | None = None
+
+    def empty_world(self) -> None:
+        """See `Renderer.empty_world`; meshes are kept, for the same bodies are loaded again."""
+        self._physics.empty()
 
     def render(self, view: View) -> tuple[Image, Depth]:
         """See `Renderer.render`; the colours are sampled half a pixel from the depth."""
