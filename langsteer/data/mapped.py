@@ -83,6 +83,23 @@ class MappedArray:
             self._read_row(shard, row, target[start : start + self._row_bytes])
         return out
 
+    def read(self) -> NDArray:
+        """All frames (n_rows, *row_shape) in memory: one read for each shard file."""
+        out = np.zeros((self.n_rows, *self.row_shape), dtype=self.dtype)
+        flat = out.reshape(self.n_rows, -1)
+        for shard in range(-(-self.n_rows // self._rows_per_shard)):
+            descriptor = self._file(shard)
+            first = shard * self._rows_per_shard
+            offsets = self._offsets[shard][: self.n_rows - first]
+            there = np.flatnonzero(offsets != _NO_CHUNK)
+            content = np.frombuffer(
+                os.pread(descriptor, os.fstat(descriptor).st_size, 0), dtype=np.uint8
+            )
+            chunks = np.lib.stride_tricks.sliding_window_view(content, self._row_bytes)
+            rows = np.ascontiguousarray(chunks[offsets[there]])
+            flat[first + there] = rows.view(self.dtype)
+        return out
+
     def _read_row(self, shard: int, row: int, target: memoryview) -> None:
         """Read one frame's chunk into ``target``; a chunk that is not there is all zeros."""
         descriptor = self._file(shard)

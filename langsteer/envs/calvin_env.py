@@ -297,11 +297,6 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         self._require_open()
         return self._renderer.render(self.view(name))
 
-    def render_depth(self, name: str) -> NDArray[np.float32]:
-        """The depth (H, W) float32 in metres that a camera sees now, without colours."""
-        self._require_open()
-        return self._renderer.render_depth(self.view(name))
-
     def view(self, name: str) -> View:
         """Where a camera stands now."""
         if name not in CAMERA_NAMES:

@@ -1,0 +1,116 @@
+"""Compose a command's configuration from ``conf/``, with errors that help.
+
+Hydra's groups and overrides, without its folders and its change of the working directory. A key
+that does not exist is an error that names the nearest one; so is a value of the wrong type.
+
+Example::
+
+    config = compose("train", ["training=dp3_debug", "training.batch_size=4"])
+    config["training"]["batch_size"]      # 4
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from langsteer.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def config_folder() -> Path:
+    """``conf/`` of the checkout, or its copy inside an installed package."""
+    installed = _PACKAGE / "conf"
+    return installed if installed.is_dir() else _PACKAGE.parent / "conf"
+
+
+def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The configuration ``conf/<name>.yaml`` with overrides, resolved to plain values.
+
+    Args:
+        name: of the file, e.g. ``"train"``.
+        overrides: as on the command line: ``group=option`` or ``dotted.key=value``.
+
+    Raises:
+        UserError: unknown key or option, or a value that cannot be read.
+    """
+    folder = config_folder()
+    groups = [item for item in overrides if _is_group(folder, item)]
+    values = [item for item in overrides if item not in groups]
+    for item in groups:
+        _check_option(folder, item)
+    with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+        known = _leaves(OmegaConf.to_container(hydra_compose(name, groups), resolve=False))
+        for item in values:
+            _check_key(item, known)
+        try:
+            composed = hydra_compose(name, list(overrides))
+            return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"configuration {' '.join(overrides)}: {error}") from error
+
+
+def run_command(name: str, usage: str, command: Callable[[dict[str, Any]], None]) -> None:
+    """Run ``command`` on the configuration of the process's arguments, or print help.
+
+    ``--help`` prints ``usage`` and every key with its default.
+    """
+    arguments = sys.argv[1:]
+    if any(argument in ("-h", "--help") for argument in arguments):
+        rest = [argument for argument in arguments if argument not in ("-h", "--help")]
+        print(usage.strip())
+        print("\nKeys and their values, each can be set as key=value:\n")
+        print(OmegaConf.to_yaml(OmegaConf.create(compose(name, rest))), end="")
+        return
+    command(compose(name, arguments))
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """``"; did you mean X?"`` for the choice closest to ``word``, or nothing."""
+    by_last = {choice.rsplit(".", 1)[-1]: choice for choice in choices}
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.7)
+    if not close:
+        last = difflib.get_close_matches(word.rsplit(".", 1)[-1], list(by_last), n=1, cutoff=0.7)
+        close = [by_last[item] for item in last]
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _is_group(folder: Path, override: str) -> bool:
+    key = override.split("=", 1)[0]
+    return "." not in key and (folder / key).is_dir()
+
+
+def _check_option(folder: Path, override: str) -> None:
+    group, _, option = override.partition("=")
+    options = sorted(path.stem for path in (folder / group).glob("*.yaml"))
+    if option not in options:
+        raise UserError(
+            f"{override}: no such {group}, expected one of {', '.join(options)}"
+            f"{nearest(option, options)}"
+        )
+
+
+def _check_key(override: str, known: dict[str, Any]) -> None:
+    key, equals, _ = override.partition("=")
+    if not equals or key.startswith(("+", "~", "-")):
+        raise UserError(f"{override!r}: expected key=value; --help lists the keys")
+    if key not in known:
+        raise UserError(f"{key}: unknown key{nearest(key, list(known))} (--help lists all keys)")
+
+
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401 - nested plain values
+    """Dotted key to value of every node below the root, branches included."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found[f"{prefix}{key}"] = value
+        if isinstance(value, dict):
+            found |= _leaves(value, f"{prefix}{key}.")
+    return found

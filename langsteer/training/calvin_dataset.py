@@ -1,0 +1,199 @@
+"""Batches for DP3 from a store: windows, splits and the loader.
+
+A batch holds the points of the two observation frames only, not of the sixteen of the horizon. It
+carries its own diffusion noise and timesteps, drawn from (seed, epoch, step) and the window's place
+in the step, so that they do not depend on the number of ranks, workers or micro-batches.
+
+Example::
+
+    data = CalvinData(open_store(path), policy_config, DatasetConfig(zarr_path=path), seed=42)
+    schedule = Schedule(len(data.train), batch_size=16, accumulation=1, seed=42)
+    for batch in train_loader(data, schedule, epoch=0, first_step=0, num_workers=2):
+        loss = policy(batch, batch["noise"], batch["timesteps"])
+"""
+
+import hashlib
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from langsteer.data.store import Store
+from langsteer.errors import UserError
+from langsteer.policies.dp3 import DP3Config
+from langsteer.training.config import DatasetConfig
+from langsteer.training.replay_buffer import ReplayBuffer
+from langsteer.training.sampler import MicroBatch, Schedule, Windows, make_windows
+
+GRIPPER = 6
+Batch = dict[str, Any]
+
+
+class CalvinData:
+    """The windows of training and of validation, and how to make batches of them.
+
+    Attributes:
+        train, val: windows; their episodes share no frame of the source.
+        official_validation: whether ``val`` is CALVIN's own validation split.
+        train_episodes, val_episodes: indices of the episodes.
+    """
+
+    def __init__(self, store: Store, policy: DP3Config, config: DatasetConfig, seed: int) -> None:
+        self.store = store
+        self.policy = policy
+        self.tail = config.tail
+        self.train_episodes, self.val_episodes, self.official_validation = split_episodes(
+            store, config, seed
+        )
+        self.train = self._windows(self.train_episodes)
+        self.val = self._windows(self.val_episodes)
+        if not len(self.train):
+            raise UserError(
+                f"{store.path}: its {len(self.train_episodes)} training episodes are too short for "
+                f"a single window ({policy.horizon - self._pads[0] - self._pads[1]} frames)"
+            )
+        self.buffer = ReplayBuffer(store, policy.use_pc_color)
+
+    @property
+    def _pads(self) -> tuple[int, int]:
+        """Frames that a window may begin before, and end behind, its episode, as in DP3."""
+        return self.policy.n_obs_steps - 1, self.policy.n_action_steps - 1
+
+    def _windows(self, episodes: NDArray[np.int64]) -> Windows:
+        starts, ends = self.store.episode_starts[episodes], self.store.episode_ends[episodes]
+        return make_windows(starts, ends, self.policy.horizon, *self._pads)
+
+    def train_rows(self) -> NDArray[np.int64]:
+        """The frames (n,) of all training episodes: what a normaliser may see."""
+        starts = self.store.episode_starts[self.train_episodes]
+        ends = self.store.episode_ends[self.train_episodes]
+        return np.concatenate([np.arange(*bounds) for bounds in zip(starts, ends, strict=True)])
+
+    def fingerprint(self) -> str:
+        """A digest of which windows there are; a resumed run must find the same."""
+        digest = hashlib.sha256(self.tail.encode())
+        for windows in (self.train, self.val):
+            digest.update(windows.first.tobytes())
+        return digest.hexdigest()[:16]
+
+    def batch(self, windows: Windows, index: NDArray[np.int64]) -> Batch:
+        """Observations and actions of some windows, in raw units.
+
+        Returns:
+            ``obs``: ``agent_pos`` (B, 2, 15) and ``point_cloud`` (B, 2, P, 3), or, where the points
+            lie on a device, ``rows`` (B, 2) int64 of them; ``action`` (B, horizon, 7); float32.
+        """
+        offsets = np.arange(self.policy.horizon)
+        rows = windows.rows(index, offsets)
+        seen = rows[:, : self.policy.n_obs_steps]
+        actions = self.buffer.actions[rows]
+        if self.tail == "zero_motion":
+            behind = windows.first[index, None] + offsets >= windows.end[index, None]
+            actions[behind, :GRIPPER] = 0.0
+        obs: dict[str, torch.Tensor] = {"agent_pos": torch.from_numpy(self.buffer.states[seen])}
+        if self.buffer.points_on_device:
+            obs["rows"] = torch.from_numpy(seen)
+        else:
+            obs["point_cloud"] = torch.from_numpy(self.buffer.points(seen))
+        return {"obs": obs, "action": torch.from_numpy(actions)}
+
+    def train_batch(self, micro: MicroBatch, seed: int) -> Batch:
+        """A micro-batch with its noise, timesteps and the numbers of its step."""
+        batch = self.batch(self.train, micro.windows)
+        noise, timesteps = diffusion_draws(
+            self.policy, micro.step_size, [seed, micro.epoch, micro.step]
+        )
+        batch["noise"] = noise[micro.positions].flatten(0, 1)
+        batch["timesteps"] = timesteps[micro.positions].flatten()
+        batch["step"] = (micro.epoch, micro.step)
+        batch["share"] = micro.share
+        batch["last"] = micro.last
+        return batch
+
+
+def diffusion_draws(
+    policy: DP3Config, count: int, seed: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise (count, K, horizon, 7) and timesteps (count, K), K draws for each window."""
+    generator = np.random.default_rng(seed)
+    shape = (count, policy.noise_draws)
+    timesteps = generator.integers(policy.num_train_timesteps, size=shape)
+    noise = generator.standard_normal((*shape, policy.horizon, policy.action_dim), dtype=np.float32)
+    return torch.from_numpy(noise), torch.from_numpy(timesteps)
+
+
+def split_episodes(
+    store: Store, config: DatasetConfig, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+    """Indices of the training and validation episodes, and whether the latter are official.
+
+    CALVIN's validation split is used where the store has one. Otherwise ``val_ratio`` of the
+    groups, at least one: episodes that share frames of the source stay on one side. The validation
+    episodes do not depend on ``max_train_episodes``, hence losses stay comparable.
+
+    Raises:
+        UserError: there is no episode to train on.
+    """
+    random = np.random.default_rng(seed)
+    official = store.episodes.split == "validation"
+    if official.any():
+        validates = official
+    elif config.val_ratio > 0 and len(np.unique(store.episodes.group)) > 1:
+        groups = np.unique(store.episodes.group)
+        count = max(1, round(len(groups) * config.val_ratio))
+        validates = np.isin(store.episodes.group, random.choice(groups, count, replace=False))
+    else:
+        validates = np.zeros(len(store.episodes), dtype=bool)
+    train = np.flatnonzero(~validates)
+    if not len(train):
+        raise UserError(
+            f"{store.path}: none of its {len(store.episodes)} episodes is for training; convert "
+            "with --splits training"
+        )
+    if config.max_train_episodes is not None and config.max_train_episodes < len(train):
+        train = np.sort(random.choice(train, config.max_train_episodes, replace=False))
+    return train, np.flatnonzero(validates), bool(official.any())
+
+
+class _MicroBatches(Dataset[Batch]):
+    """The micro-batches of one epoch by number, for the loader's workers."""
+
+    def __init__(self, data: CalvinData, micro_batches: list[MicroBatch], seed: int) -> None:
+        self.data, self.micro_batches, self.seed = data, micro_batches, seed
+
+    def __len__(self) -> int:
+        return len(self.micro_batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.data.train_batch(self.micro_batches[index], self.seed)
+
+
+def train_loader(
+    data: CalvinData,
+    schedule: Schedule,
+    epoch: int,
+    first_step: int,
+    num_workers: int,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """The micro-batches of an epoch from optimiser step ``first_step`` on, read ahead."""
+    micro_batches = schedule.epoch(epoch, first_step)
+    return iter(
+        DataLoader(
+            _MicroBatches(data, micro_batches, schedule.seed),
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            worker_init_fn=_leave_signals_to_the_trainer,
+        )
+    )
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """A job's signals reach all its processes; the trainer still needs its workers' batches."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,193 @@
+"""Checkpoints: complete, never half-written, the best ones kept.
+
+``outputs/checkpoints/<experiment>/`` holds ``epoch_0050.ckpt`` and so on, ``latest.ckpt`` (the
+newest of all, also mid-epoch) and ``best.ckpt``; the last two are further names of the same files
+and cost no second copy. ``checkpoints.json`` says what each epoch's file is worth.
+
+Example::
+
+    manager = CheckpointManager(folder, top_k=3)
+    manager.save_epoch(payload, epoch=50, val_loss=0.012)
+    manager.wait()
+    payload = newest_checkpoint(folder)
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langsteer import __version__
+from langsteer.errors import UserError
+from langsteer.files import replacing
+from langsteer.policies.loading import read_checkpoint
+
+LATEST = "latest.ckpt"
+BEST = "best.ckpt"
+INDEX = "checkpoints.json"
+
+
+class CheckpointManager:
+    """Writes an experiment's checkpoints in the background, one at a time.
+
+    The payload is copied to the host's memory before `save_epoch` and `save_latest` return; only
+    that copy is waited for. An error of the writing is raised by the next call, or by `wait`.
+
+    Args:
+        folder: the experiment's.
+        top_k: how many epochs' files are kept, by validation loss and by nothing else. Without
+            validation the newest are kept.
+    """
+
+    def __init__(self, folder: Path, top_k: int) -> None:
+        self.folder = folder
+        self.top_k = top_k
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save_epoch(self, payload: dict[str, Any], epoch: int, val_loss: float | None) -> None:
+        """Write ``epoch_<epoch>.ckpt``, make it the latest, drop what is no longer among the best.
+
+        ``epoch`` counts completed epochs.
+        """
+        self._start(lambda copy: self._write_epoch(copy, epoch, val_loss), payload)
+
+    def save_latest(self, payload: dict[str, Any]) -> None:
+        """Write ``latest.ckpt`` alone, e.g. in the middle of an epoch."""
+        self._start(lambda copy: _write(copy, self.folder / LATEST), payload)
+
+    def wait(self) -> None:
+        """Until all is on disk; raises what went wrong."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise UserError(f"{self.folder}: the checkpoint was not written: {error}") from error
+
+    def _start(self, write: Callable[[dict[str, Any]], None], payload: dict[str, Any]) -> None:
+        self.wait()
+        copy = on_host(payload)
+        # Not a daemon: the interpreter waits for it before it exits.
+        self._thread = threading.Thread(target=self._guarded, args=(write, copy))
+        self._thread.start()
+
+    def _guarded(self, write: Callable[[dict[str, Any]], None], copy: dict[str, Any]) -> None:
+        try:
+            write(copy)
+        except BaseException as error:  # to be raised by the trainer's own thread
+            self._error = error
+
+    def _write_epoch(self, payload: dict[str, Any], epoch: int, val_loss: float | None) -> None:
+        name = f"epoch_{epoch:04d}.ckpt"
+        _write(payload, self.folder / name)
+        _name_also(self.folder / name, self.folder / LATEST)
+        index = {key: loss for key, loss in self.index().items() if (self.folder / key).exists()}
+        index[name] = val_loss
+        kept = _best(index, self.top_k)
+        _name_also(self.folder / kept[0], self.folder / BEST)
+        with replacing(self.folder / INDEX) as temporary:
+            temporary.write_text(json.dumps({key: index[key] for key in kept}, indent=1))
+        for key in index.keys() - set(kept):
+            (self.folder / key).unlink()
+
+    def index(self) -> dict[str, float | None]:
+        """File name to validation loss of the epochs' checkpoints that are kept."""
+        path = self.folder / INDEX
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _best(index: dict[str, float | None], count: int) -> list[str]:
+    """The ``count`` best names, best first: by loss where it was measured, else the newest."""
+    measured = sorted((loss, name) for name, loss in index.items() if loss is not None)
+    if measured:
+        return [name for _, name in measured[:count]]
+    return sorted(index, reverse=True)[:count]
+
+
+def on_host(value: Any) -> Any:  # noqa: ANN401 - nested containers
+    """Copies of all tensors in memory of the CPU that training does not change."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: on_host(item) for key, item in value.items()}
+    return [on_host(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _write(payload: dict[str, Any], path: Path) -> None:
+    with replacing(path) as temporary:
+        torch.save(payload, temporary)
+
+
+def _name_also(source: Path, target: Path) -> None:
+    """Give a file a second name; a copy where the file system knows no hard links."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint of an experiment that can be read, and its content.
+
+    A damaged one is passed over for the one before, and ``say`` is told.
+
+    Raises:
+        UserError: none can be read.
+    """
+    epochs = sorted(folder.glob("epoch_*.ckpt"), reverse=True)
+    candidates = [path for path in (folder / LATEST, *epochs) if path.exists()]
+    problems = []
+    for path in candidates:
+        try:
+            payload = read_checkpoint(path)
+        except UserError as error:
+            say(f"passing over a checkpoint that cannot be read: {error}")
+            problems.append(path.name)
+            continue
+        return path, payload
+    found = f"{', '.join(problems)} cannot be read" if problems else "there is none"
+    raise UserError(f"{folder}: no checkpoint to resume from: {found}")
+
+
+def find_experiment(root: Path, name: str | None, base_name: str) -> Path | None:
+    """The folder to resume: the one named, else the newest ``<base_name>_*`` with a checkpoint."""
+    folders = [root / name] if name is not None else list(root.glob(f"{base_name}_*"))
+    with_time = [(newest, folder) for folder in folders if (newest := _newest_time(folder))]
+    return max(with_time)[1] if with_time else None
+
+
+def _newest_time(folder: Path) -> float | None:
+    return max((path.stat().st_mtime for path in folder.glob("*.ckpt")), default=None)
+
+
+def provenance() -> dict[str, Any]:
+    """What made a checkpoint: versions, the source's commit, the time."""
+    return {
+        "langsteer": __version__,
+        "git_commit": git_commit(),
+        "torch": torch.__version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, or None outside of one."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    found = subprocess.run(  # noqa: S603 - nothing here comes from outside
+        ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607 - whichever git is on PATH
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or None

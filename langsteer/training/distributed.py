@@ -1,0 +1,223 @@
+"""How many processes train together, and how they find each other.
+
+One process on a CPU or GPU, ``torchrun``, or tasks of a SLURM step: `detect` reads it from the
+environment, `process_group` connects the ranks. The batch shell of a SLURM job, and a shell with a
+single task, train alone: nobody else would come.
+
+Example::
+
+    world = detect(os.environ)
+    with process_group(world, torch.device("cpu")):
+        ...
+"""
+
+import datetime
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed as dist
+
+from langsteer.errors import UserError
+
+RENDEZVOUS_SECONDS = 60
+# A collective waits as long as the slowest rank may take: validation, or writing a checkpoint.
+COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+_FIRST_PORT, _PORTS = 20000, 20000
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together.
+
+    Attributes:
+        rank, local_rank, world_size: place in the run, place on the node, number of processes.
+        launcher: "single", "torchrun" or "slurm".
+        master_addr, master_port: where rank 0 listens; empty and 0 for a single process.
+    """
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    launcher: str = "single"
+    master_addr: str = ""
+    master_port: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the rank that writes and prints."""
+        return self.rank == 0
+
+    def __str__(self) -> str:
+        if self.world_size == 1:
+            return "1 process"
+        return (
+            f"{self.world_size} processes by {self.launcher}, "
+            f"rendezvous at {self.master_addr}:{self.master_port}"
+        )
+
+
+def detect(environment: Mapping[str, str]) -> World:
+    """The world that the launcher's environment variables describe.
+
+    ``torchrun`` sets RANK and WORLD_SIZE. SLURM sets SLURM_PROCID, SLURM_LOCALID and SLURM_NTASKS,
+    also in the batch shell, which is no task of a step: a step has SLURM_STEP_ID or
+    SLURM_LAUNCH_NODE_IPADDR besides.
+
+    Raises:
+        UserError: the variables contradict each other.
+    """
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return _world(environment, "torchrun", "RANK", "LOCAL_RANK", "WORLD_SIZE")
+    in_step = "SLURM_STEP_ID" in environment or "SLURM_LAUNCH_NODE_IPADDR" in environment
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1"))
+    if "SLURM_PROCID" in environment and in_step and tasks != "1":
+        named = {**environment, "SLURM_NTASKS": tasks}
+        return _world(named, "slurm", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS")
+    return World()
+
+
+def _world(
+    environment: Mapping[str, str], launcher: str, rank: str, local_rank: str, size: str
+) -> World:
+    values = {name: _integer(environment, name) for name in (rank, local_rank, size)}
+    world_size = values[size]
+    if not 0 <= values[rank] < world_size:
+        raise UserError(f"{rank}={values[rank]} is not within 0..{size}-1={world_size - 1}")
+    if world_size == 1:
+        return World()
+    port = environment.get("MASTER_PORT") or str(_default_port(environment))
+    return World(
+        rank=values[rank],
+        local_rank=values[local_rank],
+        world_size=world_size,
+        launcher=launcher,
+        master_addr=environment.get("MASTER_ADDR") or _first_host(environment),
+        master_port=_integer({"MASTER_PORT": port}, "MASTER_PORT"),
+    )
+
+
+def _integer(environment: Mapping[str, str], name: str) -> int:
+    text = environment.get(name, "0")
+    if not text.isdigit():
+        raise UserError(f"environment variable {name}={text!r}: expected a whole number")
+    return int(text)
+
+
+def _default_port(environment: Mapping[str, str]) -> int:
+    """A port that the jobs of one machine do not share, from the job's number."""
+    return _FIRST_PORT + _integer(environment, "SLURM_JOB_ID") % _PORTS
+
+
+def _first_host(environment: Mapping[str, str]) -> str:
+    """Where rank 0 runs: the first host of the step's, else the job's, list of nodes.
+
+    SLURM_LAUNCH_NODE_IPADDR comes last: on a login host it is the address of srun, not of rank 0.
+    """
+    for name in ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"):
+        if environment.get(name):
+            return first_of_nodelist(environment[name])
+    return environment.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")
+
+
+def first_of_nodelist(nodelist: str) -> str:
+    """First host of SLURM's short form: ``"gpu[07-09,12],cpu1"`` is ``"gpu07"``."""
+    match = re.match(r"([^\[,]*)(?:\[([^\],-]+)[^\]]*\])?([^,\[]*)", nodelist)
+    if match is None or not match.group(0):
+        raise UserError(f"list of nodes {nodelist!r}: expected SLURM's form, e.g. node[1-4]")
+    prefix, first, suffix = match.groups()
+    return prefix + (first or "") + suffix
+
+
+@contextmanager
+def process_group(world: World, device: torch.device) -> Iterator[None]:
+    """Connect the ranks for the duration of the block: NCCL on GPUs, else gloo.
+
+    The group has gloo for tensors on the CPU besides NCCL, so that the ranks can agree on
+    something without waiting for the GPU.
+
+    Raises:
+        UserError: the ranks did not come together within a minute; it names who is missing.
+    """
+    if world.world_size == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # before NCCL picks one
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        store=_rendezvous(world),
+        rank=world.rank,
+        world_size=world.world_size,
+        timeout=COLLECTIVE_TIMEOUT,
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _rendezvous(world: World) -> dist.Store:
+    """A store that all ranks have reached."""
+    where = f"{world.master_addr}:{world.master_port}"
+    # torchrun's agent listens at the address already; elsewhere rank 0 does.
+    has_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    try:
+        tcp = dist.TCPStore(
+            world.master_addr,
+            world.master_port,
+            world.world_size,
+            is_master=world.is_main and not has_agent,
+            timeout=datetime.timedelta(seconds=RENDEZVOUS_SECONDS),
+            wait_for_workers=False,
+        )
+    except RuntimeError as error:
+        found = "cannot listen there" if world.is_main else "no answer from rank 0"
+        raise UserError(
+            f"rendezvous at {where}: rank {world.rank} of {world.world_size}: {found} within "
+            f"{RENDEZVOUS_SECONDS} s ({str(error).splitlines()[0]}); check that MASTER_ADDR is "
+            "rank 0's host and reachable from all nodes, and that MASTER_PORT is free and not "
+            "blocked by a firewall"
+        ) from error
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(f"langsteer{attempt}", tcp)
+    _wait_for_all(store, world, where)
+    return store
+
+
+def _wait_for_all(store: dist.Store, world: World, where: str) -> None:
+    """Raise `UserError` that names the ranks that do not come."""
+    store.set(f"rank{world.rank}", "here")
+    ranks = {f"rank{rank}": rank for rank in range(world.world_size)}
+    try:
+        store.wait(list(ranks), datetime.timedelta(seconds=RENDEZVOUS_SECONDS))
+    except RuntimeError as error:
+        missing = [str(rank) for key, rank in ranks.items() if not store.check([key])]
+        raise UserError(
+            f"rendezvous at {where}: rank {', '.join(missing)} of {world.world_size} did not come "
+            f"within {RENDEZVOUS_SECONDS} s; check that all {world.world_size} tasks were started "
+            "and can reach that address, and that their GPUs are available"
+        ) from error
+
+
+def all_sum(values: torch.Tensor) -> torch.Tensor:
+    """The sum of ``values`` over all ranks, on each of them; the values themselves if alone."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether any rank says yes. The CPU's group answers, so that no GPU is waited for."""
+    return bool(all_sum(torch.tensor(float(flag))))
+
+
+def from_main(value: str) -> str:
+    """Rank 0's value, on every rank."""
+    values = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]

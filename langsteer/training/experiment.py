@@ -1,0 +1,146 @@
+"""An experiment's folder, and going on with an experiment where it stopped.
+
+Example::
+
+    experiment = open_experiment(config, world, log)
+    experiment.folder          # outputs/checkpoints/dp3_calvin_20260213
+    experiment.resumed         # the checkpoint's payload, or None for a new run
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from langsteer.errors import UserError
+from langsteer.policies.loading import read_checkpoint
+from langsteer.training.checkpoint_util import find_experiment, newest_checkpoint
+from langsteer.training.config import TrainingConfig
+from langsteer.training.distributed import World, from_main
+
+# What a resumed run must share with its checkpoint to be the run that was never stopped. The rest
+# (epochs, validation, logging, workers, device) may change.
+_MUST_MATCH = (
+    "policy",
+    "training.seed",
+    "training.learning_rate",
+    "training.betas",
+    "training.weight_decay",
+    "training.warmup_steps",
+    "training.use_ema",
+    "training.dataset.max_train_episodes",
+    "training.dataset.val_ratio",
+    "training.dataset.tail",
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Where a run keeps its files, and what it goes on from.
+
+    ``checkpoint`` and ``resumed`` are the path and the content of the checkpoint, or None.
+    """
+
+    folder: Path
+    checkpoint: Path | None = None
+    resumed: dict[str, Any] | None = None
+
+
+def open_experiment(config: TrainingConfig, world: World) -> Experiment:
+    """Choose the folder, and find and read the checkpoint where the run is to be resumed.
+
+    Rank 0 chooses and the others follow.
+
+    Raises:
+        UserError: there is nothing to resume, or a new run would mix with an old one's files.
+    """
+    chosen = _choose(config) if world.is_main else (Path(), None)
+    folder = Path(from_main(str(chosen[0])))
+    checkpoint = from_main(str(chosen[1] or ""))
+    if not checkpoint:
+        return Experiment(folder)
+    return Experiment(folder, Path(checkpoint), read_checkpoint(Path(checkpoint)))
+
+
+def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
+    """The folder, and the checkpoint to resume from."""
+    root = Path(config.checkpoint_dir)
+    if config.resume == "false":
+        return _new_folder(root, config), None
+    if config.resume_checkpoint_path is not None:
+        path = Path(config.resume_checkpoint_path)
+        read_checkpoint(path, mmap=True)
+        named = config.experiment_name
+        return (root / named if named else path.parent), path
+    folder = find_experiment(root, config.experiment_name, config.name)
+    if folder is None:
+        if config.resume == "auto":
+            return _new_folder(root, config), None
+        wanted = config.experiment_name or f"{config.name}_*"
+        raise UserError(
+            f"{root / wanted}: no checkpoint to resume from; check training.experiment_name and "
+            "training.checkpoint_dir, or start anew without training.resume=true"
+        )
+    path, _ = newest_checkpoint(folder, lambda text: print(text, file=sys.stderr))
+    return folder, path
+
+
+def _new_folder(root: Path, config: TrainingConfig) -> Path:
+    """A folder without checkpoints: the one named, or ``<name>_<date>`` with a number at need."""
+    if config.experiment_name is not None:
+        folder = root / config.experiment_name
+        if any(folder.glob("*.ckpt")):
+            raise UserError(
+                f"{folder}: holds checkpoints of an earlier run; go on with it by "
+                "training.resume=true, or choose another training.experiment_name"
+            )
+        return folder
+    dated = root / f"{config.name}_{datetime.now():%Y%m%d}"
+    folder, number = dated, 1
+    while any(folder.glob("*.ckpt")):
+        number += 1
+        folder = dated.with_name(f"{dated.name}_{number}")
+    return folder
+
+
+def check_fits(
+    checkpoint: Path | None, saved: Mapping[str, Any], current: Mapping[str, Any]
+) -> None:
+    """Raise `UserError` that lists what the run and its checkpoint do not share.
+
+    Both are payloads: ``config``, ``pipeline`` and ``data`` are compared.
+    """
+    then, now = _comparable(saved), _comparable(current)
+    differences = [
+        f"  {key}: {then.get(key)} in the checkpoint, {now.get(key)} now"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
+    ]
+    if differences:
+        raise UserError(
+            f"{checkpoint}: cannot be resumed with this configuration, which differs in\n"
+            + "\n".join(differences)
+            + "\nset these as they were, or start a new run with another training.experiment_name"
+        )
+
+
+def _comparable(payload: Mapping[str, Any]) -> dict[str, Any]:
+    flat = flatten({"pipeline": payload["pipeline"], "data": payload["data"]})
+    settings = flatten(payload["config"])
+    for key, value in settings.items():
+        if any(key == name or key.startswith(f"{name}.") for name in _MUST_MATCH):
+            flat[key] = value
+    return flat
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted keys; a mapping's own key disappears."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

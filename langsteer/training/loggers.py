@@ -1,0 +1,201 @@
+"""Where a run's numbers go: always to local files, to Weights & Biases where it is wanted.
+
+The experiment's folder gets ``metrics.jsonl`` (one JSON object a line), ``train.log`` and
+``curves.png``. A record that holds ``step`` belongs to that optimiser step: a resumed run drops the
+records that came after its checkpoint, so that none occurs twice.
+
+Example::
+
+    log = RunLogger(folder, resumed_at=None, wandb=NoWandb())
+    log.metrics({"step": 10, "epoch": 0, "loss": 0.3})
+    log.close()
+"""
+
+import json
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from langsteer.errors import UserError
+from langsteer.files import replacing
+from langsteer.training.config import WandbConfig
+
+METRICS = "metrics.jsonl"
+Record = dict[str, Any]
+
+
+class MetricsSink(Protocol):
+    """What takes a run's numbers besides the local files."""
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Take one record; ``step`` is its optimiser step."""
+
+    def close(self) -> None:
+        """No more records come."""
+
+
+class NoWandb:
+    """Stands in for W&B where it is not wanted, so that nobody has to ask."""
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Wandb:
+    """A run of Weights & Biases, under the same id again after a resume."""
+
+    def __init__(self, config: WandbConfig, folder: Path, settings: Mapping[str, Any]) -> None:
+        import wandb
+
+        id_file = folder / "wandb_run_id.txt"
+        if not id_file.exists():
+            with replacing(id_file) as temporary:
+                temporary.write_text(secrets.token_hex(8))
+        self.run = wandb.init(
+            project=config.project,
+            entity=config.entity,
+            mode="offline" if config.mode == "offline" else "online",
+            name=folder.name,
+            id=id_file.read_text().strip(),
+            resume="allow",
+            dir=str(folder),
+            config=dict(settings),
+        )
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Log under the record's step."""
+        self.run.log(dict(record), step=record["step"])
+
+    def close(self) -> None:
+        """Upload what is left."""
+        self.run.finish()
+
+
+def make_wandb(
+    config: WandbConfig, folder: Path, settings: Mapping[str, Any], say: logging.Logger
+) -> MetricsSink:
+    """W&B as configured. Where it is missing or out of reach, training goes on without it."""
+    if not config.enabled or os.environ.get("WANDB_MODE") == "disabled":
+        return NoWandb()
+    try:
+        return Wandb(config, folder, settings)
+    except ImportError:
+        say.warning(
+            "wandb is not installed: logging to local files only. "
+            "(pip install 'langsteer[wandb]', or training.wandb.enabled=false)"
+        )
+    except Exception as error:  # any fault of a service must not cost a night of training
+        say.warning(
+            "W&B cannot be used (%s): logging to local files only. (wandb login, or "
+            "training.wandb.mode=offline, or training.wandb.enabled=false)",
+            error,
+        )
+    return NoWandb()
+
+
+class RunLogger:
+    """Writes a run's records to ``metrics.jsonl``, W&B and, at each validation, ``curves.png``.
+
+    Args:
+        folder: the experiment's.
+        resumed_at: optimiser steps that the run had done when its checkpoint was written; later
+            records are dropped. None for a new run.
+        wandb: where the records go besides.
+    """
+
+    def __init__(self, folder: Path, resumed_at: int | None, wandb: MetricsSink) -> None:
+        self.path = folder / METRICS
+        self.wandb = wandb
+        kept = [] if resumed_at is None else _records_until(self.path, resumed_at)
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def metrics(self, record: Record) -> None:
+        """Log one record; it is on its way to disk when this returns."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        self.wandb.log(record)
+
+    def draw_curves(self) -> None:
+        """Write ``curves.png`` from all records so far."""
+        draw_curves(read_metrics(self.path), self.path.with_name("curves.png"))
+
+    def close(self) -> None:
+        """End the files."""
+        self._file.close()
+        self.wandb.close()
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """All complete records of a ``metrics.jsonl``; a line cut off by a kill is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _records_until(path: Path, step: int) -> list[Record]:
+    if not path.exists():
+        return []
+    return [record for record in read_metrics(path) if record["step"] <= step]
+
+
+def draw_curves(records: list[Record], path: Path) -> None:
+    """Loss of training and validation, and the learning rate, over optimiser steps, as a PNG."""
+    # Here, since it takes a second to import and most commands draw nothing.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    losses, rate = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for key, style in (("loss", "-"), ("val_loss", "o-")):
+        points = [(record["step"], record[key]) for record in records if record.get(key)]
+        if points:
+            losses.plot(*zip(*points, strict=True), style, label=key, markersize=3)
+    losses.set(yscale="log", ylabel="loss")
+    if losses.lines:
+        losses.legend()
+    rates = [(r["step"], r["learning_rate"]) for r in records if "learning_rate" in r]
+    if rates:
+        rate.plot(*zip(*rates, strict=True))
+    rate.set(ylabel="learning rate", xlabel="optimiser step")
+    FigureCanvasAgg(figure)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def text_logger(folder: Path | None) -> logging.Logger:
+    """The run's plain log: to stdout and, where a folder is given, to its ``train.log``.
+
+    Other ranks than 0 give None and stay silent but for warnings.
+    """
+    logger = logging.getLogger("langsteer.training")
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(folder / "train.log", encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be written ({error}); set training.checkpoint_dir"
+            ) from error
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO if folder is not None else logging.WARNING)
+    return logger

@@ -1,0 +1,147 @@
+"""How training uses PyTorch: device, precision, optimiser, learning rate, moving batches.
+
+Example::
+
+    device = choose_device("auto", World())
+    precision = Precision.choose("auto", device)
+    optimizer = make_optimizer(policy, config, device)
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from langsteer.errors import UserError
+from langsteer.training.config import TrainingConfig
+from langsteer.training.distributed import World
+from langsteer.training.replay_buffer import ReplayBuffer
+
+
+@dataclass(frozen=True)
+class Precision:
+    """fp32, or bf16 autocast with fp32 weights, optimiser and loss."""
+
+    device_type: str
+    bf16: bool
+
+    @classmethod
+    def choose(cls, wanted: str, device: torch.device) -> "Precision":
+        """``auto``: bf16 on GPUs that compute in it. On a CPU it is several times slower."""
+        able = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return cls(device.type, wanted == "bf16" or (wanted == "auto" and able))
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context for a forward pass."""
+        return torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def __str__(self) -> str:
+        return "bf16 autocast" if self.bf16 else "fp32"
+
+
+def choose_device(wanted: str, world: World) -> torch.device:
+    """This rank's device: its node's GPU of the local rank's number, else the CPU.
+
+    Raises:
+        UserError: a GPU is wanted and there is none for this rank.
+    """
+    count = torch.cuda.device_count() if wanted != "cpu" else 0
+    if count == 0:
+        if wanted == "cuda":
+            raise UserError("training.device=cuda: PyTorch finds no GPU here; use device=cpu")
+        return torch.device("cpu")
+    # A scheduler that shows each task its own GPU alone numbers it 0 for all of them.
+    number = 0 if count == 1 else world.local_rank
+    if number >= count:
+        raise UserError(
+            f"local rank {world.local_rank} has no GPU of its own: this node shows {count}; start "
+            "one process for each GPU"
+        )
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    return torch.device("cuda", number)
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:
+    """AdamW on all trained weights, in its fused form."""
+    return AdamW(
+        [weight for weight in model.parameters() if weight.requires_grad],
+        lr=config.learning_rate,
+        betas=(config.betas[0], config.betas[1]),
+        eps=1e-8,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def learning_rate(step: int, total_steps: int, peak: float, warmup_steps: int) -> float:
+    """The rate of optimiser step ``step`` (from 0): linear from 0 to the peak, then a cosine to 0.
+
+    A function of the step alone, hence the same after a resume.
+    """
+    if step < warmup_steps:
+        return peak * step / warmup_steps
+    past = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return peak * 0.5 * (1.0 + math.cos(math.pi * min(past, 1.0)))
+
+
+def to_device(batch: dict[str, Any], device: torch.device, buffer: ReplayBuffer) -> dict[str, Any]:
+    """Copy a batch's tensors without waiting; points that lie on the device are gathered there."""
+    moved = {key: _moved(value, device) for key, value in batch.items()}
+    obs = moved["obs"]
+    if "rows" in obs:
+        obs["point_cloud"] = buffer.device_points(obs.pop("rows"))
+    return moved
+
+
+def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - nested containers
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return value
+
+
+def step_unless_broken(optimizer: AdamW, model: nn.Module) -> torch.Tensor:
+    """Let the optimiser step, unless a gradient is not finite; then no weight changes.
+
+    The optimiser itself looks at the flag, on its device: nothing waits for the GPU.
+
+    Returns:
+        The norm of all gradients, a scalar on the device; not finite where no step was taken.
+    """
+    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+@contextmanager
+def explained_out_of_memory(config: TrainingConfig) -> Iterator[None]:
+    """Turn an out-of-memory error into one that names the batch size and what to try."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        half = max(1, config.batch_size // 2)
+        raise UserError(
+            f"out of memory with training.batch_size={config.batch_size}: "
+            f"{str(error).splitlines()[0]}\ntry training.batch_size={half} "
+            f"training.gradient_accumulation_steps={config.gradient_accumulation_steps * 2} (the "
+            "same effective batch size), training.points_on_device=false, fewer "
+            "training.num_workers, or policy=simple_dp3"
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "out of memory" in str(error).lower()

@@ -1,0 +1,73 @@
+"""The frames of a store as training reads them.
+
+Actions and states are small and lie in memory. Points are read from the store at need, straight
+from the page cache, so that all processes of a node share one copy and datasets larger than memory
+train; or, where asked for, they all lie on the GPU.
+
+Example::
+
+    buffer = ReplayBuffer(open_store("data/calvin.zarr"))
+    clouds = buffer.points(np.array([[0, 1], [5, 6]]))    # (2, 2, P, 3) float32
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from langsteer.data.mapped import MappedArray
+from langsteer.data.store import Store
+
+_ROWS_AT_ONCE = 1024
+_SHARE_OF_GPU = 0.5
+
+
+class ReplayBuffer:
+    """All frames of a store, addressed by row.
+
+    Attributes:
+        states: (N, 15) float32 ``robot_obs``.
+        actions: (N, 7) float32 ``rel_actions``.
+    """
+
+    def __init__(self, store: Store, use_colour: bool = False) -> None:
+        self.store = store
+        self.states = MappedArray(store.path, "state").read()
+        self.actions = MappedArray(store.path, "action").read()
+        parts = (0, 1) if use_colour else (0,)
+        self._parts = [MappedArray(store.path, "point_cloud", part) for part in parts]
+        self._on_device: Tensor | None = None
+
+    @property
+    def point_bytes(self) -> int:
+        """Bytes of all points that the policy sees."""
+        return sum(len(part) * int(np.prod(part.row_shape)) * 4 for part in self._parts)
+
+    def points(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Points (..., P, 3 or 6) of rows (...)."""
+        parts = [part.gather(rows.ravel()) for part in self._parts]
+        clouds = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        return clouds.reshape(*rows.shape, *clouds.shape[1:])
+
+    def fits(self, device: torch.device) -> bool:
+        """Whether all points take at most half of the GPU's free memory."""
+        if device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(device)
+        return self.point_bytes <= _SHARE_OF_GPU * free
+
+    def move_points_to(self, device: torch.device) -> None:
+        """Copy all points to a device; from then on `device_points` gives them."""
+        rows = np.arange(len(self.states))
+        chunks = [rows[i : i + _ROWS_AT_ONCE] for i in range(0, len(rows), _ROWS_AT_ONCE)]
+        self._on_device = torch.cat([torch.from_numpy(self.points(c)).to(device) for c in chunks])
+
+    @property
+    def points_on_device(self) -> bool:
+        """Whether `device_points` may be asked."""
+        return self._on_device is not None
+
+    def device_points(self, rows: Tensor) -> Tensor:
+        """Points (..., P, 3 or 6) of rows (...) that lie on the device."""
+        assert self._on_device is not None
+        return self._on_device[rows]

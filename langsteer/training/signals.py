@@ -1,0 +1,49 @@
+"""Asking a running training to save and leave: SIGTERM, SIGUSR1, or Ctrl-C.
+
+Example::
+
+    with StopRequest() as stop:
+        while not stop.requested:
+            ...
+"""
+
+import signal
+from types import FrameType, TracebackType
+
+EXIT_PREEMPTED = 75
+"""Exit status of a training that saved a checkpoint because it was asked to leave: EX_TEMPFAIL of
+sysexits.h, "try again later". The same command with ``training.resume=true`` goes on."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopRequest:
+    """Whether one of `SIGNALS` came since the block was entered; more of them change nothing.
+
+    Only Ctrl-C is obeyed at once when it comes a second time, since a person waits.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.signal_name = ""
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in SIGNALS:
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)  # type: ignore[arg-type]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+        self.signal_name = signal.Signals(number).name

@@ -1,0 +1,118 @@
+"""Validation: a loss that is comparable between epochs and runs, and errors in physical units.
+
+Each window meets the same noise and timesteps in every validation, drawn for blocks of a fixed
+size, so that the numbers do not depend on batch size or ranks. Losses are weighted by window.
+
+Example::
+
+    numbers = validate(ema.model, data, action_windows=256, world=World())
+    numbers["val_loss"]
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from langsteer.policies.dp3 import DP3
+from langsteer.training.calvin_dataset import Batch, CalvinData, diffusion_draws
+from langsteer.training.distributed import World, all_sum
+from langsteer.training.pytorch_util import Precision, to_device
+
+BLOCK = 64
+_SEED = 20_260_213  # of validation alone; runs of any seed are compared with each other
+# CALVIN's rel_actions are in units of these (CALVIN's Robot: max_rel_pos, max_rel_orn).
+MILLIMETRES, DEGREES = 20.0, float(np.degrees(0.05))
+
+
+@torch.no_grad()
+def validate(
+    policy: DP3, data: CalvinData, action_windows: int, world: World, precision: Precision
+) -> dict[str, float]:
+    """Measure a policy on the validation windows, the ranks sharing the work.
+
+    Args:
+        policy: usually the averaged one.
+        data: whose ``val`` windows are used.
+        action_windows: how many of them, evenly spread, have actions sampled and compared.
+        world: this process among the ranks; all of them must call.
+        precision: how training computes.
+
+    Returns:
+        ``val_loss``; of the executed part of sampled trajectories ``val_position_error_mm`` and
+        ``val_rotation_error_deg`` (mean length of the error per step) and
+        ``val_gripper_accuracy`` (share of steps with the right sign). Empty without windows.
+    """
+    if not len(data.val):
+        return {}
+    was_training = policy.training
+    policy.eval()
+    blocks = np.array_split(np.arange(len(data.val)), _count(len(data.val)))
+    losses = torch.zeros(2, dtype=torch.float64)
+    for number in range(world.rank, len(blocks), world.world_size):
+        losses += _block_loss(policy, data, blocks[number], number, precision)
+    numbers = {"val_loss": _mean(all_sum(losses))}
+    numbers |= _action_errors(policy, data, action_windows, world, precision)
+    policy.train(was_training)
+    return numbers
+
+
+def _count(windows: int) -> int:
+    return -(-windows // BLOCK)
+
+
+def _mean(sum_and_count: Tensor) -> float:
+    return float(sum_and_count[0] / sum_and_count[1])
+
+
+def _block_loss(
+    policy: DP3, data: CalvinData, index: NDArray[np.int64], number: int, precision: Precision
+) -> Tensor:
+    """Sum of the windows' losses and their count, (2,) float64."""
+    batch = _batch(policy, data, index)
+    noise, timesteps = diffusion_draws(policy.config, len(index), [_SEED, number])
+    noise, timesteps = noise.flatten(0, 1).to(policy.device), timesteps.flatten().to(policy.device)
+    with precision.autocast():
+        loss = policy.compute_loss(batch, noise, timesteps)
+    return torch.tensor([float(loss) * len(index), len(index)], dtype=torch.float64)
+
+
+def _batch(policy: DP3, data: CalvinData, index: NDArray[np.int64]) -> Batch:
+    return to_device(data.batch(data.val, index), policy.device, data.buffer)
+
+
+def _action_errors(
+    policy: DP3, data: CalvinData, count: int, world: World, precision: Precision
+) -> dict[str, float]:
+    count = min(count, len(data.val))
+    if not count:
+        return {}
+    chosen = np.linspace(0, len(data.val) - 1, count).astype(np.int64)
+    blocks = np.array_split(chosen, _count(count))
+    sums = torch.zeros(4, dtype=torch.float64)
+    for number in range(world.rank, len(blocks), world.world_size):
+        sums += _block_errors(policy, data, blocks[number], number, precision)
+    position, rotation, gripper, steps = all_sum(sums).tolist()
+    return {
+        "val_position_error_mm": position / steps,
+        "val_rotation_error_deg": rotation / steps,
+        "val_gripper_accuracy": gripper / steps,
+    }
+
+
+def _block_errors(
+    policy: DP3, data: CalvinData, index: NDArray[np.int64], number: int, precision: Precision
+) -> Tensor:
+    """Sums over steps of position error, rotation error, right grippers, and ones; (4,)."""
+    config, batch = policy.config, _batch(policy, data, index)
+    generator = torch.Generator().manual_seed(_SEED + number)
+    with precision.autocast():
+        predicted = policy.predict_action(batch["obs"], generator=generator)["action"]
+    first = config.n_obs_steps - 1
+    wanted = batch["action"][:, first : first + config.n_action_steps]
+    error = (predicted.float() - wanted).double()
+    position = error[..., :3].norm(dim=-1).sum() * MILLIMETRES
+    rotation = error[..., 3:6].norm(dim=-1).sum() * DEGREES
+    right = ((predicted[..., 6] > 0) == (wanted[..., 6] > 0)).double().sum()
+    steps = torch.tensor(float(wanted[..., 6].numel()), dtype=torch.float64)
+    return torch.stack([position.cpu(), rotation.cpu(), right.cpu(), steps])
