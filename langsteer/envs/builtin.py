@@ -2,13 +2,12 @@
 
 Table, blocks and floor ship with the package. The arm is the Panda of ``pybullet_data``, given
 CALVIN's longer fingertips, gripper camera and tcp; its links have CALVIN's numbers and frames. The
-URDF of the arm is put together when it is needed, since it names meshes by absolute paths.
+URDF of the arm is put together when it is loaded, since it names meshes by absolute paths.
 """
 
-import atexit
-import functools
-import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from langsteer.envs.scene_config import BUILTIN, BlockConfig, LightConfig, SceneConfig
@@ -16,12 +15,11 @@ from langsteer.envs.scene_config import BUILTIN, BlockConfig, LightConfig, Scene
 _ASSETS = Path(__file__).with_name("assets") / "builtin"
 
 
-@functools.cache
 def builtin_scene() -> SceneConfig:
     """The built-in scene; joints, surfaces, blocks and their order are those of scene D."""
     return SceneConfig(
         name=BUILTIN,
-        robot_urdf=_panda_urdf(),
+        robot_urdf=_panda_urdf,
         robot_base_position=(-0.34, -0.46, 0.24),
         robot_base_euler=(0.0, 0.0, 0.0),
         robot_initial_joints=(
@@ -56,16 +54,16 @@ def builtin_scene() -> SceneConfig:
     )
 
 
-def _panda_urdf() -> Path:
-    """The arm's URDF in a temporary folder that is removed when this process ends."""
+@contextmanager
+def _panda_urdf() -> Iterator[Path]:
+    """The arm's URDF, in a temporary file that is gone after the block."""
     import pybullet_data
 
     panda = Path(pybullet_data.getDataPath()) / "franka_panda"
     parts = (_ASSETS / "hand_parts.xml").read_text()
     text = (panda / "panda.urdf").read_text().replace("package://", f"{panda}/")
     body, closing, _ = text.rpartition("</robot>")
-    folder = Path(tempfile.mkdtemp(prefix="langsteer-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    urdf = folder / "panda.urdf"
-    urdf.write_text(f"{body}{parts}{closing}\n")
-    return urdf
+    with tempfile.TemporaryDirectory(prefix="langsteer-") as folder:
+        urdf = Path(folder) / "panda.urdf"
+        urdf.write_text(f"{body}{parts}{closing}\n")
+        yield urdf

@@ -124,13 +124,14 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
 
     def _load(self) -> None:
         config = self.config
-        self._robot = Robot(
-            self._physics,
-            config.robot_urdf,
-            config.robot_base_position,
-            config.robot_base_euler,
-            config.robot_initial_joints,
-        )
+        with config.robot_urdf() as urdf:
+            self._robot = Robot(
+                self._physics,
+                urdf,
+                config.robot_base_position,
+                config.robot_base_euler,
+                config.robot_initial_joints,
+            )
         self._table = PlayTable(self._physics, config, self.led_reset)
         self._oracle_view = OracleView(self._physics, self._robot, self._table)
         self._is_fresh = True
@@ -296,6 +297,15 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         """
         self._require_open()
         return self._renderer.render(self.view(name))
+
+    def render_depth(self, name: str) -> NDArray[np.float32]:
+        """Depth alone, (H, W) float32 in metres; with renderer ``"depth"`` a hundred times cheaper.
+
+        Args:
+            name: ``"static"`` or ``"gripper"``.
+        """
+        self._require_open()
+        return self._renderer.render_depth(self.view(name))
 
     def view(self, name: str) -> View:
         """Where a camera stands now."""

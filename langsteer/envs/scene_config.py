@@ -9,8 +9,10 @@ Example::
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +58,14 @@ class SceneConfig:
 
     Attributes:
         name: ``"builtin"`` or ``"A"`` ... ``"D"``.
+        robot_urdf: gives the file for as long as it is loaded: the built-in arm's is temporary.
         blocks: in the order of ``scene_obs``, which differs from scene to scene.
         surfaces: names of places where blocks may start to their (lower, upper) corners, (2, 3).
         global_scaling: factor on table and blocks.
     """
 
     name: str
-    robot_urdf: Path
+    robot_urdf: Callable[[], AbstractContextManager[Path]]
     robot_base_position: Vector
     robot_base_euler: Vector
     robot_initial_joints: Vector
@@ -183,7 +186,7 @@ def _from_entries(name: str, entries: dict[str, Any], data: Path) -> SceneConfig
         raise ValueError(f"blocks {list(blocks)}, lights {list(lights)}")
     return SceneConfig(
         name=name,
-        robot_urdf=data / _CALVIN_ROBOT,
+        robot_urdf=partial(nullcontext, data / _CALVIN_ROBOT),
         robot_base_position=_vector(entries["robot_base_position"]),
         robot_base_euler=_vector(entries["robot_base_orientation"]),
         robot_initial_joints=_vector(entries["robot_initial_joint_positions"]),
@@ -219,7 +222,7 @@ def _vector(values: list[float]) -> Vector:
 
 def _check_urdfs(config: SceneConfig, root: Path) -> None:
     """Raise where a URDF or a mesh that it names is missing or is a pointer of git-lfs."""
-    urdfs = [config.robot_urdf, config.table_urdf, config.plane_urdf]
+    urdfs = [root / "data" / _CALVIN_ROBOT, config.table_urdf, config.plane_urdf]
     for urdf in [*urdfs, *(block.urdf for block in config.blocks)]:
         _check_file(urdf, root)
         for reference in re.findall(r'<mesh[^>]*filename="([^"]+)"', urdf.read_text()):
