@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +185,7 @@ def _from_entries(name: str, entries: dict[str, Any], data: Path) -> SceneConfig
         raise ValueError(f"blocks {list(blocks)}, lights {list(lights)}")
     return SceneConfig(
         name=name,
-        robot_urdf=partial(nullcontext, data / _CALVIN_ROBOT),
+        robot_urdf=lambda: nullcontext(data / _CALVIN_ROBOT),
         robot_base_position=_vector(entries["robot_base_position"]),
         robot_base_euler=_vector(entries["robot_base_orientation"]),
         robot_initial_joints=_vector(entries["robot_initial_joint_positions"]),
