@@ -134,7 +134,7 @@ _CATEGORIES = sorted({_category(task) for task in TASKS})
 _CATEGORY_BIT = np.array([1 << _CATEGORIES.index(_category(task)) for task in TASKS], np.uint16)
 
 
-def _is_feasible(state: State, sequence: tuple[str, ...]) -> bool:
+def is_feasible(state: State, sequence: tuple[str, ...]) -> bool:
     """Whether every task in turn leads to exactly one next state."""
     for task in sequence:
         following = successors(state, task)
@@ -194,7 +194,7 @@ def _chains_from(state: State, count: int, seed: int) -> list[tuple[str, ...]]:
         candidates = candidates[np.bitwise_or.reduce(bits, axis=1) == bits.sum(axis=1)]
         for row in candidates:
             sequence = tuple(TASKS[index] for index in row)
-            if _is_feasible(state, sequence):
+            if is_feasible(state, sequence):
                 found.append(sequence)
                 if len(found) == count:
                     return found

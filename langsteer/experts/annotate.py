@@ -1,0 +1,98 @@
+"""Which frames of a recording show which task: CALVIN's own rule for its annotations.
+
+CALVIN looks at windows of 64 frames. A window is annotated with a task if exactly one task is done
+between a frame 16 to 31 after its beginning and its last frame, and this was not yet so 16 frames
+before the end. It is cut down to the frames from that middle one on, unless the task also counts
+from the window's first frame and nothing was done in the first half. So annotated windows have 64
+or 33 to 48 frames and the task is completed in the last 16.
+
+Example::
+
+    for window in windows(infos): print(window.task, window.start, window.end)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from langsteer.calvin.tasks import SceneInfo, achieved, detect
+
+WINDOW = 64
+TAIL = 16
+MIDDLES = range(16, 32)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames ``start`` to ``end`` - 1, counted from 0 in the episode, that show ``task``."""
+
+    task: str
+    start: int
+    end: int
+
+
+class _Oracle:
+    """The oracle on pairs of frames, asked once for each pair."""
+
+    def __init__(self, infos: Sequence[SceneInfo]) -> None:
+        self._infos = infos
+        self._known: dict[tuple[int, int], frozenset[str]] = {}
+
+    def done(self, first: int, last: int) -> frozenset[str]:
+        """The tasks done between two frames."""
+        pair = (first, last)
+        if pair not in self._known:
+            self._known[pair] = frozenset(detect(self._infos[first], self._infos[last]))
+        return self._known[pair]
+
+    def is_done(self, first: int, last: int, task: str) -> bool:
+        """Whether one task was done between two frames."""
+        if (first, last) in self._known:
+            return task in self._known[first, last]
+        return achieved(self._infos[first], self._infos[last], task)
+
+
+def windows(infos: Sequence[SceneInfo]) -> list[Window]:
+    """The windows of one episode that CALVIN's rule admits, by their ends, longest first.
+
+    A short window may stem from one of 64 frames that began before the recording did, since only
+    its own frames matter.
+
+    Args:
+        infos: one snapshot for each frame.
+    """
+    oracle = _Oracle(infos)
+    found: set[Window] = set()
+    for last in range(WINDOW - max(MIDDLES) - 1, len(infos)):
+        first = last - WINDOW + 1
+        for middle in (first + offset for offset in MIDDLES if first + offset >= 0):
+            window = _judged(oracle, first, middle, last)
+            if window is not None:
+                found.add(window)
+    return sorted(found, key=lambda window: (window.end, window.start, window.task))
+
+
+def _judged(oracle: _Oracle, first: int, middle: int, last: int) -> Window | None:
+    tasks = oracle.done(middle, last)
+    if len(tasks) != 1:
+        return None
+    (task,) = tasks
+    if oracle.is_done(middle, first + WINDOW - TAIL, task):
+        return None
+    whole = (
+        first >= 0
+        and oracle.is_done(first, last, task)
+        and not oracle.done(first, first + WINDOW // 2)
+    )
+    return Window(task, first if whole else middle, last + 1)
+
+
+def events(found: Sequence[Window]) -> list[list[Window]]:
+    """The windows grouped by what they show: each group is one completion of one task."""
+    groups: list[list[Window]] = []
+    for window in sorted(found, key=lambda window: (window.task, window.end, window.start)):
+        previous = groups[-1][-1] if groups else None
+        if previous and previous.task == window.task and window.end - previous.end <= 1:
+            groups[-1].append(window)
+        else:
+            groups.append([window])
+    return sorted(groups, key=lambda group: group[0].end)

@@ -1,0 +1,254 @@
+"""Skills for the blocks: push, turn, lift, put down, stack.
+
+All blocks are 4 cm wide and high; the fingers close on that width. A gripper that points down at
+yaw ψ opens its fingers across a block whose long side points along ψ.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from langsteer.calvin.tasks import COLOURS
+from langsteer.experts.articulated import ACROSS, DOWN
+from langsteer.experts.motion import CLOSED, OPEN, Move, Vector
+from langsteer.experts.skill import Plan, Planner, Scene
+from langsteer.experts.view import BLOCK_WIDTH, TABLE_HEIGHT, BlockView, View
+
+GRIP_HEIGHT = 0.012
+"""Metres of the tcp above a block's centre while gripping it; the tips reach 12 mm below."""
+
+DRAWER_FLOOR = TABLE_HEIGHT - 0.098
+"""Height of the drawer's floor: a block lies in it with its centre at 0.362."""
+
+TABLE_EDGE = -0.18
+_PUSH_Z = TABLE_HEIGHT + 0.024
+_FINGER = 0.012
+_CLOSING_STEPS = 9
+_OPENING_STEPS = 5
+_WRIST = (-0.4, 3.5)
+"""Yaws that the wrist reaches everywhere over the table."""
+
+
+def grip_yaw(block: BlockView, towards: float = ACROSS) -> float:
+    """The yaw at which the fingers close on the block's width, nearest to ``towards``."""
+    turn = np.pi / 2 if block.is_cube else np.pi
+    return float(block.yaw + turn * np.round((towards - block.yaw) / turn))
+
+
+def _grip(scene: Scene, colour: str, yaw: float | None = None) -> Plan:
+    """Come from above, open, and close the fingers on a block."""
+    block = scene.view.block(colour)
+    euler = (DOWN, 0.0, grip_yaw(block) if yaw is None else yaw)
+    x, y, z = (float(value) for value in block.position)
+    z += GRIP_HEIGHT + scene.vary(-0.003, 0.004)
+    yield Move((x, y, z + scene.vary(0.09, 0.13)), euler, OPEN, radius=0.012)
+    yield Move((x, y, z), euler, OPEN, speed=0.36, radius=0.004)
+    yield Move((x, y, z), euler, CLOSED, wait=_CLOSING_STEPS, radius=0.005)
+
+
+def _rise(scene: Scene, height: float, gripper: float = CLOSED) -> Plan:
+    x, y, z = scene.hand.position.tolist()
+    yield Move((x, y, z + height), None, gripper, speed=0.36, radius=0.012)
+
+
+def _lift(colour: str) -> Planner:
+    def plan(scene: Scene) -> Plan:
+        """Grip the block and raise it, out of the cabinet or the drawer if it lies there."""
+        yield from _grip(scene, colour)
+        yield from _rise(scene, scene.vary(0.09, 0.14))
+        x, y, z = scene.hand.position.tolist()
+        if y > 0.03:  # from within the cabinet, on to where there is room
+            yield Move((x, y - 0.08, z + 0.02), None, CLOSED, radius=0.02)
+
+    return plan
+
+
+def held_colour(view: View) -> str | None:
+    """The colour of the block between the fingers."""
+    if view.robot_obs[14] > 0 or view.gripper_width < 0.02:
+        return None
+    gaps = {colour: np.linalg.norm(view.block(colour).position - view.tcp) for colour in COLOURS}
+    nearest = min(gaps, key=lambda colour: gaps[colour])
+    return nearest if gaps[nearest] < 0.04 else None
+
+
+def _put_down(scene: Scene, place: Vector, yaw: float | None = None, above: float = 0.12) -> Plan:
+    """Carry the held block to where its centre shall be, let go, and withdraw upwards."""
+    colour = held_colour(scene.view)
+    centre = scene.view.tcp if colour is None else scene.view.block(colour).position
+    x, y, z = (np.asarray(place) + (scene.view.tcp - centre)).tolist()
+    euler = (DOWN, 0.0, float(np.clip(scene.hand.euler[2] if yaw is None else yaw, *_WRIST)))
+    top = max(z + above, float(scene.hand.position[2]))
+    yield Move((x, y, top), euler, CLOSED, radius=0.012)
+    yield Move((x, y, z), euler, CLOSED, speed=0.3, radius=0.004)
+    yield Move((x, y, z), euler, OPEN, wait=_OPENING_STEPS, radius=0.006)
+    yield Move((x, y, z + above), None, OPEN, speed=0.33, radius=0.02)
+
+
+def place_in_drawer(scene: Scene) -> Plan:
+    """Put the held block into the open drawer, where there is room."""
+    view = scene.view
+    x0 = float(view.layout.drawer[0])
+    y0 = TABLE_EDGE - view.drawer / 2 + 0.015
+    spots = [(x0 + scene.vary(-0.09, 0.09), y0 + scene.vary(-0.03, 0.03)) for _ in range(20)]
+    x, y = _roomiest(view, spots, "drawer")
+    yield from _put_down(scene, (x, y, DRAWER_FLOOR + BLOCK_WIDTH / 2 + scene.vary(0.012, 0.03)))
+
+
+def place_in_slider(scene: Scene) -> Plan:
+    """Put the held block into the half of the cabinet that the door leaves open."""
+    view = scene.view
+    middle = view.layout.slot("left" if view.slider < view.layout.slider_range / 2 else "right")
+    spots = [(float(middle[0]) + scene.vary(-0.06, 0.06), float(middle[1])) for _ in range(20)]
+    x, y = _roomiest(view, spots, "slider")
+    z = float(middle[2]) + scene.vary(0.004, 0.012)
+    yield from _put_down(scene, (x, y + scene.vary(0.0, 0.008), z), ACROSS)
+    x, y, z = scene.hand.position.tolist()
+    yield Move((x, y - 0.08, z + 0.01), None, OPEN, radius=0.03)
+
+
+def place_on_table(scene: Scene) -> Plan:
+    """Put the held block down on the table, where there is room."""
+    low, high = scene.view.layout.surfaces["table"]
+    spots = [(scene.vary(low[0], high[0]), scene.vary(low[1], high[1])) for _ in range(40)]
+    here = scene.view.tcp
+    near = sorted(spots, key=lambda spot: float(np.hypot(*(np.array(spot) - here[:2]))))
+    x, y = _roomiest(scene.view, near[:25], "table")
+    yield from _put_down(scene, (x, y, TABLE_HEIGHT + BLOCK_WIDTH / 2 + 0.004), ACROSS)
+
+
+def _roomiest(
+    view: View, spots: Iterable[tuple[float, float]], surface: str
+) -> tuple[float, float]:
+    """The first spot with a hand's room to the other blocks, or the one with the most."""
+    held = held_colour(view)
+    others = [view.block(colour) for colour in COLOURS if colour != held]
+    others = [block for block in others if surface_of(block) == surface]
+
+    def room(spot: tuple[float, float]) -> float:
+        gaps = [np.hypot(*(block.position[:2] - spot)) for block in others]
+        return min(0.12, *gaps) if gaps else 0.12
+
+    return max(spots, key=room)
+
+
+def surface_of(block: BlockView) -> str:
+    """``"table"``, ``"slider"`` or ``"drawer"``: over what a block is."""
+    if block.position[2] < TABLE_HEIGHT - 0.02:
+        return "drawer"
+    return "slider" if block.position[1] > 0.03 else "table"
+
+
+def _push(colour: str, direction: int) -> Planner:
+    def plan(scene: Scene) -> Plan:
+        """Push the block's side along x with closed fingers."""
+        block = scene.view.block(colour)
+        x, y, _ = block.position
+        reach = block.half_extent_along_x() + _FINGER
+        away = scene.vary(0.02, 0.035)
+        euler = (DOWN, 0.0, ACROSS + scene.vary(-0.06, 0.06))
+        y += scene.vary(-0.003, 0.003)
+        z = _PUSH_Z + scene.vary(-0.004, 0.006)
+        start = float(x - direction * (reach + away))
+        yield Move((start, float(y), z + scene.vary(0.06, 0.1)), euler, radius=0.012)
+        yield Move((start, float(y), z), euler, radius=0.006)
+        travel = scene.vary(0.108, 0.122)
+
+        def is_far(view: View) -> bool:
+            return direction * (view.block(colour).position[0] - x) > travel
+
+        goal = float(x + direction * (travel + 0.03 - reach))
+        yield Move((goal, float(y), z), euler, speed=0.3, radius=0.004, until=is_far)
+        yield Move((scene.hand.position[0] - direction * 0.03, float(y), z + 0.01), euler)
+        yield from _rise(scene, scene.vary(0.06, 0.1))
+
+    return plan
+
+
+def _rotate(colour: str, sign: int) -> Planner:
+    def plan(scene: Scene) -> Plan:
+        """Grip the block, turn it where it lies, let go; +1 turns counterclockwise."""
+        block = scene.view.block(colour)
+        angle = sign * scene.vary(1.3, 1.6)
+        first = grip_yaw(block, towards=ACROSS - angle / 2)
+        yield from _grip(scene, colour, first)
+        x, y, z = scene.hand.position.tolist()
+        up = z + scene.vary(0.004, 0.01)
+        yield Move((x, y, up), None, CLOSED, radius=0.004)
+        euler = (DOWN, 0.0, first + angle)
+        yield Move((x, y, up), euler, CLOSED, radius=0.004)
+        yield Move((x, y, z), euler, CLOSED, radius=0.004)
+        yield Move((x, y, z), euler, OPEN, wait=_OPENING_STEPS)
+        yield from _rise(scene, scene.vary(0.08, 0.12), OPEN)
+
+    return plan
+
+
+def push_into_drawer(scene: Scene) -> Plan:
+    """Push a block on the table over the edge into the open drawer."""
+    view = scene.view
+    on_table = [c for c in COLOURS if surface_of(view.block(c)) == "table"]
+    centre = float(view.layout.drawer[0])
+    colour = min(on_table, key=lambda c: abs(view.block(c).position[0] - centre))
+    block = view.block(colour)
+    x, y, _ = (float(value) for value in block.position)
+    # The half extent along y is the one along x of the block turned by a quarter.
+    sine, cosine = abs(np.sin(block.yaw)), abs(np.cos(block.yaw))
+    reach = block.half_length * sine + BLOCK_WIDTH / 2 * cosine + _FINGER
+    euler = (DOWN, 0.0, ACROSS + scene.vary(-0.06, 0.06))
+    z = _PUSH_Z + scene.vary(-0.004, 0.006)
+    start = y + reach + scene.vary(0.015, 0.025)
+    yield Move((x, start, z + scene.vary(0.06, 0.1)), euler, radius=0.012)
+    yield Move((x, start, z), euler, radius=0.006)
+
+    def has_fallen(view: View) -> bool:
+        return bool(view.block(colour).position[2] < TABLE_HEIGHT - 0.03)
+
+    # On the way the block is led to the drawer's middle, as far as it lies beside it.
+    aim = float(np.clip(x, centre - 0.12, centre + 0.12))
+    yield Move((aim, TABLE_EDGE - 0.02, z), euler, speed=0.3, radius=0.006, until=has_fallen)
+    yield from _rise(scene, scene.vary(0.06, 0.1))
+
+
+def stack_block(scene: Scene) -> Plan:
+    """Put the held block on top of one that lies free."""
+    view = scene.view
+    held = held_colour(view)
+    below = [
+        colour for colour in COLOURS if colour != held and surface_of(view.block(colour)) == "table"
+    ]
+    gaps = {c: float(np.linalg.norm(view.block(c).position - view.tcp)) for c in below}
+    lower = view.block(min(gaps, key=lambda colour: gaps[colour]))
+    x, y, z = (float(value) for value in lower.position)
+    yaw = grip_yaw(lower, towards=float(scene.hand.euler[2]))
+    yield from _put_down(scene, (x, y, z + BLOCK_WIDTH + 0.003), yaw)
+
+
+def unstack_block(scene: Scene) -> Plan:
+    """Take the upper block off and put it on the table."""
+    view = scene.view
+    top = max(COLOURS, key=lambda colour: float(view.block(colour).position[2]))
+    yield from _grip(scene, top)
+    yield from _rise(scene, scene.vary(0.07, 0.1))
+    yield from place_on_table(scene)
+
+
+PLANNERS: dict[str, Planner] = {
+    **{
+        f"{verb}_{colour}_block_{side}": make(colour, sign)
+        # A turn to the right is clockwise seen from above; a push to the right goes along +x.
+        for verb, make, signs in (("rotate", _rotate, (-1, 1)), ("push", _push, (1, -1)))
+        for colour in COLOURS
+        for side, sign in zip(("right", "left"), signs, strict=True)
+    },
+    **{
+        f"lift_{colour}_block_{surface}": _lift(colour)
+        for colour in COLOURS
+        for surface in ("table", "slider", "drawer")
+    },
+    "place_in_slider": place_in_slider,
+    "place_in_drawer": place_in_drawer,
+    "stack_block": stack_block,
+    "unstack_block": unstack_block,
+    "push_into_drawer": push_into_drawer,
+}

@@ -1,0 +1,63 @@
+"""The command ``langsteer-collect``: experts record demonstrations as a CALVIN dataset.
+
+Example::
+
+    langsteer-collect --save_path data/demos --tasks open_drawer --episodes_per_task 30
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from langsteer.envs.rendering import RENDERERS
+from langsteer.envs.scene_config import ASSETS_VARIABLE, BUILTIN, SCENES
+from langsteer.errors import exits_cleanly
+from langsteer.experts.collection import CollectionSettings, collect, summary_lines
+from langsteer.experts.library import SKILLED_TASKS
+
+
+@exits_cleanly
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with the given arguments, by default those of the process."""
+    options = _parser().parse_args(arguments)
+    settings = CollectionSettings(
+        tasks=tuple(options.tasks),
+        episodes_per_task=options.episodes_per_task,
+        validation_per_task=options.validation_per_task,
+        play=options.play,
+        chain_length=options.chain_length,
+        scene=options.scene,
+        renderer=options.renderer,
+        seed=options.seed,
+    )
+    summary = collect(
+        options.save_path, settings, options.assets_path, options.num_workers, options.overwrite
+    )
+    print("\n".join(summary_lines(summary)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="langsteer-collect",
+        description="Record demonstrations of scripted experts as a CALVIN dataset. Interrupted, "
+        "the same command goes on where it stopped.",
+    )
+    add = parser.add_argument
+    add("--save_path", type=Path, required=True, help="folder of the dataset, e.g. data/demos")
+    add("--tasks", nargs="+", metavar="TASK", default=SKILLED_TASKS, help="default: all there are")
+    add("--episodes_per_task", type=int, default=30, metavar="K", help="(30); of all in play")
+    add("--validation_per_task", type=int, default=3, metavar="K", help="(3); of all in play")
+    add("--play", action="store_true", help="long chains of feasible tasks in each episode")
+    add("--chain_length", type=int, default=8, metavar="K", help="tasks in a chain (8)")
+    add("--scene", choices=SCENES, default=BUILTIN)
+    add("--assets_path", type=Path, help=f"calvin_env, for scenes A-D (${ASSETS_VARIABLE})")
+    add(
+        "--renderer",
+        choices=RENDERERS,
+        default="depth",
+        help="depth is fast and leaves colour images black; tiny and egl draw colours, too",
+    )
+    add("--seed", type=int, default=0)
+    add("--num_workers", type=int, metavar="K", help="processes (one for each core, 8 at most)")
+    add("--overwrite", action="store_true", help="throw away what an earlier run recorded there")
+    return parser

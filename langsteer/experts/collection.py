@@ -1,0 +1,279 @@
+"""Record demonstrations as a CALVIN dataset folder: in parallel, resumable, a function of the seed.
+
+Each episode is a function of (settings, its number) and owns a range of frame numbers, so that it
+does not matter which worker records it, or when. A finished episode leaves a small note in
+``.collection/``; a run that was killed goes on with the episodes that have none.
+
+Example::
+
+    settings = CollectionSettings(tasks=("open_drawer",), episodes_per_task=30)
+    collect(Path("data/demos"), settings, num_workers=2)
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from langsteer.calvin.dataset import SPLITS, Annotation
+from langsteer.calvin.dataset_writer import merged_config, save_metadata
+from langsteer.calvin.instructions import phrasings
+from langsteer.calvin.tasks import TASKS
+from langsteer.envs.scene_config import BUILTIN
+from langsteer.errors import UserError
+from langsteer.experts.library import checked_skills
+from langsteer.experts.writing import EpisodeJob, EpisodeNote, EpisodeWriter
+from langsteer.files import replacing
+from langsteer.processes import default_workers, end_with_parent
+from langsteer.progress import progress_bar
+
+NOTES = ".collection"
+_SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class CollectionSettings:
+    """What is recorded; with the same settings the same dataset comes out.
+
+    Attributes:
+        tasks: to be shown; in play, those to choose from.
+        episodes_per_task: training episodes of each task; in play, of all.
+        validation_per_task: the same for the validation split.
+        play: long chains of feasible tasks instead of one task an episode.
+        chain_length: tasks in an episode of play.
+        scene: of the environment.
+        renderer: of the environment; with ``"depth"`` colour images are black.
+        seed: of everything drawn at random.
+    """
+
+    tasks: tuple[str, ...]
+    episodes_per_task: int = 30
+    validation_per_task: int = 3
+    play: bool = False
+    chain_length: int = 8
+    scene: str = BUILTIN
+    renderer: str = "depth"
+    seed: int = 0
+
+    def jobs(self) -> list[EpisodeJob]:
+        """All episodes, tasks taking turns; training first."""
+        goals = (self.tasks,) if self.play else tuple((task,) for task in self.tasks)
+        counts = dict(zip(SPLITS, (self.episodes_per_task, self.validation_per_task), strict=True))
+        parts = [(split, goal) for split, count in counts.items() for goal in goals * count]
+        return [
+            EpisodeJob(number, split, goal, self.chain_length if self.play else 0)
+            for number, (split, goal) in enumerate(parts)
+        ]
+
+
+@dataclass(frozen=True)
+class CollectionSummary:
+    """What lies in the folder afterwards.
+
+    Attributes:
+        path: of the dataset.
+        episodes, frames: how many there are.
+        tried: task to how often a skill went about it, in all episodes and discarded attempts.
+        achieved: task to how often the oracle then saw it done.
+        annotations: task to how many windows show it.
+    """
+
+    path: Path
+    episodes: int
+    frames: int
+    tried: Counter[str]
+    achieved: Counter[str]
+    annotations: Counter[str]
+
+
+def collect(
+    path: Path,
+    settings: CollectionSettings,
+    assets_path: Path | None = None,
+    num_workers: int | None = None,
+    overwrite: bool = False,
+) -> CollectionSummary:
+    """Record what is not yet there of a dataset, and complete it.
+
+    Args:
+        path: folder of the dataset.
+        settings: what to record.
+        assets_path: CALVIN's ``calvin_env`` checkout, for scenes A-D.
+        num_workers: processes; None takes one for each core, 8 at most.
+        overwrite: throw away what an earlier run recorded at ``path``.
+
+    Raises:
+        UserError: impossible settings, a folder that is in use for something else, a task that its
+            expert fails at again and again, or a worker that died.
+    """
+    _check(settings, num_workers)
+    _prepare(path, settings, overwrite)
+    jobs = settings.jobs()
+    notes = {job.number: note for job in jobs if (note := _read_note(path, job)) is not None}
+    missing = [job for job in jobs if job.number not in notes]
+    with progress_bar(len(jobs), "recording", "episode", initial=len(notes)) as bar:
+        for note in _record(path, settings, assets_path, missing, num_workers):
+            _write_note(path, note)
+            notes[note.number] = note
+            bar.set_postfix_str(_counts(list(notes.values())), refresh=False)
+            bar.update()
+    ordered = [notes[job.number] for job in jobs]
+    for split in SPLITS:
+        _complete(path, settings, split, [note for note in ordered if note.split == split])
+    return _summary(path, ordered)
+
+
+def _check(settings: CollectionSettings, num_workers: int | None) -> None:
+    checked_skills(settings.tasks)
+    if settings.episodes_per_task < 1 or settings.validation_per_task < 0:
+        raise UserError(
+            f"{settings.episodes_per_task} training and {settings.validation_per_task} validation "
+            "episodes: at least 1 and 0 are needed"
+        )
+    if settings.play and settings.chain_length < 1:
+        raise UserError(f"chains of {settings.chain_length} tasks: at least 1 is needed")
+    if num_workers is not None and num_workers < 1:
+        raise UserError(f"{num_workers} workers: at least 1 is needed")
+
+
+def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
+    """Make the folder for these settings, or see that it is theirs."""
+    wanted = json.loads(json.dumps(asdict(settings)))
+    file = path / NOTES / _SETTINGS
+    if path.exists() and not file.is_file() and any(path.iterdir()):
+        raise UserError(
+            f"{path}: not empty and not recorded by this command; choose another folder"
+        )
+    if file.is_file() and overwrite:
+        shutil.rmtree(path)
+    if not file.is_file():
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(wanted, indent=1))
+        return
+    found = json.loads(file.read_text())
+    if found != wanted:
+        differing = [key for key in wanted if found.get(key) != wanted[key]]
+        raise UserError(
+            f"{path}: recorded with other settings ({', '.join(differing)}); choose another "
+            "folder, or give --overwrite to record it anew"
+        )
+
+
+def _note_path(path: Path, number: int) -> Path:
+    return path / NOTES / f"episode_{number:06d}.json"
+
+
+def _read_note(path: Path, job: EpisodeJob) -> EpisodeNote | None:
+    file = _note_path(path, job.number)
+    return EpisodeNote(**json.loads(file.read_text())) if file.is_file() else None
+
+
+def _write_note(path: Path, note: EpisodeNote) -> None:
+    with replacing(_note_path(path, note.number)) as temporary:
+        temporary.write_text(json.dumps(asdict(note)))
+
+
+def _record(
+    path: Path,
+    settings: CollectionSettings,
+    assets_path: Path | None,
+    jobs: list[EpisodeJob],
+    num_workers: int | None,
+) -> Iterator[EpisodeNote]:
+    """Record episodes, in this process or in several; notes come in any order."""
+    workers = min(num_workers or default_workers(), len(jobs))
+    writer = EpisodeWriter(path, settings.scene, assets_path, settings.renderer, settings.seed)
+    if workers <= 1:
+        for job in jobs:
+            yield writer.write(job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, (writer, os.getpid())) as pool:
+        try:
+            for future in as_completed([pool.submit(_work, job) for job in jobs]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process was killed, mostly for want of memory; run the same command "
+                "again with fewer --num_workers, it goes on where it stopped"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Worker:
+    """What a worker process was started with."""
+
+    writer: EpisodeWriter
+
+
+def _start_worker(writer: EpisodeWriter, parent: int) -> None:
+    end_with_parent(parent)
+    _Worker.writer = writer
+
+
+def _work(job: EpisodeJob) -> EpisodeNote:
+    return _Worker.writer.write(job)
+
+
+def _complete(
+    path: Path, settings: CollectionSettings, split: str, notes: list[EpisodeNote]
+) -> None:
+    """Write the metadata of a split, where it has episodes."""
+    if not notes:
+        return
+    annotations = [Annotation(*fields) for note in notes for fields in note.annotations]
+    scene = settings.scene if settings.scene == BUILTIN else f"calvin_scene_{settings.scene}"
+    # Our depth renderer samples pixels where EGL does.
+    renderer = "tiny" if settings.renderer == "tiny" else "egl"
+    save_metadata(
+        path / split,
+        [(note.first_frame, note.last_frame) for note in notes],
+        annotations,
+        merged_config(renderer, scene),
+        scene,
+        {task: phrasings(task)[0] for task in TASKS} if split == "validation" else None,
+    )
+
+
+def _counts(notes: list[EpisodeNote]) -> str:
+    tried, achieved = _tallies(notes)
+    return f"{achieved.total()}/{tried.total()} tasks done"
+
+
+def _tallies(notes: list[EpisodeNote]) -> tuple[Counter[str], Counter[str]]:
+    tried: Counter[str] = Counter()
+    achieved: Counter[str] = Counter()
+    for note in notes:
+        tried.update(note.tried)
+        achieved.update(note.achieved)
+    return tried, achieved
+
+
+def _summary(path: Path, notes: list[EpisodeNote]) -> CollectionSummary:
+    tried, achieved = _tallies(notes)
+    return CollectionSummary(
+        path=path,
+        episodes=len(notes),
+        frames=sum(note.last_frame - note.first_frame + 1 for note in notes),
+        tried=tried,
+        achieved=achieved,
+        annotations=Counter(fields[2] for note in notes for fields in note.annotations),
+    )
+
+
+def summary_lines(summary: CollectionSummary) -> list[str]:
+    """The summary as lines of text, one for each task."""
+    lines = [f"{summary.path}: {summary.episodes} episodes, {summary.frames} frames"]
+    for task, tried in sorted(summary.tried.items()):
+        lines.append(
+            f"  {task}: {summary.achieved[task]} of {tried} tries done, "
+            f"{summary.annotations[task]} annotations"
+        )
+    return lines

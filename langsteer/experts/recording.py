@@ -1,0 +1,151 @@
+"""Episodes: run skills in the simulator and keep what a CALVIN dataset needs of every frame.
+
+Example::
+
+    performer = Performer(env, images=False)
+    episode = performer.single("open_drawer", np.random.default_rng(0))
+    episode.achieved       # ('open_drawer',), or () where the oracle saw no such thing
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA
+from langsteer.calvin.tasks import SceneInfo, achieved
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.experts.library import make_skill
+from langsteer.experts.motion import OPEN, Hand, Move
+from langsteer.experts.skill import Plan, Scene, Skill
+from langsteer.experts.starts import benchmark_robot_obs, sample_start
+from langsteer.experts.view import View, read_layout
+
+TASK_STEPS = 240
+"""Control steps after which a skill is given up; the benchmark gives 360."""
+
+_TEMPO = (0.85, 1.2)
+_TREMOR = (0.0002, 0.0008)
+_WANDER_LOW, _WANDER_HIGH = np.array([-0.12, -0.1, -0.06]), np.array([0.12, 0.08, 0.08])
+
+Images = dict[str, np.ndarray]
+
+
+@dataclass
+class Episode:
+    """One recording of T control steps.
+
+    Attributes:
+        robot_obs: T + 1 arrays (15,).
+        scene_obs: T + 1 arrays (24,).
+        infos: T + 1 snapshots for the oracle.
+        images: T + 1 sets of images under CALVIN's names; empty where none were asked for.
+        attempted: tasks in the order in which skills went about them.
+        achieved: those of them that the oracle saw done, each against its own start.
+    """
+
+    robot_obs: list[np.ndarray] = field(default_factory=list)
+    scene_obs: list[np.ndarray] = field(default_factory=list)
+    infos: list[SceneInfo] = field(default_factory=list)
+    images: list[Images] = field(default_factory=list)
+    attempted: list[str] = field(default_factory=list)
+    achieved: list[str] = field(default_factory=list)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that a dataset holds of it: all but the last, as in CALVIN."""
+        return len(self.robot_obs) - 1
+
+
+class Performer:
+    """Lets experts act in one environment and records them."""
+
+    def __init__(self, env: CalvinEnv, images: bool) -> None:
+        self.env = env
+        self.layout = read_layout(env)
+        self._images = images
+        self._episode = Episode()
+        self._recording = False
+
+    def single(self, task: str, rng: np.random.Generator) -> Episode:
+        """One task from a start like the benchmark's, with what it takes to get there.
+
+        The recording begins at rest, wherever the hand has wandered before.
+        """
+        start = sample_start(task, self.layout, rng)
+        self._reset(benchmark_robot_obs(), start.scene_obs)
+        self._perform(Skill("wander", _wander, self._new_hand(rng), rng))
+        self._reset(self.env.robot_obs, start.scene_obs)
+        self._start_recording()
+        hand = self._new_hand(rng)
+        for step in (*start.before, task):
+            if not self.attempt(step, hand, rng):
+                break
+        return self._episode
+
+    def attempt(self, task: str, hand: Hand, rng: np.random.Generator) -> bool:
+        """Let the expert go about a task; whether the oracle saw it done, at some step."""
+        before = self.env.info()
+        self._episode.attempted.append(task)
+        done = self._perform(make_skill(task, hand, rng), task, before)
+        if done:
+            self._episode.achieved.append(task)
+        return done
+
+    def _perform(
+        self, skill: Skill, task: str | None = None, before: SceneInfo | None = None
+    ) -> bool:
+        done = False
+        for _ in range(TASK_STEPS):
+            action = skill.act(View(self.layout, self.env.robot_obs, self.env.scene_obs))
+            if action is None:
+                break
+            self.env.step(action)
+            if self._recording:
+                self._keep_frame()
+            if task is not None and before is not None and not done:
+                done = achieved(before, self.env.info(), task)
+        return done
+
+    def _reset(self, robot_obs: np.ndarray, scene_obs: np.ndarray) -> None:
+        self._recording = False
+        self.env.reset(options={"robot_obs": robot_obs, "scene_obs": scene_obs})
+
+    def _new_hand(self, rng: np.random.Generator) -> Hand:
+        pose = self.env.robot_obs
+        return Hand(
+            pose[:3], pose[3:6], rng, tempo=rng.uniform(*_TEMPO), tremor=rng.uniform(*_TREMOR)
+        )
+
+    def _start_recording(self) -> None:
+        self._episode = Episode()
+        self._recording = True
+        self._keep_frame()
+
+    def _keep_frame(self) -> None:
+        self._episode.robot_obs.append(self.env.robot_obs)
+        self._episode.scene_obs.append(self.env.scene_obs)
+        self._episode.infos.append(self.env.info())
+        if self._images:
+            self._episode.images.append(draw(self.env))
+
+
+def _wander(scene: Scene) -> Plan:
+    """Drift to some place near by, hand open, and come to rest."""
+    offset = scene.rng.uniform(_WANDER_LOW, _WANDER_HIGH)
+    x, y, z = (scene.hand.position + offset).tolist()
+    yield Move((x, y, z), gripper=OPEN, radius=0.005, wait=12)
+
+
+def draw(env: CalvinEnv) -> Images:
+    """The images of a frame under CALVIN's names.
+
+    Our depth renderer draws no colours, so with it the colour images are black.
+    """
+    images: Images = {}
+    for name, camera in (("static", STATIC_CAMERA), ("gripper", GRIPPER_CAMERA)):
+        if env.renderer_name == "depth":
+            images[f"depth_{name}"] = env.render_depth(name)
+            images[f"rgb_{name}"] = np.zeros((camera.height, camera.width, 3), np.uint8)
+        else:
+            images[f"rgb_{name}"], images[f"depth_{name}"] = env.render_camera(name)
+    return images

@@ -1,0 +1,106 @@
+"""Where episodes begin: scenes like the benchmark's in which a task can be done.
+
+Doors, lights and the surfaces that blocks lie on come from CALVIN's 192 initial states; where
+exactly a block lies, and which way it faces, is drawn at random on the scene's own surfaces.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from langsteer.calvin.benchmark import INITIAL_ROBOT_OBS, State, initial_states, is_feasible
+from langsteer.calvin.tasks import COLOURS
+from langsteer.experts.blocks import DRAWER_FLOOR
+from langsteer.experts.view import BLOCK_WIDTH, FIRST_BLOCK, TABLE_HEIGHT, Layout
+
+_YAW = (np.pi / 2 - np.pi / 6, np.pi / 2 + np.pi / 6)
+_CLEARANCE = 0.06
+"""Metres between blocks, so that fingers fit beside each."""
+_SLOT_JITTER = (0.02, 0.006)
+_TRIES = 200
+
+
+@dataclass(frozen=True)
+class Start:
+    """A scene to begin with, (24,) float64, and the tasks to be done before the one wanted."""
+
+    scene_obs: np.ndarray
+    before: tuple[str, ...] = ()
+
+
+def benchmark_robot_obs() -> np.ndarray:
+    """(15,) float64: where CALVIN's benchmark starts the arm."""
+    return np.array(INITIAL_ROBOT_OBS)
+
+
+def sample_start(task: str, layout: Layout, rng: np.random.Generator) -> Start:
+    """A start from which ``task`` can be done."""
+    if task in ("place_in_slider", "place_in_drawer", "stack_block"):
+        colour = COLOURS[rng.integers(len(COLOURS))]
+        lift = f"lift_{colour}_block_table"
+        state = _sample_state((lift, task), rng)
+        return Start(sample_scene(state, layout, rng), (lift,))
+    if task.startswith("lift") and task.endswith("drawer"):
+        state = _sample_state((task.replace("drawer", "table"),), rng)
+        block = f"{task.split('_')[1]}_block"
+        return Start(sample_scene({**state, "drawer": "open", block: "drawer"}, layout, rng))
+    if task == "unstack_block":
+        return Start(_sample_tower(layout, rng))
+    return Start(sample_scene(_sample_state((task,), rng), layout, rng))
+
+
+def _sample_state(tasks: tuple[str, ...], rng: np.random.Generator) -> dict[str, int | str]:
+    """An initial state from which the tasks can be done one after the other."""
+    feasible = [state for state in initial_states() if is_feasible(state, tasks)]
+    return feasible[rng.integers(len(feasible))]
+
+
+def _sample_tower(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """A scene with one block on top of another."""
+    lower, upper = rng.permutation(len(COLOURS))[:2]
+    state = _sample_state((f"lift_{layout.colours[lower]}_block_table",), rng)
+    scene = sample_scene({**state, f"{layout.colours[upper]}_block": "table"}, layout, rng)
+    blocks = scene[FIRST_BLOCK:].reshape(-1, 6)
+    blocks[upper, :3] = blocks[lower, :3] + [*rng.uniform(-0.006, 0.006, 2), BLOCK_WIDTH]
+    blocks[upper, 5] = blocks[lower, 5] + rng.uniform(-0.2, 0.2)
+    return scene
+
+
+def sample_scene(state: State, layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    """``scene_obs`` (24,) float64 of a symbolic state, in the order of the layout's blocks."""
+    scene = np.zeros(FIRST_BLOCK + 6 * len(layout.colours))
+    scene[0] = layout.slider_range if state["slider"] == "left" else 0.0
+    scene[1] = layout.drawer_range if state["drawer"] == "open" else 0.0
+    scene[3] = layout.switch_range if state["lightbulb"] == 1 else 0.0
+    scene[4:6] = state["lightbulb"], state["led"]
+    placed: list[np.ndarray] = []
+    for index, colour in enumerate(layout.colours):
+        pose = scene[FIRST_BLOCK + 6 * index : FIRST_BLOCK + 6 * index + 6]
+        pose[:3] = _sample_place(str(state[f"{colour}_block"]), layout, placed, rng)
+        pose[5] = rng.uniform(*_YAW)
+        placed.append(pose[:3])
+    return scene
+
+
+def _sample_place(
+    place: str, layout: Layout, placed: list[np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """(3,) metres, clear of the blocks already placed."""
+    for _ in range(_TRIES):
+        position = _draw(place, layout, rng)
+        gaps = [np.linalg.norm(position[:2] - other[:2]) for other in placed]
+        if all(gap > BLOCK_WIDTH + _CLEARANCE for gap in gaps):
+            return position
+    raise RuntimeError(f"no room for a block on {place!r}")
+
+
+def _draw(place: str, layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    if place.startswith("slider"):
+        jitter = rng.uniform(-1.0, 1.0, 2) * _SLOT_JITTER
+        return layout.slot(place.removeprefix("slider_")) + np.array([*jitter, 0.001])
+    if place == "drawer":
+        x = layout.drawer[0] + rng.uniform(-0.08, 0.08)
+        return np.array([x, rng.uniform(-0.33, -0.27), DRAWER_FLOOR + BLOCK_WIDTH / 2])
+    low, high = (np.array(corner) for corner in layout.surfaces["table"])
+    x, y = rng.uniform(low[:2] + 0.02, high[:2] - 0.02)
+    return np.array([x, y, TABLE_HEIGHT + BLOCK_WIDTH / 2])

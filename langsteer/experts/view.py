@@ -1,0 +1,190 @@
+"""What a scripted skill sees: where the parts of a scene are, and the true state of the moment.
+
+Scenes differ in where drawer, door, button and switch sit; the parts themselves are the same. So a
+skill knows each part's shape, and asks the simulator once for each part's place (`read_layout`).
+
+Example::
+
+    layout = read_layout(env)
+    view = View(layout, env.robot_obs, env.scene_obs)
+    view.block("red").position, view.drawer
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from langsteer.calvin.cameras import rotation_from_euler
+from langsteer.envs.physics import joint_ids, pybullet
+
+if TYPE_CHECKING:
+    from langsteer.envs.calvin_env import CalvinEnv
+
+TABLE_HEIGHT = 0.44
+BLOCK_WIDTH = 0.04
+"""All blocks are as wide and as high as this; only their lengths differ."""
+
+FIRST_BLOCK = 6
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Places of a scene's parts with every joint at zero; metres, world frame.
+
+    Attributes:
+        slider, drawer, button, switch: (3,) origins of the links.
+        switch_axis: (3,) unit vector along which the switch turns on.
+        slider_range, drawer_range, switch_range: largest joint values.
+        colours: the blocks in the order of ``scene_obs``.
+        half_lengths: colour to half the length of its block.
+        surfaces: name to the lower and upper corner of where blocks may lie.
+    """
+
+    slider: np.ndarray
+    drawer: np.ndarray
+    button: np.ndarray
+    switch: np.ndarray
+    switch_axis: np.ndarray
+    slider_range: float
+    drawer_range: float
+    switch_range: float
+    colours: tuple[str, ...]
+    half_lengths: Mapping[str, float]
+    surfaces: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
+
+    def slot(self, side: str) -> np.ndarray:
+        """(3,) the middle of the cabinet's ``"left"`` or ``"right"`` half."""
+        low, high = self.surfaces[f"slider_{side}"]
+        return (np.array(low) + np.array(high)) / 2
+
+
+@dataclass(frozen=True)
+class BlockView:
+    """A block at the moment: (3,) position, (3, 3) rotation, and half its length in metres."""
+
+    position: np.ndarray
+    rotation: np.ndarray
+    half_length: float
+
+    @cached_property
+    def yaw(self) -> float:
+        """Angle of the block's level long axis, or of any level edge when it stands on its end."""
+        axis = self.rotation[:, 0]
+        if abs(axis[2]) > 0.7:
+            axis = self.rotation[:, 1]
+        return float(np.arctan2(axis[1], axis[0]))
+
+    @property
+    def is_cube(self) -> bool:
+        """Whether the block can be gripped by either pair of level sides."""
+        return self.half_length < 0.022 or self.stands
+
+    @property
+    def stands(self) -> bool:
+        """Whether the block's long axis points up."""
+        return abs(float(self.rotation[2, 0])) > 0.7
+
+    def half_extent_along_x(self) -> float:
+        """Half of the block's extent along the world's x axis when it lies flat."""
+        cosine, sine = abs(np.cos(self.yaw)), abs(np.sin(self.yaw))
+        return float(self.half_length * cosine + BLOCK_WIDTH / 2 * sine)
+
+
+@dataclass(frozen=True)
+class View:
+    """The true state of a moment.
+
+    Attributes:
+        layout: of the scene.
+        robot_obs: (15,) float64.
+        scene_obs: (24,) float64.
+    """
+
+    layout: Layout
+    robot_obs: np.ndarray
+    scene_obs: np.ndarray
+
+    @property
+    def tcp(self) -> np.ndarray:
+        """(3,) measured position of the tcp."""
+        return self.robot_obs[:3]
+
+    @property
+    def gripper_width(self) -> float:
+        """Metres between the fingers, 0 to 0.08."""
+        return float(self.robot_obs[6])
+
+    @property
+    def slider(self) -> float:
+        """Joint value of the door, metres."""
+        return float(self.scene_obs[0])
+
+    @property
+    def drawer(self) -> float:
+        """Joint value of the drawer, metres."""
+        return float(self.scene_obs[1])
+
+    @property
+    def button(self) -> float:
+        """Joint value of the button, metres."""
+        return float(self.scene_obs[2])
+
+    @property
+    def switch(self) -> float:
+        """Joint value of the switch, metres."""
+        return float(self.scene_obs[3])
+
+    @property
+    def lightbulb(self) -> bool:
+        """Whether the bulb is lit."""
+        return bool(self.scene_obs[4] > 0.5)
+
+    @property
+    def led(self) -> bool:
+        """Whether the LED is lit."""
+        return bool(self.scene_obs[5] > 0.5)
+
+    def block(self, colour: str) -> BlockView:
+        """The block of this colour."""
+        first = FIRST_BLOCK + 6 * self.layout.colours.index(colour)
+        pose = self.scene_obs[first : first + 6]
+        return BlockView(
+            pose[:3].copy(), rotation_from_euler(pose[3:]), self.layout.half_lengths[colour]
+        )
+
+
+def read_layout(env: "CalvinEnv") -> Layout:
+    """Where the parts of the environment's scene are, read from its links and joints."""
+    config, physics, table = env.config, env._physics, env._table
+    joints = joint_ids(physics, table.table)
+
+    def place(name: str) -> tuple[np.ndarray, np.ndarray, float]:
+        """Origin of the joint's link at zero, its axis, both in the world, and its upper limit."""
+        link = physics.getLinkState(table.table, joints[name])
+        rotation = np.array(pybullet.getMatrixFromQuaternion(link[5])).reshape(3, 3)
+        joint = physics.getJointInfo(table.table, joints[name])
+        axis = rotation @ np.array(joint[13])
+        value = physics.getJointState(table.table, joints[name])[0]
+        return np.array(link[4]) - value * axis, axis, float(joint[9])
+
+    slider, drawer = place(config.slider_joint), place(config.drawer_joint)
+    switch = place(config.switch_joint)
+    return Layout(
+        slider=slider[0],
+        drawer=drawer[0],
+        button=place(config.button_joint)[0],
+        switch=switch[0],
+        switch_axis=switch[1],
+        slider_range=slider[2],
+        drawer_range=drawer[2],
+        switch_range=switch[2],
+        colours=tuple(name.removeprefix("block_") for name in table.blocks),
+        half_lengths={
+            name.removeprefix("block_"): physics.getCollisionShapeData(body, -1)[0][3][0] / 2
+            for name, body in table.blocks.items()
+        },
+        surfaces=config.surfaces,
+    )

@@ -1,0 +1,153 @@
+"""Record one episode and write its frames: what each worker of a collection does.
+
+Example::
+
+    writer = EpisodeWriter(Path("data/demos"), "builtin", None, "depth", seed=0)
+    note = writer.write(EpisodeJob(0, "training", ("open_drawer",)))
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from langsteer.calvin.dataset_writer import achieved_actions, save_frame
+from langsteer.calvin.instructions import phrasings
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.errors import UserError
+from langsteer.experts.annotate import Window, events, windows
+from langsteer.experts.recording import TASK_STEPS, Episode, Performer
+
+MAX_ATTEMPTS = 20
+"""Attempts at one episode before the expert is taken to be unable."""
+
+_SKILLS_BEFORE = 3
+
+
+@dataclass(frozen=True)
+class EpisodeJob:
+    """One episode to be recorded.
+
+    Attributes:
+        number: of the episode in the dataset.
+        split: ``"training"`` or ``"validation"``.
+        tasks: the one to be shown, or those to choose from in play.
+        chain_length: tasks in an episode of play; 0 for one that shows a single task.
+    """
+
+    number: int
+    split: str
+    tasks: tuple[str, ...]
+    chain_length: int = 0
+
+    @property
+    def first_frame(self) -> int:
+        """The first number of the range that the episode owns; ranges never overlap."""
+        steps = TASK_STEPS * (self.chain_length or _SKILLS_BEFORE)
+        # A round number of hundreds, easier on the eye.
+        return self.number * (steps // 100 * 100 + 100)
+
+
+@dataclass(frozen=True)
+class EpisodeNote:
+    """What is known of a finished episode.
+
+    Attributes:
+        number, split: of its job.
+        first_frame, last_frame: both inclusive.
+        annotations: (first frame, one after the last, task, instruction) of each window.
+        tried: task to how often it was gone about, discarded attempts included.
+        achieved: task to how often the oracle saw it done.
+    """
+
+    number: int
+    split: str
+    first_frame: int
+    last_frame: int
+    annotations: list[tuple[int, int, str, str]]
+    tried: dict[str, int]
+    achieved: dict[str, int]
+
+
+class EpisodeWriter:
+    """Records and writes episodes; it can be sent to another process before its first."""
+
+    def __init__(
+        self, path: Path, scene: str, assets_path: Path | None, renderer: str, seed: int
+    ) -> None:
+        self._path, self._scene, self._assets_path = path, scene, assets_path
+        self._renderer, self._seed = renderer, seed
+        self._performer: Performer | None = None
+
+    def write(self, job: EpisodeJob) -> EpisodeNote:
+        """Record an episode, trying until the oracle agrees, and write its frames.
+
+        Raises:
+            UserError: the expert failed `MAX_ATTEMPTS` times.
+        """
+        if self._performer is None:
+            env = CalvinEnv(self._scene, self._assets_path, self._renderer)
+            self._performer = Performer(env, images=True)
+        tried: Counter[str] = Counter()
+        done: Counter[str] = Counter()
+        for attempt in range(MAX_ATTEMPTS):
+            rng = np.random.default_rng([self._seed, job.number, attempt])
+            episode = self._performer.single(job.tasks[0], rng)
+            tried.update(episode.attempted)
+            done.update(episode.achieved)
+            chosen = _choose_windows(episode, rng)
+            if {window.task for window in chosen} >= set(job.tasks):
+                return self._save(job, episode, chosen, rng, tried, done)
+        raise UserError(
+            f"scene {self._scene}: the expert for {job.tasks[0]} failed {MAX_ATTEMPTS} times "
+            f"(seed {self._seed}, episode {job.number}); leave the task out"
+        )
+
+    def _save(
+        self,
+        job: EpisodeJob,
+        episode: Episode,
+        chosen: Sequence[Window],
+        rng: np.random.Generator,
+        tried: Counter[str],
+        done: Counter[str],
+    ) -> EpisodeNote:
+        first = job.first_frame
+        robot_obs = np.stack(episode.robot_obs)
+        actions, rel_actions = achieved_actions(robot_obs)
+        for index in range(episode.n_frames):
+            frame = {
+                "robot_obs": robot_obs[index],
+                "scene_obs": episode.scene_obs[index],
+                "actions": actions[index],
+                "rel_actions": rel_actions[index],
+                **episode.images[index],
+            }
+            save_frame(self._path / job.split, first + index, frame)
+        annotations = [
+            (first + window.start, first + window.end, window.task, _phrase(window.task, rng))
+            for window in chosen
+        ]
+        last = first + episode.n_frames - 1
+        return EpisodeNote(job.number, job.split, first, last, annotations, dict(tried), dict(done))
+
+
+def _choose_windows(episode: Episode, rng: np.random.Generator) -> list[Window]:
+    """One window for each time that a task was done: the one that shows most of it.
+
+    The frame after a window's last is in the dataset, too: some readers of CALVIN's annotations
+    take their ends as inclusive.
+    """
+    chosen = []
+    for group in events(windows(episode.infos[: episode.n_frames - 1])):
+        longest = max(window.end - window.start for window in group)
+        best = [window for window in group if window.end - window.start == longest]
+        chosen.append(best[rng.integers(len(best))])
+    return chosen
+
+
+def _phrase(task: str, rng: np.random.Generator) -> str:
+    options = phrasings(task)
+    return options[rng.integers(len(options))]

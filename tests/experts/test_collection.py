@@ -1,0 +1,134 @@
+"""Recorded demonstrations: complete datasets, a function of the settings, whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pybullet")
+
+import itertools
+
+from langsteer.calvin.dataset import open_dataset, read_annotations, read_frame, read_ranges
+from langsteer.calvin.instructions import phrasings
+from langsteer.errors import UserError
+from langsteer.experts.collection import CollectionSettings, collect
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = CollectionSettings(("open_drawer", "turn_on_led"), 1, 1, seed=3)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demos") / "dataset"
+    return path, collect(path, SETTINGS, num_workers=1)
+
+
+def contents(path):
+    """Every file of a dataset with its bytes, NumPy archives by their arrays."""
+    found = {}
+    for file in sorted(path.rglob("*")):
+        if file.suffix == ".npz":
+            with np.load(file) as arrays:
+                found[file.relative_to(path)] = {name: arrays[name].tobytes() for name in arrays}
+        elif file.is_file():
+            found[file.relative_to(path)] = file.read_bytes()
+    return found
+
+
+def test_a_recording_reads_as_a_calvin_dataset(recorded):
+    path, summary = recorded
+    splits = open_dataset(path)
+    assert [split.name for split in splits] == ["training", "validation"]
+    frames = 0
+    for split in splits:
+        ranges = read_ranges(split)
+        assert len(ranges) == 2
+        annotations = read_annotations(split)
+        assert sorted(annotation.task for annotation in annotations) == sorted(SETTINGS.tasks)
+        for annotation in annotations:
+            assert annotation.instruction in phrasings(annotation.task)
+            assert annotation.end - annotation.start in (64, *range(33, 49))
+            assert any(
+                first <= annotation.start and annotation.end <= last for first, last in ranges
+            )
+        for first, last in ranges:
+            names = ["actions", "rel_actions", "robot_obs", "scene_obs", "depth_static"]
+            rows = [
+                read_frame(split.frame_path(number), names, split.config)
+                for number in range(first, last + 1)
+            ]
+            frames += len(rows)
+            for now, later in itertools.pairwise(rows):
+                assert np.array_equal(now["actions"][:6], later["robot_obs"][:6])
+                assert now["actions"][6] == later["robot_obs"][14]
+                assert np.abs(now["rel_actions"]).max() <= 1
+    assert frames == summary.frames
+
+
+def test_a_dataset_is_a_function_of_its_settings_whatever_the_number_of_workers(recorded, tmp_path):
+    path, _ = recorded
+    collect(tmp_path / "again", SETTINGS, num_workers=2)
+    assert contents(tmp_path / "again") == contents(path)
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_dataset(recorded, tmp_path):
+    path, _ = recorded
+    arguments = ["--tasks", *SETTINGS.tasks, "--episodes_per_task", "1", "--seed", "3"]
+    arguments += ["--validation_per_task", "1", "--save_path", str(tmp_path / "killed")]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "scripts/collect_demos.py", *arguments, "--num_workers", "2"],
+        start_new_session=True,
+    )
+    while process.poll() is None and not list((tmp_path / "killed").rglob("*.npz")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 30
+    while _group_lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _group_lives(process.pid), "workers outlived their parent"
+    collect(tmp_path / "killed", SETTINGS, num_workers=1)
+    assert contents(tmp_path / "killed") == contents(path)
+
+
+def _group_lives(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_finished_recording_is_left_alone_and_others_are_refused(recorded):
+    path, summary = recorded
+    assert collect(path, SETTINGS).frames == summary.frames
+    with pytest.raises(UserError, match="seed"):
+        collect(path, CollectionSettings(SETTINGS.tasks, 1, 1, seed=4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (CollectionSettings(()), "no tasks"),
+        (CollectionSettings(("open_dawer",)), "open_drawer"),
+        (CollectionSettings(("open_drawer",), episodes_per_task=0), "at least 1"),
+        (CollectionSettings(("open_drawer",), play=True, chain_length=0), "chains"),
+        (CollectionSettings(("open_drawer",), scene="E"), "scene"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        collect(tmp_path / "demos", settings, num_workers=1)
+
+
+def test_a_folder_with_other_things_is_never_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not empty"):
+        collect(tmp_path, SETTINGS, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
