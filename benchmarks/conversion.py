@@ -1,6 +1,6 @@
 """Measure the conversion: against its floor, a plain NumPy route, and itself with more workers.
 
-    python benchmarks/conversion.py --source /path/to/calvin_dataset [--frames 3072]
+    python benchmarks/conversion.py --source /path/to/calvin_dataset [--frames 6144]
 
 The floor is what no converter can go below with these libraries: reading the arrays of each frame
 with NumPy and farthest point sampling of the points in the box with the fastest exact library call.
@@ -42,7 +42,7 @@ def main() -> None:
     """Run all measurements and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="a CALVIN folder")
-    parser.add_argument("--frames", type=int, default=3072)
+    parser.add_argument("--frames", type=int, default=6144)
     parser.add_argument("--scratch", type=Path, help="folder for temporary data")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
@@ -85,7 +85,7 @@ def _report(small: Path, large: Path, folder: Path) -> None:
 
 def settings(skip: tuple[str, ...] = ()) -> ConversionSettings:
     """Whole recordings, so that each frame is converted once; full shards as in a large store."""
-    return ConversionSettings(episodes="play", skip=skip, frames_per_shard=256)
+    return ConversionSettings(episodes="play", skip=skip, frames_per_shard=1024)
 
 
 def repeat_frames(source: Path, target: Path, count: int) -> Path:

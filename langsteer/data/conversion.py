@@ -9,6 +9,7 @@ Example::
     summary = convert(Path("calvin_debug_dataset"), Path("data/debug.zarr"), ConversionSettings())
 """
 
+import ctypes
 import multiprocessing
 import os
 import shutil
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -45,6 +47,7 @@ from langsteer.progress import progress_bar
 
 MAX_DEFAULT_WORKERS = 8
 _POLL_SECONDS = 0.2
+_M_ARENA_MAX = -8  # malloc.h
 # Of the raw bytes of images and depth, the part that compression leaves; measured on the sample,
 # rounded down, since it serves to refuse only what cannot fit.
 _COMPRESSED = {"img": 0.4, "depth": 0.5}
@@ -100,6 +103,7 @@ def convert(
         raise UserError(f"shard {index}/{jobs}: expected I/N with I from 0 to N - 1")
     if num_workers is not None and num_workers < 1:
         raise UserError(f"{num_workers} workers: at least 1 is needed")
+    _keep_memory_together()
     plan = make_plan(root, settings)
     if strict:
         _stop_at(plan.left_out)
@@ -238,6 +242,16 @@ def _write_shards(
     return rows
 
 
+def _keep_memory_together() -> None:
+    """Ask the C library for one heap, so that a process does not grow from shard to shard.
+
+    By default glibc gives each thread a heap of its own; the storage library encodes in changing
+    threads, and each of their heaps would grow to the size of a shard.
+    """
+    with suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
 def default_workers() -> int:
     """One process for each core that this one may use, 8 at most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -285,6 +299,7 @@ def _start_worker(
     parent: int,
 ) -> None:
     """Set a worker process up."""
+    _keep_memory_together()
 
     def advance(frames: int) -> None:
         with counter.get_lock():

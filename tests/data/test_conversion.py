@@ -399,3 +399,30 @@ def test_command_of_the_guide_prints_a_summary(small_calvin, tmp_path):
     assert "3 tasks: close_drawer 1, open_drawer 3, turn_on_led 1" in result.stdout
     assert "kB a frame" in result.stdout
     assert "converting: 100%" in result.stderr
+
+
+MEASURED = """
+import resource, sys
+from langsteer.data.convert_command import main
+main(sys.argv[1:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_dataset(small_calvin, tmp_path):
+    peaks = {}
+    frames = sorted((small_calvin / "validation").glob("episode_*.npz"))
+    for count in (200, 800):
+        folder = tmp_path / str(count) / "training"
+        shutil.copytree(small_calvin / "validation" / ".hydra", folder / ".hydra")
+        np.save(folder / "ep_start_end_ids.npy", np.array([[0, count - 1]]))
+        for number in range(count):
+            os.link(frames[number % len(frames)], folder / f"episode_{number:07d}.npz")
+        options = ["--root_dir", str(folder.parent), "--save_path", str(tmp_path / f"{count}.zarr")]
+        options += ["--episodes", "play", "--num_workers", "1", "--crop", "32"]
+        options += ["--frames_per_file", "100"]
+        output = subprocess.run(
+            [sys.executable, "-c", MEASURED, *options], capture_output=True, text=True, check=True
+        ).stdout
+        peaks[count] = int(output.split()[-1])
+    assert peaks[800] - peaks[200] < 3000, peaks  # kB; one shard takes 7 MB
