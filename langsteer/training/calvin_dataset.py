@@ -189,6 +189,7 @@ def train_loader(
             num_workers=num_workers,
             pin_memory=pin_memory,
             worker_init_fn=_leave_signals_to_the_trainer,
+            generator=torch.Generator(),  # else each epoch's loader would draw from the global one
         )
     )
 

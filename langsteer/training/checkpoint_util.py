@@ -174,7 +174,7 @@ def provenance() -> dict[str, Any]:
     return {
         "langsteer": __version__,
         "git_commit": git_commit(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # itself a class that weights_only refuses
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 

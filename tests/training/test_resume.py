@@ -1,0 +1,125 @@
+"""An interrupted run is the run that was never stopped."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from langsteer.training.signals import EXIT_PREEMPTED
+
+TIMES = {"samples_per_second"}
+
+
+def records(training, experiment):
+    lines = (training.folder / experiment / "metrics.jsonl").read_text().splitlines()
+    return [
+        {key: value for key, value in json.loads(line).items() if key not in TIMES}
+        for line in lines
+    ]
+
+
+def assert_same_state(one, other):
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same_state(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for first, second in zip(one, other, strict=True):
+            assert_same_state(first, second)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def assert_same_run(training, one, other):
+    first, second = training.latest(one), training.latest(other)
+    for part in ("model", "ema", "optimizer", "scheduler", "progress", "rng", "metrics"):
+        assert_same_state(first[part], second[part])
+    assert records(training, one) == records(training, other)
+
+
+def interrupt(process, number, after_lines):
+    """Send a signal once the process has printed so many lines."""
+    for _ in range(after_lines):
+        process.stdout.readline()
+    time.sleep(random.Random(after_lines).uniform(0, 0.3))
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=120)
+    return rest
+
+
+def test_killed_and_resumed_run_equals_uninterrupted_run(training):
+    training.run("training.experiment_name=whole")
+    resume = ["training.experiment_name=killed", "training.resume=auto"]
+    for lines in (6, 7, 8):  # after the first, the second epoch's line and so on
+        interrupt(training.start(*resume), signal.SIGKILL, lines)
+    training.run(*resume)
+    assert_same_run(training, "whole", "killed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_run_asked_to_stop_saves_mid_epoch_and_goes_on_there(training, number):
+    overrides = ["training.num_epochs=40", "training.checkpoint_every=40", "training.val_every=20"]
+    training.run("training.experiment_name=whole", *overrides)
+    stopped = ["training.experiment_name=stopped", *overrides]
+    process = training.start(*stopped)
+    output = interrupt(process, number, 8)
+    assert process.returncode == EXIT_PREEMPTED, output
+    assert signal.Signals(number).name in output
+    assert training.latest("stopped")["progress"]["step"] < 40 * 11
+    training.run(*stopped, "training.resume=true")
+    assert_same_run(training, "whole", "stopped")
+
+
+def test_resume_without_a_name_finds_the_newest_run_and_says_which(training):
+    training.run("training.experiment_name=dp3_debug_20200101", "training.num_epochs=1")
+    output = training.run("training.resume=true", "training.num_epochs=2")
+    assert "dp3_debug_20200101/latest.ckpt" in output
+    assert training.latest("dp3_debug_20200101")["progress"]["epoch"] == 2
+
+
+def test_resume_from_a_named_checkpoint(training):
+    training.run("training.experiment_name=run")
+    path = training.folder / "run" / "epoch_0001.ckpt"
+    output = training.run("training.resume=true", f"training.resume_checkpoint_path={path}")
+    assert "epoch_0001.ckpt at epoch 1" in output
+
+
+def test_damaged_latest_falls_back_to_the_checkpoint_before_and_says_so(training):
+    training.run("training.experiment_name=run", "training.num_epochs=2")
+    folder = training.folder / "run"
+    (folder / "latest.ckpt").unlink()
+    (folder / "latest.ckpt").write_bytes((folder / "epoch_0002.ckpt").read_bytes()[:1000])
+    output = training.run("training.experiment_name=run", "training.resume=true")
+    assert "latest.ckpt: damaged" in output
+    assert "epoch_0002.ckpt at epoch 2" in output
+
+
+def test_resume_with_a_config_that_does_not_fit_lists_the_differences(training):
+    training.run("training.experiment_name=run", "training.num_epochs=1")
+    output = training.run(
+        "training.experiment_name=run",
+        "training.resume=true",
+        "training.batch_size=4",
+        "training.learning_rate=0.01",
+        status=2,
+    )
+    assert "data.effective_batch_size: 8 in the checkpoint, 4 now" in output
+    assert "training.learning_rate: 0.0001 in the checkpoint, 0.01 now" in output
+
+
+def test_nothing_to_resume_is_an_error(training):
+    output = training.run("training.resume=true", status=2)
+    assert "dp3_debug_*: no checkpoint to resume from" in output
+
+
+def test_a_new_run_never_mixes_with_an_old_one_of_the_same_name(training):
+    training.run("training.experiment_name=run", "training.num_epochs=1")
+    output = training.run("training.experiment_name=run", "training.num_epochs=1", status=2)
+    assert "training.resume=true" in output
