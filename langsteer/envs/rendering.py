@@ -9,7 +9,10 @@
 The official CALVIN data were drawn by EGL; ``depth`` gives a policy the same clouds on any machine.
 """
 
+import functools
 import importlib.util
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
@@ -34,6 +37,18 @@ if TYPE_CHECKING:
 RendererName = Literal["depth", "tiny", "egl"]
 RENDERERS: tuple[str, ...] = get_args(RendererName)
 CAMERA_NAMES = ("static", "gripper")
+
+_EGL_SUFFIX = "_eglRendererPlugin"
+_EGL_SECONDS = 120
+_EGL_TRIAL = """
+import sys
+import pybullet
+world = pybullet.connect(pybullet.DIRECT)
+if pybullet.loadPlugin(sys.argv[1], sys.argv[2]) >= 0:
+    pybullet.getCameraImage(8, 8, renderer=pybullet.ER_BULLET_HARDWARE_OPENGL)
+    print("EGL works", flush=True)
+"""
+_WITHOUT_EGL = "use renderer 'depth' or 'tiny'"
 
 Image = NDArray[np.uint8]
 Depth = NDArray[np.float32]
@@ -202,14 +217,37 @@ def make_renderer(name: str, physics: Physics) -> Renderer:
 
 
 def _load_egl(physics: Physics) -> None:
+    """Make EGL the world's renderer."""
     plugin = importlib.util.find_spec("eglRenderer")
     if plugin is None or plugin.origin is None:
         raise UserError(
             "renderer 'egl': this PyBullet has no EGL plugin (it comes with the Linux wheels); "
-            "use renderer 'depth' or 'tiny'"
+            f"{_WITHOUT_EGL}"
         )
-    if physics.loadPlugin(plugin.origin, "_eglRendererPlugin") < 0:
+    _check_egl(plugin.origin)
+    if physics.loadPlugin(plugin.origin, _EGL_SUFFIX) < 0:
+        raise UserError(f"renderer 'egl': the EGL plugin did not load; {_WITHOUT_EGL}")
+
+
+@functools.cache
+def _check_egl(plugin: str) -> None:
+    """Try EGL in a process of its own, for where it does not work it ends the process.
+
+    Raises:
+        UserError: EGL does not work on this machine.
+    """
+    try:
+        tried = subprocess.run(  # noqa: S603 - our own code, our own interpreter
+            [sys.executable, "-c", _EGL_TRIAL, plugin, _EGL_SUFFIX],
+            capture_output=True,
+            text=True,
+            timeout=_EGL_SECONDS,
+        )
+        works, said = "EGL works" in tried.stdout, (tried.stderr or tried.stdout)[-500:].strip()
+    except subprocess.TimeoutExpired:
+        works, said = False, f"no answer in {_EGL_SECONDS} seconds"
+    if not works:
         raise UserError(
-            "renderer 'egl': the EGL plugin did not load, usually because libEGL is missing; "
-            "use renderer 'depth' or 'tiny'"
+            "renderer 'egl': EGL does not work on this machine (on a cluster, ask for a GPU, and "
+            f"look for libEGL of its driver); {_WITHOUT_EGL}. It said: {said}"
         )
