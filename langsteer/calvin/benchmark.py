@@ -119,7 +119,7 @@ def successors(state: State, task: str) -> list[dict[str, int | str]]:
     ]
 
 
-def _category(task: str) -> str:
+def category(task: str) -> str:
     """Tasks of one category never come twice in a chain."""
     if task.startswith("rotate") or (task.startswith("push") and task != "push_into_drawer"):
         return "turn or push"
@@ -130,8 +130,8 @@ def _category(task: str) -> str:
     return "drawer" if task in ("open_drawer", "close_drawer") else task
 
 
-_CATEGORIES = sorted({_category(task) for task in TASKS})
-_CATEGORY_BIT = np.array([1 << _CATEGORIES.index(_category(task)) for task in TASKS], np.uint16)
+_CATEGORIES = sorted({category(task) for task in TASKS})
+_CATEGORY_BIT = np.array([1 << _CATEGORIES.index(category(task)) for task in TASKS], np.uint16)
 
 
 def is_feasible(state: State, sequence: tuple[str, ...]) -> bool:

@@ -25,6 +25,7 @@ _PUSH_Z = TABLE_HEIGHT + 0.024
 _FINGER = 0.012
 _CLOSING_STEPS = 9
 _OPENING_STEPS = 5
+_FRONT_Y, _FRONT_Z = -0.09, 0.6
 _WRIST = (-0.4, 3.5)
 """Yaws that the wrist reaches everywhere over the table."""
 
@@ -38,12 +39,19 @@ def grip_yaw(block: BlockView, towards: float = ACROSS) -> float:
 def _grip(scene: Scene, colour: str, yaw: float | None = None) -> Plan:
     """Come from above, open, and close the fingers on a block."""
     block = scene.view.block(colour)
+    if surface_of(block) == "slider":
+        yield from _to_front_of_cabinet(scene, float(block.position[0]), OPEN)
     euler = (DOWN, 0.0, grip_yaw(block) if yaw is None else yaw)
     x, y, z = (float(value) for value in block.position)
     z += GRIP_HEIGHT + scene.vary(-0.003, 0.004)
     yield Move((x, y, z + scene.vary(0.09, 0.13)), euler, OPEN, radius=0.012)
     yield Move((x, y, z), euler, OPEN, speed=0.36, radius=0.004)
     yield Move((x, y, z), euler, CLOSED, wait=_CLOSING_STEPS, radius=0.005)
+
+
+def _to_front_of_cabinet(scene: Scene, x: float, gripper: float) -> Plan:
+    """Pass before the door's handle, not through it."""
+    yield Move((x, _FRONT_Y, _FRONT_Z + scene.vary(0.0, 0.02)), None, gripper, radius=0.04)
 
 
 def _rise(scene: Scene, height: float, gripper: float = CLOSED) -> Plan:
@@ -102,6 +110,7 @@ def place_in_slider(scene: Scene) -> Plan:
     spots = [(float(middle[0]) + scene.vary(-0.06, 0.06), float(middle[1])) for _ in range(20)]
     x, y = _roomiest(view, spots, "slider")
     z = float(middle[2]) + scene.vary(0.004, 0.012)
+    yield from _to_front_of_cabinet(scene, x, CLOSED)
     yield from _put_down(scene, (x, y + scene.vary(0.0, 0.008), z), ACROSS)
     x, y, z = scene.hand.position.tolist()
     yield Move((x, y - 0.08, z + 0.01), None, OPEN, radius=0.03)
@@ -208,6 +217,10 @@ def push_into_drawer(scene: Scene) -> Plan:
     aim = float(np.clip(x, centre - 0.12, centre + 0.12))
     yield Move((aim, TABLE_EDGE - 0.02, z), euler, speed=0.3, radius=0.006, until=has_fallen)
     yield from _rise(scene, scene.vary(0.06, 0.1))
+    if surface_of(scene.view.block(colour)) == "table":  # it slipped aside or caught on the table
+        yield from _grip(scene, colour)
+        yield from _rise(scene, 0.08)
+        yield from place_in_drawer(scene)
 
 
 def stack_block(scene: Scene) -> Plan:

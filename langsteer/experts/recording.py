@@ -7,17 +7,22 @@ Example::
     episode.achieved       # ('open_drawer',), or () where the oracle saw no such thing
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from langsteer.calvin.benchmark import initial_states
 from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA
 from langsteer.calvin.tasks import SceneInfo, achieved
 from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.experts.articulated import ACROSS, DOWN
+from langsteer.experts.blocks import held_colour, place_on_table
 from langsteer.experts.library import make_skill
 from langsteer.experts.motion import OPEN, Hand, Move
+from langsteer.experts.play import choose_task
 from langsteer.experts.skill import Plan, Scene, Skill
-from langsteer.experts.starts import benchmark_robot_obs, sample_start
+from langsteer.experts.starts import benchmark_robot_obs, sample_scene, sample_start
 from langsteer.experts.view import View, read_layout
 
 TASK_STEPS = 240
@@ -26,6 +31,9 @@ TASK_STEPS = 240
 _TEMPO = (0.85, 1.2)
 _TREMOR = (0.0002, 0.0008)
 _WANDER_LOW, _WANDER_HIGH = np.array([-0.12, -0.1, -0.06]), np.array([0.12, 0.08, 0.08])
+_DRIFT_LOW, _DRIFT_HIGH = np.array([-0.15, -0.3, 0.55]), np.array([0.25, -0.12, 0.68])
+_WANDERING = 0.3
+"""How often a chain wanders about before it goes on."""
 
 Images = dict[str, np.ndarray]
 
@@ -69,18 +77,38 @@ class Performer:
     def single(self, task: str, rng: np.random.Generator) -> Episode:
         """One task from a start like the benchmark's, with what it takes to get there.
 
-        The recording begins at rest, wherever the hand has wandered before.
+        Where a block must be in hand, lifting it belongs to the recording.
         """
         start = sample_start(task, self.layout, rng)
-        self._reset(benchmark_robot_obs(), start.scene_obs)
-        self._perform(Skill("wander", _wander, self._new_hand(rng), rng))
-        self._reset(self.env.robot_obs, start.scene_obs)
-        self._start_recording()
-        hand = self._new_hand(rng)
+        hand = self._begin(start.scene_obs, rng)
         for step in (*start.before, task):
             if not self.attempt(step, hand, rng):
                 break
         return self._episode
+
+    def play(self, tasks: Sequence[str], length: int, rng: np.random.Generator) -> Episode:
+        """A chain of tasks that can be done one after the other, from a random start.
+
+        It goes on after a failure, as people do, and ends early where nothing can be done any more.
+        """
+        states = initial_states()
+        scene = sample_scene(states[rng.integers(len(states))], self.layout, rng)
+        hand = self._begin(scene, rng)
+        for _ in range(length):
+            view = self._view()
+            task = choose_task(view, tasks, self._episode.attempted, rng)
+            if task is None and held_colour(view) is not None:
+                self._perform(Skill("put down", place_on_table, hand, rng))
+                task = choose_task(self._view(), tasks, self._episode.attempted, rng)
+            if task is None:
+                break
+            if held_colour(view) is None and rng.uniform() < _WANDERING:
+                self._perform(Skill("wander", _drift, hand, rng))
+            self.attempt(task, hand, rng)
+        return self._episode
+
+    def _view(self) -> View:
+        return View(self.layout, self.env.robot_obs, self.env.scene_obs)
 
     def attempt(self, task: str, hand: Hand, rng: np.random.Generator) -> bool:
         """Let the expert go about a task; whether the oracle saw it done, at some step."""
@@ -96,7 +124,7 @@ class Performer:
     ) -> bool:
         done = False
         for _ in range(TASK_STEPS):
-            action = skill.act(View(self.layout, self.env.robot_obs, self.env.scene_obs))
+            action = skill.act(self._view())
             if action is None:
                 break
             self.env.step(action)
@@ -105,6 +133,20 @@ class Performer:
             if task is not None and before is not None and not done:
                 done = achieved(before, self.env.info(), task)
         return done
+
+    def _begin(self, scene_obs: np.ndarray, rng: np.random.Generator) -> Hand:
+        """Start recording in a scene, with the hand at rest somewhere near its usual place.
+
+        The hand gets there before the recording, and the blocks come to rest; the simulator is then
+        reset to just that state, so that a replay can begin as the recording did.
+        """
+        self._reset(benchmark_robot_obs(), scene_obs)
+        self._perform(Skill("wander", _wander, self._new_hand(rng), rng))
+        self._reset(self.env.robot_obs, self.env.scene_obs)
+        self._episode = Episode()
+        self._recording = True
+        self._keep_frame()
+        return self._new_hand(rng)
 
     def _reset(self, robot_obs: np.ndarray, scene_obs: np.ndarray) -> None:
         self._recording = False
@@ -115,11 +157,6 @@ class Performer:
         return Hand(
             pose[:3], pose[3:6], rng, tempo=rng.uniform(*_TEMPO), tremor=rng.uniform(*_TREMOR)
         )
-
-    def _start_recording(self) -> None:
-        self._episode = Episode()
-        self._recording = True
-        self._keep_frame()
 
     def _keep_frame(self) -> None:
         self._episode.robot_obs.append(self.env.robot_obs)
@@ -134,6 +171,12 @@ def _wander(scene: Scene) -> Plan:
     offset = scene.rng.uniform(_WANDER_LOW, _WANDER_HIGH)
     x, y, z = (scene.hand.position + offset).tolist()
     yield Move((x, y, z), gripper=OPEN, radius=0.005, wait=12)
+
+
+def _drift(scene: Scene) -> Plan:
+    """Go somewhere over the table, to look around."""
+    x, y, z = scene.rng.uniform(_DRIFT_LOW, _DRIFT_HIGH).tolist()
+    yield Move((x, y, z), (DOWN, 0.0, ACROSS), gripper=OPEN, radius=0.03)
 
 
 def draw(env: CalvinEnv) -> Images:

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langsteer.calvin.benchmark import INITIAL_ROBOT_OBS, State, initial_states, is_feasible
+from langsteer.calvin.benchmark import (
+    INITIAL_ROBOT_OBS,
+    YAW_RANGE,
+    State,
+    initial_states,
+    is_feasible,
+)
 from langsteer.calvin.tasks import COLOURS
 from langsteer.experts.blocks import DRAWER_FLOOR
 from langsteer.experts.view import BLOCK_WIDTH, FIRST_BLOCK, TABLE_HEIGHT, Layout
 
-_YAW = (np.pi / 2 - np.pi / 6, np.pi / 2 + np.pi / 6)
 _CLEARANCE = 0.06
 """Metres between blocks, so that fingers fit beside each."""
 _SLOT_JITTER = (0.02, 0.006)
@@ -77,7 +82,7 @@ def sample_scene(state: State, layout: Layout, rng: np.random.Generator) -> np.n
     for index, colour in enumerate(layout.colours):
         pose = scene[FIRST_BLOCK + 6 * index : FIRST_BLOCK + 6 * index + 6]
         pose[:3] = _sample_place(str(state[f"{colour}_block"]), layout, placed, rng)
-        pose[5] = rng.uniform(*_YAW)
+        pose[5] = rng.uniform(*YAW_RANGE)
         placed.append(pose[:3])
     return scene
 

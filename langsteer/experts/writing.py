@@ -23,7 +23,9 @@ from langsteer.experts.recording import TASK_STEPS, Episode, Performer
 MAX_ATTEMPTS = 20
 """Attempts at one episode before the expert is taken to be unable."""
 
-_SKILLS_BEFORE = 3
+# A task takes three skills at most (a block put down or lifted, a look around, the task itself).
+_FRAMES_PER_TASK = 800
+assert _FRAMES_PER_TASK > 3 * TASK_STEPS
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,7 @@ class EpisodeJob:
     @property
     def first_frame(self) -> int:
         """The first number of the range that the episode owns; ranges never overlap."""
-        steps = TASK_STEPS * (self.chain_length or _SKILLS_BEFORE)
-        # A round number of hundreds, easier on the eye.
-        return self.number * (steps // 100 * 100 + 100)
+        return self.number * _FRAMES_PER_TASK * max(self.chain_length, 1)
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,19 @@ class EpisodeWriter:
         done: Counter[str] = Counter()
         for attempt in range(MAX_ATTEMPTS):
             rng = np.random.default_rng([self._seed, job.number, attempt])
-            episode = self._performer.single(job.tasks[0], rng)
+            if job.chain_length:
+                episode = self._performer.play(job.tasks, job.chain_length, rng)
+            else:
+                episode = self._performer.single(job.tasks[0], rng)
             tried.update(episode.attempted)
             done.update(episode.achieved)
             chosen = _choose_windows(episode, rng)
-            if {window.task for window in chosen} >= set(job.tasks):
+            shown = {window.task for window in chosen}
+            if shown if job.chain_length else shown >= set(job.tasks):
                 return self._save(job, episode, chosen, rng, tried, done)
         raise UserError(
-            f"scene {self._scene}: the expert for {job.tasks[0]} failed {MAX_ATTEMPTS} times "
-            f"(seed {self._seed}, episode {job.number}); leave the task out"
+            f"scene {self._scene}: the experts failed {MAX_ATTEMPTS} times at "
+            f"{' and '.join(job.tasks)} (seed {self._seed}, episode {job.number}); leave it out"
         )
 
     def _save(

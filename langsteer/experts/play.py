@@ -1,0 +1,103 @@
+"""What can be done next: the choice behind long chains of tasks, as in a person's free play.
+
+Example::
+
+    task = choose_task(view, SKILLED_TASKS, history, rng)
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from langsteer.calvin.benchmark import category, successors
+from langsteer.calvin.tasks import COLOURS
+from langsteer.experts.blocks import held_colour, surface_of
+from langsteer.experts.view import BLOCK_WIDTH, TABLE_HEIGHT, BlockView, View
+
+_OPEN_SHARE, _CLOSED_SHARE = 0.65, 0.35
+_REACH = 0.4
+"""Blocks further from the table's middle than this, along x, are left alone."""
+
+_PUSH_ROOM = 0.13
+
+
+def symbolic_state(view: View) -> dict[str, int | str]:
+    """The scene in the words of `langsteer.calvin.benchmark`.
+
+    A door or drawer that stands half open is ``"between"``, a block that fell down ``"lost"``: no
+    task can be done with them.
+    """
+    held = held_colour(view)
+    state: dict[str, int | str] = {
+        "led": int(view.led),
+        "lightbulb": int(view.lightbulb),
+        "slider": _extreme(view.slider / view.layout.slider_range, "right", "left"),
+        "drawer": _extreme(view.drawer / view.layout.drawer_range, "closed", "open"),
+        "grasped": int(held is not None),
+    }
+    for colour in COLOURS:
+        state[f"{colour}_block"] = "grasped" if colour == held else _place(view, colour)
+    for upper, lower in _towers(view, held):
+        state[f"{upper}_block"], state[f"{lower}_block"] = "stacked_top", "stacked_bottom"
+    return state
+
+
+def _extreme(share: float, low: str, high: str) -> str:
+    if share < _CLOSED_SHARE:
+        return low
+    return high if share > _OPEN_SHARE else "between"
+
+
+def _place(view: View, colour: str) -> str:
+    block = view.block(colour)
+    x, _, z = block.position
+    if abs(x) > _REACH or z < TABLE_HEIGHT - 0.1 or block.stands:
+        return "lost"
+    surface = surface_of(block)
+    if surface != "slider":
+        return surface
+    sides = ("left", "right")
+    return "slider_" + min(sides, key=lambda side: abs(view.layout.slot(side)[0] - x))
+
+
+def _towers(view: View, held: str | None) -> list[tuple[str, str]]:
+    """(upper, lower) of each pair of blocks that stand on one another on the table."""
+    resting = [colour for colour in COLOURS if colour != held]
+    pairs = [(upper, lower) for upper in resting for lower in resting if upper != lower]
+    return [pair for pair in pairs if _stands_on(view.block(pair[0]), view.block(pair[1]))]
+
+
+def _stands_on(upper: BlockView, lower: BlockView) -> bool:
+    rise = upper.position - lower.position
+    return abs(rise[2] - BLOCK_WIDTH) < 0.01 and float(np.hypot(rise[0], rise[1])) < BLOCK_WIDTH
+
+
+def feasible_tasks(view: View, tasks: Sequence[str]) -> list[str]:
+    """Those of the tasks that can be done now."""
+    state = symbolic_state(view)
+    return [task for task in tasks if len(successors(state, task)) > 0 and _has_room(view, task)]
+
+
+def _has_room(view: View, task: str) -> bool:
+    """Whether a block that is to be pushed stays on the table and in reach."""
+    if not (task.startswith("push") and task.endswith(("left", "right"))):
+        return True
+    direction = 1 if task.endswith("right") else -1
+    x = view.block(task.split("_")[1]).position[0] + direction * _PUSH_ROOM
+    return bool(abs(x) < _REACH)
+
+
+def choose_task(
+    view: View, tasks: Sequence[str], history: Sequence[str], rng: np.random.Generator
+) -> str | None:
+    """One of the tasks that can be done now, rather of a kind that was not done lately."""
+    feasible = feasible_tasks(view, tasks)
+    if not feasible:
+        return None
+    done = Counter(category(task) for task in history)
+    kinds = sorted({category(task) for task in feasible})
+    weights = np.array([1.0 / (1 + done[kind]) for kind in kinds])
+    kind = kinds[rng.choice(len(kinds), p=weights / weights.sum())]
+    options = [task for task in feasible if category(task) == kind]
+    return options[rng.integers(len(options))]

@@ -1,0 +1,167 @@
+"""The command ``langsteer-replay``: do recorded actions, in the simulator, do their tasks?
+
+Each annotated window is replayed on its own: the simulator is put into the state of the window's
+first frame and given the recorded relative actions, as a policy would give them; the task oracle
+watches.
+
+Example::
+
+    langsteer-replay data/demos --splits validation --video outputs/replay.mp4
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from langsteer.calvin.dataset import (
+    CONFIG,
+    SPLITS,
+    Annotation,
+    Split,
+    open_dataset,
+    read_annotations,
+    read_frame,
+)
+from langsteer.calvin.npy import UnreadableFileError, load_npy
+from langsteer.calvin.tasks import achieved
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.envs.scene_config import ASSETS_VARIABLE, SCENES
+from langsteer.errors import UserError, exits_cleanly
+from langsteer.experts.video import Video
+from langsteer.progress import track
+
+_VECTORS = ("robot_obs", "scene_obs", "rel_actions")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What became of one window.
+
+    Attributes:
+        split: its name.
+        annotation: the window.
+        done_after: control steps after which the oracle first saw the task done; None for never.
+        held: whether it is still done after the last action.
+        tcp_error: metres between the replayed and the recorded tcp, at most, over the window.
+    """
+
+    split: str
+    annotation: Annotation
+    done_after: int | None
+    held: bool
+    tcp_error: float
+
+
+def replay(
+    split: Split, annotation: Annotation, env: CalvinEnv, video: Video | None = None
+) -> Replay:
+    """Replay one window in an environment of its scene.
+
+    Raises:
+        BadFrameError: a frame of the window is missing or damaged.
+    """
+    frames = [
+        read_frame(split.frame_path(number), _VECTORS, split.config)
+        for number in range(annotation.start, annotation.end)
+    ]
+    env.reset(options={key: frames[0][key] for key in ("robot_obs", "scene_obs")})
+    start = env.info()
+    done_after, error = None, 0.0
+    for step, frame in enumerate(frames):
+        error = max(error, float(np.linalg.norm(env.robot_obs[:3] - frame["robot_obs"][:3])))
+        env.step(frame["rel_actions"])
+        if video is not None:
+            video.add(env)
+        if done_after is None and achieved(start, env.info(), annotation.task):
+            done_after = step + 1
+    held = achieved(start, env.info(), annotation.task)
+    return Replay(split.name, annotation, done_after, held, error)
+
+
+def scene_of(split: Split, frame: int) -> str:
+    """The scene in which a frame was recorded: ``"A"`` ... ``"D"`` or ``"builtin"``.
+
+    Training folders of several scenes tell it in ``scene_info.npy``, all in their configuration.
+
+    Raises:
+        UserError: neither tells it.
+    """
+    path = split.folder / "scene_info.npy"
+    names: list[str] = []
+    if path.is_file():
+        try:
+            table = load_npy(path).item()
+            names = [name for name, (first, last) in table.items() if first <= frame <= last]
+        except (UnreadableFileError, ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{path}: not CALVIN's table of scenes ({error})") from error
+    if not names:
+        tree = yaml.safe_load((split.folder / CONFIG).read_text(encoding="utf-8"))
+        names = [str(tree["scene"].get("name", ""))]
+    scene = names[0].removeprefix("calvin_scene_")
+    if scene not in SCENES:
+        raise UserError(
+            f"{split.folder}: scene {names[0]!r} of frame {frame} is not known; --scene"
+        )
+    return scene
+
+
+@exits_cleanly
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with the given arguments, by default those of the process."""
+    options = _parser().parse_args(arguments)
+    chosen = [
+        (split, annotation)
+        for split in open_dataset(options.dataset, options.splits)
+        for annotation in read_annotations(split)
+        if options.tasks is None or annotation.task in options.tasks
+    ][: options.max_windows]
+    if not chosen:
+        raise UserError(f"{options.dataset}: no annotated window of the kind asked for")
+    video = Video(options.video) if options.video else None
+    environments: dict[str, CalvinEnv] = {}
+    results = []
+    for split, annotation in track(chosen, "replaying", "window"):
+        scene = options.scene or scene_of(split, annotation.start)
+        if scene not in environments:
+            environments[scene] = CalvinEnv(scene, options.assets_path, "tiny")
+        results.append(replay(split, annotation, environments[scene], video))
+    if video is not None:
+        video.close()
+    print("\n".join(table(results)))
+
+
+def table(results: Sequence[Replay]) -> list[str]:
+    """The results as lines of text: each window, then how many were done."""
+    lines = [f"{'window':<28}{'task':<28}{'done after':>11}{'at end':>8}{'tcp error':>11}"]
+    for result in results:
+        note = result.annotation
+        done = "never" if result.done_after is None else f"{result.done_after} steps"
+        lines.append(
+            f"{f'{result.split} {note.start}-{note.end}':<28}{note.task:<28}{done:>11}"
+            f"{'yes' if result.held else 'no':>8}{result.tcp_error * 1000:>8.1f} mm"
+        )
+    total = Counter(result.done_after is not None for result in results)
+    lines.append(f"the oracle saw {total[True]} of {len(results)} annotated tasks done")
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="langsteer-replay",
+        description="Replay a CALVIN dataset's annotated windows in the simulator and say whether "
+        "the oracle sees their tasks done.",
+    )
+    add = parser.add_argument
+    add("dataset", type=Path, help="folder with training/ and validation/")
+    add("--splits", nargs="+", choices=SPLITS, help="default: those that are there")
+    add("--tasks", nargs="+", metavar="TASK", help="only these")
+    add("--max_windows", type=int, metavar="K", help="only the first K")
+    add("--scene", choices=SCENES, help="default: what the dataset says")
+    add("--assets_path", type=Path, help=f"calvin_env, for scenes A-D (${ASSETS_VARIABLE})")
+    add("--video", type=Path, metavar="FILE.mp4", help="film the replays")
+    return parser

@@ -1,0 +1,82 @@
+"""The experts solve their tasks, by the oracle, with actions that a policy could give."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pybullet")
+
+from langsteer.calvin.benchmark import successors
+from langsteer.calvin.tasks import TASKS
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.errors import UserError
+from langsteer.experts.library import SKILLED_TASKS, make_skill
+from langsteer.experts.motion import Hand, Move
+from langsteer.experts.play import feasible_tasks, symbolic_state
+from langsteer.experts.recording import Performer
+
+
+@pytest.fixture(scope="module")
+def performer():
+    return Performer(CalvinEnv("builtin", renderer="tiny"), images=False)
+
+
+def test_there_is_an_expert_for_every_task():
+    assert set(SKILLED_TASKS) == set(TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_expert_does_its_task_in_two_of_three_starts(performer, task):
+    episodes = [performer.single(task, np.random.default_rng([7, seed])) for seed in range(3)]
+    assert sum(task in episode.achieved for episode in episodes) >= 2
+    for episode in episodes:
+        assert len(episode.robot_obs) == len(episode.infos) == episode.n_frames + 1
+
+
+def test_the_same_seed_gives_the_same_episode(performer):
+    first, again = (
+        performer.single("lift_blue_block_table", np.random.default_rng(5)) for _ in range(2)
+    )
+    assert np.array_equal(first.robot_obs, again.robot_obs)
+    assert np.array_equal(first.scene_obs, again.scene_obs)
+
+
+def test_episodes_differ_in_start_path_and_length(performer):
+    episodes = [performer.single("open_drawer", np.random.default_rng(seed)) for seed in range(6)]
+    assert len({episode.n_frames for episode in episodes}) > 2
+    starts = np.array([episode.robot_obs[0][:3] for episode in episodes])
+    assert (np.ptp(starts, axis=0) > 0.05).all()
+
+
+def test_play_goes_from_one_feasible_task_to_the_next(performer):
+    episode = performer.play(TASKS, 5, np.random.default_rng(1))
+    assert len(episode.attempted) == 5
+    assert len(episode.achieved) >= 4
+    assert len(set(episode.attempted)) > 1
+
+
+def test_play_never_tries_what_the_scene_does_not_allow(performer):
+    performer.play(TASKS, 2, np.random.default_rng(2))
+    view = performer._view()
+    state = symbolic_state(view)
+    for task in feasible_tasks(view, TASKS):
+        assert successors(state, task)
+
+
+def test_a_hand_stays_within_what_an_action_may_be_and_arrives():
+    rng = np.random.default_rng(0)
+    hand = Hand(np.zeros(3), np.array([3.1, 0.0, 1.5]), rng, tempo=2.0, tremor=0.002)
+    move = Move((0.3, -0.2, 0.4), (-3.1, 0.3, 0.2), speed=1.0, radius=0.004)
+    actions = []
+    while not hand.has_reached(move) and len(actions) < 300:
+        actions.append(hand.toward(move))
+    assert hand.has_reached(move)
+    actions = np.array(actions)
+    assert np.abs(actions[:, :6]).max() <= 1
+    # The commanded pose is the sum of the actions; roll went the short way, over pi.
+    assert np.allclose(actions[:, :3].sum(axis=0) * 0.02, hand.position)
+    assert hand.euler[0] > np.pi
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(UserError, match="open_drawer"):
+        make_skill("open_drawers", Hand(np.zeros(3), np.zeros(3), np.random.default_rng(0)), None)
