@@ -13,7 +13,6 @@ import ctypes
 import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -43,9 +42,9 @@ from langsteer.data.publish import (
 from langsteer.data.shard_writer import bad_episodes, is_done, write_shard
 from langsteer.data.store import Store, is_store, open_store, partial_path, schema
 from langsteer.errors import UserError
+from langsteer.processes import default_workers, end_with_parent
 from langsteer.progress import progress_bar
 
-MAX_DEFAULT_WORKERS = 8
 _POLL_SECONDS = 0.2
 _M_ARENA_MAX = -8  # malloc.h
 # Of the raw bytes of images and depth, the part that compression leaves; measured on the sample,
@@ -252,12 +251,6 @@ def _keep_memory_together() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
-def default_workers() -> int:
-    """One process for each core that this one may use, 8 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(MAX_DEFAULT_WORKERS, cores or 1)
-
-
 def _parallel(
     plan: ConversionPlan, partial: Path, todo: list[int], workers: int, strict: bool
 ) -> Iterator[int]:
@@ -306,14 +299,7 @@ def _start_worker(
             counter.value += frames
 
     _Worker.write = lambda shard: write_shard(plan, partial, shard, advance, strict)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent was killed, which could not tell it to."""
-    while os.getppid() == parent:
-        time.sleep(_POLL_SECONDS)
-    os._exit(1)
+    end_with_parent(parent)
 
 
 def _work(shard: int) -> None:
