@@ -1,0 +1,237 @@
+"""Depth images of a PyBullet world without a GPU and without TinyRenderer, 50 times faster.
+
+Draws what PyBullet draws (``getVisualShapeData``) where its links are now, to below 0.1 mm of
+CALVIN's official images. Asking for fresh link poses does not disturb the physics, though it moves
+the link states that PyBullet reports on by a substep: read those first.
+
+Example::
+
+    renderer = DepthRenderer(client_id)
+    depth = renderer.render(world_from_optical, focal=1143.0, centre=(100, 100), width=200,
+                            height=200, near=0.01, far=10.0, pixel_centre=(0.5, 0.5))
+
+What never moves is drawn once for a camera that stands still, and copied from then on.
+"""
+
+import functools
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pybullet
+from numpy.typing import NDArray
+
+from langsteer.envs import meshes
+from langsteer.envs.rasterizer import Meshlets, Window, draw
+from langsteer.errors import UserError
+
+Pose = NDArray[np.float64]
+ShapeKey = tuple[int, tuple[float, ...], bytes]
+
+CAMERAS_REMEMBERED = 8
+MESHES_REMEMBERED = 256
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """One visual shape: whose link it hangs on, what it is, and where on the link (4, 4)."""
+
+    body: int
+    link: int
+    key: ShapeKey
+    link_from_shape: Pose
+
+
+@dataclass
+class _Camera:
+    """What is remembered of a camera that stood somewhere: the image of all that never moves."""
+
+    fixed_poses: NDArray[np.float64]
+    background: NDArray[np.float32] | None = None
+
+
+class DepthRenderer:
+    """Draws the world of one PyBullet client; follows bodies that come and go.
+
+    Args:
+        client_id: the client's number.
+    """
+
+    def __init__(self, client_id: int) -> None:
+        self._client_id = client_id
+        self._signature: list[Any] | None = None
+        self._cameras: OrderedDict[tuple[Any, ...], _Camera] = OrderedDict()
+
+    def render(
+        self,
+        world_from_optical: Pose,
+        focal: float,
+        centre: tuple[float, float],
+        width: int,
+        height: int,
+        near: float,
+        far: float,
+        pixel_centre: tuple[float, float],
+        window: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.float32]:
+        """Depth along the optical axis in metres, ``far`` where nothing is drawn.
+
+        Args:
+            world_from_optical: pose (4, 4) of the camera: x right, y down, z forward.
+            focal: focal length in pixels.
+            centre: principal point (u, v) in pixels from the image's top left corner.
+            width: of the whole image.
+            height: of the whole image.
+            near: nearest depth drawn, metres.
+            far: farthest depth drawn, metres.
+            pixel_centre: where pixel (u, v) is sampled: at (u, v) plus this.
+            window: (left, top, width, height) of the part to draw; None for all of it.
+
+        Returns:
+            (H, W) float32, of the window's size.
+
+        Raises:
+            UserError: a body is drawn from a mesh that cannot be read.
+        """
+        self._follow_bodies()
+        left, top, columns, rows = window or (0, 0, width, height)
+        camera = Window(
+            focal, centre[0] - left - pixel_centre[0], centre[1] - top - pixel_centre[1], near, far
+        )
+        poses = self._world_from_shapes()
+        optical_from_world = np.linalg.inv(world_from_optical)
+        optical_from_shapes = (optical_from_world @ poses)[:, :3]
+        key = (world_from_optical.tobytes(), camera, columns, rows)
+        image = self._background(key, camera, (rows, columns), poses, optical_from_shapes)
+        drawn = self._all if image is None else ~self._fixed
+        if image is None:
+            image = _empty((rows, columns), far)
+        draw(image, self._meshlets, optical_from_shapes, drawn, camera)
+        return np.reciprocal(image, out=image)
+
+    def _background(
+        self,
+        key: tuple[Any, ...],
+        camera: Window,
+        size: tuple[int, int],
+        poses: NDArray[np.float64],
+        optical_from_shapes: NDArray[np.float64],
+    ) -> NDArray[np.float32] | None:
+        """A copy of the image of what never moves, from a camera's second image at a place on."""
+        fixed_poses = poses[self._fixed]
+        known = self._cameras.get(key)
+        if known is None or not np.array_equal(known.fixed_poses, fixed_poses):
+            self._cameras[key] = _Camera(fixed_poses)
+            if len(self._cameras) > CAMERAS_REMEMBERED:
+                self._cameras.popitem(last=False)
+            return None
+        self._cameras.move_to_end(key)
+        if known.background is None:
+            known.background = _empty(size, camera.far)
+            draw(known.background, self._meshlets, optical_from_shapes, self._fixed, camera)
+        return known.background.copy()
+
+    def _follow_bodies(self) -> None:
+        """Read the shapes anew where bodies have come, gone or changed."""
+        client = self._client_id
+        count = pybullet.getNumBodies(physicsClientId=client)
+        bodies = [pybullet.getBodyUniqueId(index, physicsClientId=client) for index in range(count)]
+        shapes = [pybullet.getVisualShapeData(body, physicsClientId=client) for body in bodies]
+        # A shape's last field is its colour, which depth does not show.
+        signature = [shape[:7] for of_body in shapes for shape in of_body]
+        if signature != self._signature:
+            self._read(signature)
+            self._signature = signature
+            self._cameras.clear()
+
+    def _read(self, signature: list[Any]) -> None:
+        shapes = [_shape(entry) for entry in signature]
+        if not shapes:
+            raise UserError("this PyBullet world has nothing to draw: load its bodies first")
+        self._meshlets = Meshlets.join([_meshlets(shape.key) for shape in shapes])
+        self._link_from_shapes = np.stack([shape.link_from_shape for shape in shapes])
+        self._all = np.ones(len(shapes), dtype=np.bool_)
+        bodies = sorted({shape.body for shape in shapes})
+        self._body_links = {
+            body: sorted({shape.link for shape in shapes if shape.body == body}) for body in bodies
+        }
+        frames = [(body, link) for body in bodies for link in self._body_links[body]]
+        self._frame_of_shape = [frames.index((shape.body, shape.link)) for shape in shapes]
+        self._base_from_inertial = {body: self._inertial_frame(body) for body in bodies}
+        fixed = {frame: self._is_fixed(*frame) for frame in frames}
+        self._fixed = np.array([fixed[shape.body, shape.link] for shape in shapes])
+
+    def _inertial_frame(self, body: int) -> Pose:
+        """The base's centre of mass in its link frame; PyBullet gives base poses of the former."""
+        info = pybullet.getDynamicsInfo(body, -1, physicsClientId=self._client_id)
+        return np.linalg.inv(_pose(info[3], info[4])).astype(np.float64)
+
+    def _is_fixed(self, body: int, link: int) -> bool:
+        """Whether no joint moves this link and nothing moves its base: its mass is 0 there."""
+        client = self._client_id
+        while link >= 0:
+            info = pybullet.getJointInfo(body, link, physicsClientId=client)
+            if info[2] != pybullet.JOINT_FIXED:
+                return False
+            link = info[16]
+        return pybullet.getDynamicsInfo(body, -1, physicsClientId=client)[0] == 0
+
+    def _world_from_shapes(self) -> NDArray[np.float64]:
+        """Poses (shapes, 4, 4) of this moment; PyBullet's own are a substep old, so it is asked."""
+        client = self._client_id
+        frames = []
+        for body, links in self._body_links.items():
+            if links[0] < 0:
+                base = pybullet.getBasePositionAndOrientation(body, physicsClientId=client)
+                frames.append(_pose(*base) @ self._base_from_inertial[body])
+            states = pybullet.getLinkStates(
+                body,
+                [link for link in links if link >= 0],
+                computeForwardKinematics=True,
+                physicsClientId=client,
+            )
+            # Fields 4 and 5 are the link's own frame, the first two that of its centre of mass.
+            frames += [_pose(state[4], state[5]) for state in states or ()]
+        return np.stack(frames)[self._frame_of_shape] @ self._link_from_shapes
+
+
+def _empty(size: tuple[int, int], far: float) -> NDArray[np.float32]:
+    return np.full(size, 1.0 / far, dtype=np.float32)
+
+
+def _pose(position: tuple[float, ...], quaternion: tuple[float, ...]) -> Pose:
+    """A (4, 4) matrix from a position and a quaternion (x, y, z, w)."""
+    pose = np.eye(4)
+    pose[:3, :3] = np.reshape(pybullet.getMatrixFromQuaternion(quaternion), (3, 3))
+    pose[:3, 3] = position
+    return pose
+
+
+def _shape(entry: tuple[Any, ...]) -> _Shape:
+    body, link, kind, size, mesh_file, position, quaternion = entry
+    return _Shape(body, link, (kind, size, mesh_file), _pose(position, quaternion))
+
+
+@functools.lru_cache(maxsize=MESHES_REMEMBERED)
+def _meshlets(key: ShapeKey) -> Meshlets:
+    """Read and group a shape once in a process: worlds load the same ones over and over."""
+    return Meshlets.build([_triangles(*key)])
+
+
+def _triangles(kind: int, size: tuple[float, ...], mesh_file: bytes) -> meshes.Triangles:
+    """What PyBullet's fields 2, 3 and 4 of a visual shape describe."""
+    if kind == pybullet.GEOM_MESH:
+        scaled = meshes.read_mesh(Path(mesh_file.decode())) * np.array(size)
+        return scaled[:, ::-1] if np.prod(size) < 0 else scaled  # a mirror turns corners around
+    if kind == pybullet.GEOM_BOX:
+        return meshes.box((size[0], size[1], size[2]))
+    if kind == pybullet.GEOM_SPHERE:
+        return meshes.sphere(size[0])
+    if kind == pybullet.GEOM_CYLINDER:
+        return meshes.cylinder(size[0], size[1])
+    raise UserError(
+        f"the depth renderer cannot draw PyBullet's shape {kind}: it draws meshes, boxes, spheres "
+        "and cylinders; use renderer 'tiny'"
+    )

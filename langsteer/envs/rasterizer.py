@@ -1,0 +1,391 @@
+"""A z-buffer rasteriser for depth: meshlets, and the compiled loops that draw them.
+
+Triangles are kept in meshlets, small neighbouring groups that face the same way. A meshlet out of
+view, or one that turns its back, costs one test. The loops are compiled by numba at the first use
+and cached on disk, so that the next process starts at once.
+
+Example::
+
+    meshlets = Meshlets.build([triangles_of_part_0, triangles_of_part_1])
+    inverse_depth = np.full((height, width), 1 / far, np.float32)
+    draw(inverse_depth, meshlets, optical_from_part, parts_to_draw, window)
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.envs.meshes import Triangles
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Image = NDArray[np.float32]
+
+MESHLET_TRIANGLES = 32
+_MORTON_BITS = 10
+# Edges count as inside by this much (in square pixels), so that no rounding opens a gap between
+# neighbours.
+_EDGE_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Meshlets:
+    """The triangles of all parts, in groups, in part frames; M meshlets, V corners, T triangles.
+
+    Attributes:
+        part: (M,) int64, which part a meshlet belongs to.
+        corners: (3, V) float64, metres: all x, all y, all z; each meshlet has its own, in a row.
+        triangles: (T, 3) int64, corners counted within the meshlet.
+        first_corner, first_triangle: (M + 1,) int64, where each meshlet's rows start.
+        centre, radius: (M, 3) and (M,) float64, a sphere around the meshlet.
+        axis, cutoff: (M, 3) and (M,) float64: the mean normal, and the sine of the widest angle of
+            a normal to it; a cutoff over 1 where normals differ by 90 degrees and more.
+    """
+
+    part: Integers
+    corners: Floats
+    triangles: Integers
+    first_corner: Integers
+    first_triangle: Integers
+    centre: Floats
+    radius: Floats
+    axis: Floats
+    cutoff: Floats
+
+    @classmethod
+    def build(cls, parts: Sequence[Triangles]) -> "Meshlets":
+        """Group the triangles (T_p, 3, 3) of every part."""
+        return cls.join([_part_meshlets(triangles) for triangles in parts])
+
+    @classmethod
+    def join(cls, parts: Sequence["Meshlets"]) -> "Meshlets":
+        """Meshlets of several parts, numbered in the order given, as one."""
+        joined: dict[str, NDArray[Any]] = {}
+        for field in fields(cls):
+            arrays = [getattr(each, field.name) for each in parts]
+            if field.name == "part":
+                arrays = [np.full(len(array), index) for index, array in enumerate(arrays)]
+            if field.name.startswith("first"):
+                counts = [np.zeros(1, np.int64), *(np.diff(array) for array in arrays)]
+                joined[field.name] = np.cumsum(np.concatenate(counts))
+            else:
+                # The corners' axes come first, whatever else is a row for each item.
+                joined[field.name] = np.concatenate(
+                    arrays, axis=1 if field.name == "corners" else 0
+                )
+        return cls(**joined)
+
+
+def _part_meshlets(triangles: Triangles) -> Meshlets:
+    """Meshlets of one part; triangles without area are left out."""
+    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    lengths = np.linalg.norm(normals, axis=1)
+    wide = lengths > 0
+    triangles, normals = triangles[wide], normals[wide] / lengths[wide, None]
+    order = np.lexsort((_morton(triangles.mean(axis=1)), _facing(normals)))
+    groups = np.split(order, range(MESHLET_TRIANGLES, len(order), MESHLET_TRIANGLES))
+    corners, indices, bounds = [], [], []
+    for group in groups:
+        unique, index = np.unique(triangles[group].reshape(-1, 3), axis=0, return_inverse=True)
+        corners.append(unique)
+        indices.append(index.reshape(-1, 3))
+        bounds.append((*_sphere(unique), *_cone(normals[group])))
+    centre, radius, axis, cutoff = zip(*bounds, strict=True)
+    return Meshlets(
+        part=np.zeros(len(groups), np.int64),
+        corners=np.ascontiguousarray(np.concatenate(corners).T),
+        triangles=np.concatenate(indices).astype(np.int64),
+        first_corner=np.cumsum([0, *map(len, corners)]),
+        first_triangle=np.cumsum([0, *map(len, indices)]),
+        centre=np.array(centre),
+        radius=np.array(radius),
+        axis=np.array(axis),
+        cutoff=np.array(cutoff),
+    )
+
+
+def _facing(normals: Floats) -> Integers:
+    """Which of the six directions along the axes each normal is nearest to."""
+    axis = np.argmax(np.abs(normals), axis=1)
+    return 2 * axis + (normals[np.arange(len(normals)), axis] > 0)
+
+
+def _morton(points: Floats) -> Integers:
+    """Numbers that are near each other for points that are: the bits of x, y, z in turn."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    cells = (points - low) / np.maximum(high - low, 1e-12) * (2**_MORTON_BITS - 1)
+    code = np.zeros(len(points), np.int64)
+    for bit in range(_MORTON_BITS):
+        for axis in range(3):
+            code |= ((cells[:, axis].astype(np.int64) >> bit) & 1) << (3 * bit + axis)
+    return code
+
+
+def _sphere(points: Floats) -> tuple[Floats, float]:
+    centre = (points.min(axis=0) + points.max(axis=0)) / 2
+    return centre, float(np.linalg.norm(points - centre, axis=1).max())
+
+
+def _cone(normals: Floats) -> tuple[Floats, float]:
+    axis = normals.mean(axis=0)
+    axis = axis / max(float(np.linalg.norm(axis)), 1e-12)
+    cosine = float((normals @ axis).min())
+    return axis, math.sqrt(max(0.0, 1.0 - cosine**2)) + 1e-9 if cosine > 0 else 2.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of an image as the rasteriser wants it.
+
+    Attributes:
+        focal: pixels.
+        column, row: where the optical axis meets the image, counted in samples of the window.
+        near, far: metres.
+    """
+
+    focal: float
+    column: float
+    row: float
+    near: float
+    far: float
+
+
+def draw(
+    inverse_depth: Image,
+    meshlets: Meshlets,
+    optical_from_part: Floats,
+    visible: NDArray[np.bool_],
+    window: Window,
+) -> None:
+    """Draw parts into ``inverse_depth`` (H, W), 1 / metres, which holds what was drawn before.
+
+    Args:
+        inverse_depth: 1 / far where nothing is.
+        meshlets: of all parts.
+        optical_from_part: (parts, 3, 4), where each part is seen from the camera.
+        visible: (parts,), which ones to draw.
+        window: the camera.
+    """
+    _draw(
+        inverse_depth,
+        meshlets.part,
+        meshlets.corners,
+        meshlets.triangles,
+        meshlets.first_corner,
+        meshlets.first_triangle,
+        meshlets.centre,
+        meshlets.radius,
+        meshlets.axis,
+        meshlets.cutoff,
+        optical_from_part,
+        visible,
+        window.focal,
+        window.column,
+        window.row,
+        window.near,
+        window.far,
+    )
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile with numba, and keep the result beside the package or in the user's cache."""
+    try:
+        return numba.njit(function, cache=True)
+    except RuntimeError:  # numba found no folder that it may write to
+        return numba.njit(function)
+
+
+@_compiled
+def _draw(
+    image: Image,
+    part: Integers,
+    corners: Floats,
+    triangles: Integers,
+    first_corner: Integers,
+    first_triangle: Integers,
+    centre: Floats,
+    radius: Floats,
+    axis: Floats,
+    cutoff: Floats,
+    poses: Floats,
+    visible: NDArray[np.bool_],
+    focal: float,
+    column: float,
+    row: float,
+    near: float,
+    far: float,
+) -> None:
+    height, width = image.shape
+    left, right = -column / focal, (width - 1 - column) / focal
+    top, bottom = -row / focal, (height - 1 - row) / focal
+    seen = np.empty((3, 3 * MESHLET_TRIANGLES))  # a meshlet's corners in the optical frame,
+    projected = np.empty((3, 3 * MESHLET_TRIANGLES))  # their column, row and 1 / depth,
+    cells = np.empty((2, 3 * MESHLET_TRIANGLES), np.int32)  # and column and row rounded down
+    for m in range(len(part)):
+        if not visible[part[m]]:
+            continue
+        pose = poses[part[m]]
+        if _is_culled(
+            pose, centre[m], radius[m], axis[m], cutoff[m], left, right, top, bottom, near, far
+        ):
+            continue
+        first, count = first_corner[m], first_corner[m + 1] - first_corner[m]
+        nearest = _project(corners, first, count, pose, focal, column, row, near, seen, projected)
+        for k in range(count):
+            cells[0, k] = math.floor(projected[0, k])
+            cells[1, k] = math.floor(projected[1, k])
+        for t in range(first_triangle[m], first_triangle[m + 1]):
+            a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            if nearest < near and min(seen[2, a], seen[2, b], seen[2, c]) < near:
+                _fill_clipped(image, seen, a, b, c, focal, column, row, near)
+                continue
+            # Most triangles are smaller than a pixel and lie between the samples.
+            if cells[0, a] == cells[0, b] and cells[0, a] == cells[0, c]:
+                continue
+            if cells[1, a] == cells[1, b] and cells[1, a] == cells[1, c]:
+                continue
+            _fill(image, projected, a, b, c)
+
+
+@_compiled
+def _is_culled(
+    pose: Floats,
+    centre: Floats,
+    radius: float,
+    axis: Floats,
+    cutoff: float,
+    left: float,
+    right: float,
+    top: float,
+    bottom: float,
+    near: float,
+    far: float,
+) -> bool:
+    """Whether a meshlet lies out of view, or all of it turns its back.
+
+    The view's sides are given as slopes x / z and y / z.
+    """
+    x, y, z = _moved(pose, 0, centre), _moved(pose, 1, centre), _moved(pose, 2, centre)
+    if z + radius < near or z - radius > far:
+        return True
+    if x - left * z < -radius * math.sqrt(1 + left * left):
+        return True
+    if right * z - x < -radius * math.sqrt(1 + right * right):
+        return True
+    if y - top * z < -radius * math.sqrt(1 + top * top):
+        return True
+    if bottom * z - y < -radius * math.sqrt(1 + bottom * bottom):
+        return True
+    facing = x * (_moved(pose, 0, axis) - pose[0, 3])
+    facing += y * (_moved(pose, 1, axis) - pose[1, 3])
+    facing += z * (_moved(pose, 2, axis) - pose[2, 3])
+    return facing >= cutoff * math.sqrt(x * x + y * y + z * z) + radius
+
+
+@_compiled
+def _moved(pose: Floats, i: int, point: Floats) -> float:
+    return pose[i, 0] * point[0] + pose[i, 1] * point[1] + pose[i, 2] * point[2] + pose[i, 3]
+
+
+@_compiled
+def _project(
+    corners: Floats,
+    first: int,
+    count: int,
+    pose: Floats,
+    focal: float,
+    column: float,
+    row: float,
+    near: float,
+    seen: Floats,
+    projected: Floats,
+) -> float:
+    """Fill ``seen`` and ``projected`` for a meshlet's corners; returns the least depth.
+
+    What lies before the near plane is projected from that plane, to be finite; it is not used.
+    """
+    nearest = math.inf
+    for k in range(count):
+        x, y, z = corners[0, first + k], corners[1, first + k], corners[2, first + k]
+        seen[0, k] = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3]
+        seen[1, k] = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3]
+        seen[2, k] = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3]
+        nearest = min(nearest, seen[2, k])
+    for k in range(count):
+        inverse = 1.0 / max(seen[2, k], near)
+        projected[0, k] = focal * seen[0, k] * inverse + column
+        projected[1, k] = focal * seen[1, k] * inverse + row
+        projected[2, k] = inverse
+    return nearest
+
+
+@_compiled
+def _fill(image: Image, corners: Floats, a: int, b: int, c: int) -> None:
+    """Draw a triangle of (column, row, 1 / depth) corners; one that turns its back is left out.
+
+    1 / depth is linear in the image, and so are the three edges' functions, each of which is twice
+    the area between its edge and the sample.
+    """
+    height, width = image.shape
+    ax, ay, az = corners[0, a], corners[1, a], corners[2, a]
+    bx, by, bz = corners[0, b], corners[1, b], corners[2, b]
+    cx, cy, cz = corners[0, c], corners[1, c], corners[2, c]
+    # Rows grow downwards, so the corners of a triangle that faces the camera go clockwise.
+    area = (cx - ax) * (by - ay) - (bx - ax) * (cy - ay)
+    if area <= 0.0:
+        return
+    along_column = ((cy - by) * az + (ay - cy) * bz + (by - ay) * cz) / area
+    along_row = ((bx - cx) * az + (cx - ax) * bz + (ax - bx) * cz) / area
+    first_column, last_column = max(0, math.ceil(min(ax, bx, cx))), math.floor(max(ax, bx, cx))
+    first_row, last_row = max(0, math.ceil(min(ay, by, cy))), math.floor(max(ay, by, cy))
+    for j in range(first_row, min(height - 1, last_row) + 1):
+        for i in range(first_column, min(width - 1, last_column) + 1):
+            if (
+                (bx - ax) * (j - ay) - (by - ay) * (i - ax) > _EDGE_TOLERANCE
+                or (cx - bx) * (j - by) - (cy - by) * (i - bx) > _EDGE_TOLERANCE
+                or (ax - cx) * (j - cy) - (ay - cy) * (i - cx) > _EDGE_TOLERANCE
+            ):
+                continue
+            value = np.float32(az + along_column * (i - ax) + along_row * (j - ay))
+            if value > image[j, i]:
+                image[j, i] = value
+
+
+@_compiled
+def _fill_clipped(
+    image: Image,
+    seen: Floats,
+    a: int,
+    b: int,
+    c: int,
+    focal: float,
+    column: float,
+    row: float,
+    near: float,
+) -> None:
+    """Draw the part beyond the near plane of a triangle whose corners are in the optical frame."""
+    corners = (a, b, c)
+    kept = np.empty((3, 4))
+    count = 0
+    for k in range(3):
+        one, other = corners[k], corners[(k + 1) % 3]
+        if seen[2, one] >= near:
+            kept[:, count] = seen[:, one]
+            count += 1
+        if (seen[2, one] >= near) != (seen[2, other] >= near):
+            share = (near - seen[2, one]) / (seen[2, other] - seen[2, one])
+            kept[:, count] = seen[:, one] + share * (seen[:, other] - seen[:, one])
+            kept[2, count] = near
+            count += 1
+    for k in range(count):
+        inverse = 1.0 / kept[2, k]
+        kept[0, k] = focal * kept[0, k] * inverse + column
+        kept[1, k] = focal * kept[1, k] * inverse + row
+        kept[2, k] = inverse
+    for k in range(1, count - 1):
+        _fill(image, kept, 0, k, k + 1)
