@@ -26,6 +26,7 @@ _FINGER = 0.012
 _CLOSING_STEPS = 9
 _OPENING_STEPS = 5
 _FRONT_Y, _FRONT_Z = -0.09, 0.6
+_CABINET_TURN = 0.15
 _WRIST = (-0.4, 3.5)
 """Yaws that the wrist reaches everywhere over the table."""
 
@@ -41,7 +42,11 @@ def _grip(scene: Scene, colour: str, yaw: float | None = None) -> Plan:
     block = scene.view.block(colour)
     if surface_of(block) == "slider":
         yield from _to_front_of_cabinet(scene, float(block.position[0]), OPEN)
-    euler = (DOWN, 0.0, grip_yaw(block) if yaw is None else yaw)
+    yaw = grip_yaw(block) if yaw is None else yaw
+    if surface_of(block) == "slider":
+        # A hand that turns further hits the door; the fingers straighten the block as they close.
+        yaw = float(np.clip(yaw, ACROSS - _CABINET_TURN, ACROSS + _CABINET_TURN))
+    euler = (DOWN, 0.0, yaw)
     x, y, z = (float(value) for value in block.position)
     z += GRIP_HEIGHT + scene.vary(-0.003, 0.004)
     yield Move((x, y, z + scene.vary(0.09, 0.13)), euler, OPEN, radius=0.012)

@@ -13,13 +13,10 @@ import numpy as np
 from langsteer.calvin.benchmark import category, successors
 from langsteer.calvin.tasks import COLOURS
 from langsteer.experts.blocks import held_colour, surface_of
-from langsteer.experts.view import BLOCK_WIDTH, TABLE_HEIGHT, BlockView, View
+from langsteer.experts.starts import has_room
+from langsteer.experts.view import BLOCK_WIDTH, REACH, TABLE_HEIGHT, BlockView, View
 
 _OPEN_SHARE, _CLOSED_SHARE = 0.65, 0.35
-_REACH = 0.4
-"""Blocks further from the table's middle than this, along x, are left alone."""
-
-_PUSH_ROOM = 0.13
 
 
 def symbolic_state(view: View) -> dict[str, int | str]:
@@ -52,7 +49,7 @@ def _extreme(share: float, low: str, high: str) -> str:
 def _place(view: View, colour: str) -> str:
     block = view.block(colour)
     x, _, z = block.position
-    if abs(x) > _REACH or z < TABLE_HEIGHT - 0.1 or block.stands:
+    if abs(x) > REACH or z < TABLE_HEIGHT - 0.1 or block.stands:
         return "lost"
     surface = surface_of(block)
     if surface != "slider":
@@ -76,16 +73,7 @@ def _stands_on(upper: BlockView, lower: BlockView) -> bool:
 def feasible_tasks(view: View, tasks: Sequence[str]) -> list[str]:
     """Those of the tasks that can be done now."""
     state = symbolic_state(view)
-    return [task for task in tasks if len(successors(state, task)) > 0 and _has_room(view, task)]
-
-
-def _has_room(view: View, task: str) -> bool:
-    """Whether a block that is to be pushed stays on the table and in reach."""
-    if not (task.startswith("push") and task.endswith(("left", "right"))):
-        return True
-    direction = 1 if task.endswith("right") else -1
-    x = view.block(task.split("_")[1]).position[0] + direction * _PUSH_ROOM
-    return bool(abs(x) < _REACH)
+    return [task for task in tasks if len(successors(state, task)) > 0 and has_room(task, view)]
 
 
 def choose_task(

@@ -17,7 +17,7 @@ from langsteer.calvin.benchmark import (
 )
 from langsteer.calvin.tasks import COLOURS
 from langsteer.experts.blocks import DRAWER_FLOOR
-from langsteer.experts.view import BLOCK_WIDTH, FIRST_BLOCK, TABLE_HEIGHT, Layout
+from langsteer.experts.view import BLOCK_WIDTH, FIRST_BLOCK, TABLE_HEIGHT, Layout, View
 
 _CLEARANCE = 0.06
 """Metres between blocks, so that fingers fit beside each."""
@@ -51,7 +51,19 @@ def sample_start(task: str, layout: Layout, rng: np.random.Generator) -> Start:
         return Start(sample_scene({**state, "drawer": "open", block: "drawer"}, layout, rng))
     if task == "unstack_block":
         return Start(_sample_tower(layout, rng))
-    return Start(sample_scene(_sample_state((task,), rng), layout, rng))
+    for _ in range(_TRIES):
+        scene = sample_scene(_sample_state((task,), rng), layout, rng)
+        if has_room(task, View(layout, benchmark_robot_obs(), scene)):
+            return Start(scene)
+    raise RuntimeError(f"no start for {task} found")
+
+
+def has_room(task: str, view: View) -> bool:
+    """Whether a block that is to be pushed has somewhere to go; True for other tasks."""
+    if not (task.startswith("push") and task.endswith(("left", "right"))):
+        return True
+    direction = 1 if task.endswith("right") else -1
+    return view.layout.has_push_room(view.block(task.split("_")[1]), direction)
 
 
 def _sample_state(tasks: tuple[str, ...], rng: np.random.Generator) -> dict[str, int | str]:

@@ -27,6 +27,12 @@ TABLE_HEIGHT = 0.44
 BLOCK_WIDTH = 0.04
 """All blocks are as wide and as high as this; only their lengths differ."""
 
+DOOR_WIDTH = 0.28
+BUTTON_RADIUS = 0.036
+REACH = 0.4
+"""Metres to either side of the table's middle within which blocks are handled."""
+
+PUSH_ROOM = 0.11
 FIRST_BLOCK = 6
 
 
@@ -56,9 +62,23 @@ class Layout:
     surfaces: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
 
     def slot(self, side: str) -> np.ndarray:
-        """(3,) the middle of the cabinet's ``"left"`` or ``"right"`` half."""
+        """(3,) the middle of the cabinet's ``"left"`` or ``"right"`` half, on its shelf."""
+        # The door leaves open what it moved away from.
+        middle = self.slider[0] - self.slider_range / 2
+        if side == "right":
+            middle += DOOR_WIDTH
         low, high = self.surfaces[f"slider_{side}"]
-        return (np.array(low) + np.array(high)) / 2
+        return np.array([middle, (low[1] + high[1]) / 2, (low[2] + high[2]) / 2])
+
+    def has_push_room(self, block: "BlockView", direction: int) -> bool:
+        """Whether a block that is pushed along x stays in reach and clear of the button."""
+        x, y, _ = block.position
+        ahead = x + direction * (PUSH_ROOM + block.half_extent_along_x())
+        if abs(ahead) > REACH:
+            return False
+        beside = abs(y - self.button[1]) > BUTTON_RADIUS + BLOCK_WIDTH
+        gap = direction * (self.button[0] - x)
+        return bool(beside or gap < 0 or gap > direction * (ahead - x) + BUTTON_RADIUS)
 
 
 @dataclass(frozen=True)
