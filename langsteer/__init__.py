@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     if name == "load_policy":
-        from langsteer.policies.loading import load_policy
+        from langsteer.policies.agent import load_agent
 
-        return load_policy
+        return load_agent
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

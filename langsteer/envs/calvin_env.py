@@ -252,17 +252,21 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         self._require_open()
         return self._oracle_view.snapshot()
 
-    def observe(self, cameras: tuple[str, ...] = (), point_cloud: bool = False) -> dict[str, Any]:
+    def observe(
+        self, cameras: tuple[str, ...] = (), point_cloud: bool = False, coloured: bool = False
+    ) -> dict[str, Any]:
         """The observation of this moment, with what is asked for drawn.
 
         Args:
             cameras: of ``"static"`` and ``"gripper"``; those are drawn in colour and depth.
             point_cloud: whether the policy's cloud is made.
+            coloured: whether its points have colours, too.
 
         Returns:
             ``robot_obs`` (15,), ``scene_obs`` (24,); with cameras ``rgb_obs`` of ``rgb_static``
             (200, 200, 3) uint8 and so on and ``depth_obs`` of ``depth_static`` (200, 200) float32
-            and so on; with ``point_cloud`` a (P, 3) float32 cloud, metres, world frame.
+            and so on; with ``point_cloud`` a (P, 3) float32 cloud, metres, world frame; (P, 6)
+            if ``coloured``.
         """
         observation: dict[str, Any] = {**self._state()}
         if cameras:
@@ -272,18 +276,24 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
                 f"depth_{name}": depth for name, (_, depth) in images.items()
             }
         if point_cloud:
-            observation["point_cloud"] = self._point_cloud()
+            observation["point_cloud"] = self._point_cloud(coloured)
         return observation
 
-    def _point_cloud(self) -> NDArray[np.float32]:
-        """(P, 3) float32, by the very function that converts datasets."""
+    def _point_cloud(self, coloured: bool) -> NDArray[np.float32]:
+        """(P, 3 or 6) float32, by the very function that converts datasets."""
         self._require_open()
+        pose = camera_pose_from_tcp(self._robot_obs)
+        if coloured:
+            images = {name: self.render_camera(name) for name in self.pipeline.cameras}
+            colours = {name: rgb for name, (rgb, _) in images.items()}
+            depth = {name: image for name, (_, image) in images.items()}
+            return point_cloud(self.pipeline, depth, pose, colours)
         crops = {"static": self.pipeline.static_crop, "gripper": None}
         depth = {
             name: self._renderer.render_depth(self.view(name), crops[name])
             for name in self.pipeline.cameras
         }
-        return point_cloud(self.pipeline, depth, camera_pose_from_tcp(self._robot_obs))
+        return point_cloud(self.pipeline, depth, pose)
 
     def render_camera(self, name: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """What a camera sees now.

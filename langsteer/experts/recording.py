@@ -79,12 +79,22 @@ class Performer:
 
         Where a block must be in hand, lifting it belongs to the recording.
         """
-        start = sample_start(task, self.layout, rng)
-        hand = self._begin(start.scene_obs, rng)
-        for step in (*start.before, task):
+        before, hand = self._begin_task(task, rng)
+        for step in (*before, task):
             if not self.attempt(step, hand, rng):
                 break
         return self._episode
+
+    def prepare(self, task: str, rng: np.random.Generator) -> None:
+        """Leave the environment where another may go about ``task``: where `single` would."""
+        before, hand = self._begin_task(task, rng)
+        for step in before:
+            self.attempt(step, hand, rng)
+
+    def _begin_task(self, task: str, rng: np.random.Generator) -> tuple[tuple[str, ...], Hand]:
+        """A start for ``task``, and the tasks that come first."""
+        start = sample_start(task, self.layout, rng)
+        return start.before, self._begin(start.scene_obs, rng)
 
     def play(self, tasks: Sequence[str], length: int, rng: np.random.Generator) -> Episode:
         """A chain of tasks that can be done one after the other, from a random start.

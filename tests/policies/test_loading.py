@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-import langsteer
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
+from langsteer.policies.loading import load_policy
 
 CONFIG = DP3Config(down_dims=(16, 32), n_groups=4, point_widths=(8, 16))
 
@@ -44,7 +44,7 @@ def test_a_loaded_policy_predicts_what_the_trained_one_did(policy, tmp_path):
     torch.save(checkpoint_of(policy), path)
     obs = {"point_cloud": torch.randn(2, 2, 20, 3), "agent_pos": torch.randn(2, 2, 15)}
     noise = torch.randn(2, 16, 7)
-    loaded = langsteer.load_policy(path, use_ema=False)
+    loaded = load_policy(path, use_ema=False)
     expected = policy.predict_action(obs, noise=noise)["action_pred"]
     actions = loaded.predict_action(obs, noise=noise)["action_pred"]
     # To rounding: kernels differ for weights that ask for no gradient.
@@ -52,14 +52,14 @@ def test_a_loaded_policy_predicts_what_the_trained_one_did(policy, tmp_path):
     assert loaded.pipeline == policy.pipeline
     assert loaded.config == policy.config
     assert not loaded.training
-    averaged = langsteer.load_policy(path)
+    averaged = load_policy(path)
     assert torch.equal(averaged.model.final_conv[1].bias, 1.5 * policy.model.final_conv[1].bias)
 
 
 def test_a_loaded_policy_outlives_its_file(policy, tmp_path):
     path = tmp_path / "latest.ckpt"
     torch.save(checkpoint_of(policy), path)
-    loaded = langsteer.load_policy(path)
+    loaded = load_policy(path)
     path.write_bytes(b"")
     assert all(bool(value.isfinite().all()) for value in loaded.state_dict().values())
 
@@ -67,7 +67,7 @@ def test_a_loaded_policy_outlives_its_file(policy, tmp_path):
 def test_a_run_without_averaging_has_its_last_weights(policy, tmp_path):
     path = tmp_path / "latest.ckpt"
     torch.save(checkpoint_of(policy, ema=None), path)
-    loaded = langsteer.load_policy(path)
+    loaded = load_policy(path)
     assert torch.equal(loaded.model.final_conv[1].bias, policy.model.final_conv[1].bias)
 
 
@@ -77,14 +77,14 @@ def test_weights_never_load_in_part(policy, tmp_path):
     payload["ema"].pop("normalizer.action.scale")
     torch.save(payload, path)
     with pytest.raises(UserError, match="do not fit"):
-        langsteer.load_policy(path)
+        load_policy(path)
 
 
 def test_a_policy_without_a_fitted_normaliser_does_not_load(tmp_path):
     path = tmp_path / "latest.ckpt"
     torch.save(checkpoint_of(DP3(CONFIG)), path)
     with pytest.raises(UserError, match="normalizer"):
-        langsteer.load_policy(path)
+        load_policy(path)
 
 
 @pytest.mark.parametrize(
@@ -95,17 +95,17 @@ def test_foreign_checkpoints_are_named(policy, tmp_path, changes, said):
     path = tmp_path / "latest.ckpt"
     torch.save(checkpoint_of(policy, **changes), path)
     with pytest.raises(UserError, match=said):
-        langsteer.load_policy(path)
+        load_policy(path)
 
 
 def test_a_missing_or_damaged_checkpoint_is_named(policy, tmp_path):
     path = tmp_path / "latest.ckpt"
     with pytest.raises(UserError, match="no such checkpoint"):
-        langsteer.load_policy(path)
+        load_policy(path)
     torch.save(checkpoint_of(policy), path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):
-        langsteer.load_policy(path)
+        load_policy(path)
 
 
 def test_a_checkpoint_with_code_is_refused(tmp_path):
@@ -116,7 +116,7 @@ def test_a_checkpoint_with_code_is_refused(tmp_path):
     path = tmp_path / "hostile.ckpt"
     torch.save({"format": "langsteer-checkpoint", "x": Hostile()}, path)
     with pytest.raises(UserError, match="not a checkpoint"):
-        langsteer.load_policy(path)
+        load_policy(path)
 
 
 def test_importing_the_package_does_not_import_torch():

@@ -1,0 +1,146 @@
+"""Run a policy for some episodes and measure how often it does the task.
+
+Example::
+
+    python scripts/run_experiment.py policy.ckpt_path=outputs/checkpoints/x/latest.ckpt \\
+        env.task=open_drawer num_episodes=10
+
+Each episode is a function of (settings, its number). What it leaves in the run's folder is listed
+in `results`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from langsteer.calvin.instructions import phrasings
+from langsteer.calvin.tasks import checked_task
+from langsteer.configuration import run_command
+from langsteer.errors import UserError, exits_cleanly
+from langsteer.evaluation.jobs import (
+    Result,
+    Settings,
+    Stage,
+    checkpoint_identity,
+    prepare_folder,
+    run_jobs,
+    settings_digest,
+)
+from langsteer.evaluation.report import write_report
+from langsteer.evaluation.results import (
+    Summary,
+    episode_result,
+    save_trajectory,
+    write_results,
+)
+from langsteer.evaluation.rollout import run_task
+from langsteer.evaluation.statistics import Rate
+from langsteer.evaluation.video import Film
+from langsteer.experts.recording import Performer
+from langsteer.training.checkpoint_util import git_commit
+
+USAGE = """
+Run a trained policy in the simulator and measure its success rate.
+
+  python scripts/run_experiment.py \\
+      policy.ckpt_path=outputs/checkpoints/dp3_calvin_20260213/latest.ckpt num_episodes=10
+  ... env.task=close_drawer env.scene=D seed=7 num_workers=4
+
+The same command again goes on with episodes that are not finished yet.
+"""
+
+EPISODES = "episodes"
+# Besides the seed, so that no demonstration of the same seed begins at an evaluation's start.
+_EVALUATION = 0xE7A1
+
+
+def run_experiment(config: Mapping[str, Any]) -> Summary:
+    """Run the episodes that are not done yet and write results and report.
+
+    Raises:
+        UserError: bad input, found before the first episode.
+    """
+    settings = checked_settings(config)
+    folder = Path(config["output_dir"] or default_folder(settings))
+    prepare_folder(folder, settings)
+    results = run_jobs(
+        folder / EPISODES,
+        range(settings["num_episodes"]),
+        play_episode,
+        settings,
+        config["num_workers"],
+        "episodes",
+        _so_far,
+    )
+    summary = Summary(folder, settings, results)
+    write_results(summary)
+    write_report(summary)
+    return summary
+
+
+def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the results depend on, checked; how many processes do the work is not part of it."""
+    if config["policy"]["ckpt_path"] is None:
+        raise UserError("no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt")
+    for name in ("num_episodes", "max_steps"):
+        if not isinstance(config[name], int) or config[name] < 1:
+            raise UserError(f"{name}={config[name]}: expected a whole number from 1 on")
+    tasks = config["env"]["task"]
+    tasks = [tasks] if isinstance(tasks, str) else list(tasks)
+    names = ("policy", "num_episodes", "seed", "max_steps", "videos", "device")
+    settings = {name: config[name] for name in names}
+    settings["env"] = {**config["env"], "task": [checked_task(task) for task in tasks]}
+    settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])
+    settings["commit"] = git_commit()
+    return settings
+
+
+def default_folder(settings: Settings) -> Path:
+    """``outputs/experiments/<experiment>_<checkpoint>_<task>_<digest of the settings>``."""
+    checkpoint = Path(settings["policy"]["ckpt_path"])
+    tasks = settings["env"]["task"]
+    task = tasks[0] if len(tasks) == 1 else f"{len(tasks)}_tasks"
+    name = f"{checkpoint.parent.name}_{checkpoint.stem}_{task}_{settings_digest(settings)}"
+    return Path("outputs/experiments") / name
+
+
+def play_episode(stage: Stage, number: int, folder: Path) -> Result:
+    """One episode: a start like the benchmark's, the policy, and what is kept of it."""
+    settings = stage.settings
+    tasks = settings["env"]["task"]
+    task = tasks[number % len(tasks)]
+    instruction = settings["env"]["instruction"] or phrasings(task)[0]
+    random = np.random.default_rng([_EVALUATION, settings["seed"], number])
+    Performer(stage.env, images=False).prepare(task, random)
+    stage.agent.reset(seed=int(random.integers(2**31)))
+    film = Film(instruction) if number < settings["videos"] else None
+    run = run_task(stage.env, stage.agent, task, settings["max_steps"], on_step=film)
+    name = f"{number:04d}"
+    if film is not None:
+        film.write(folder / f"{name}.mp4", outcome(run.success, run.steps))
+    save_trajectory(folder / f"{name}.npz", run)
+    return episode_result(number, instruction, run, stage.env.provenance())
+
+
+def outcome(success: bool, steps: int) -> str:
+    """What a video says in the end."""
+    return f"{'success' if success else 'failed'} after {steps / 30:.1f} s"
+
+
+def _so_far(results: Sequence[Result]) -> str:
+    return f"{sum(result['success'] for result in results)} of {len(results)} succeeded"
+
+
+@exits_cleanly
+def main() -> None:
+    """Entry point of ``scripts/run_experiment.py`` and ``langsteer-experiment``."""
+    run_command("experiment", USAGE, _run_and_print)
+
+
+def _run_and_print(config: dict[str, Any]) -> None:
+    summary = run_experiment(config)
+    print(f"success rate: {Rate(summary.rate.successes, summary.rate.attempts)}")
+    for line in summary.lines():
+        print(line)

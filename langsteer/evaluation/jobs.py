@@ -1,0 +1,222 @@
+"""Independent pieces of work in processes that each make one environment and one agent.
+
+A finished piece leaves a JSON file, written last and by rename; a run that was killed goes on with
+the pieces that have none.
+
+Example::
+
+    run_jobs(Path("outputs/x/episodes"), range(10), play_episode, settings, num_workers=2,
+             description="episodes", summarise=lambda results: "3 of 4")
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.errors import UserError
+from langsteer.files import replacing
+from langsteer.policies.agent import Agent, load_agent
+from langsteer.processes import end_with_parent
+from langsteer.progress import progress_bar
+
+Settings = Mapping[str, Any]
+Result = dict[str, Any]
+SETTINGS = "settings.json"
+
+
+class Stage:
+    """What a process needs for all its pieces of work: the agent, the environment, the settings.
+
+    Raises:
+        UserError: no checkpoint, or a checkpoint whose clouds the environment cannot make.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.agent = make_agent(settings)
+        env = settings["env"]
+        self.env = CalvinEnv(
+            scene=env["scene"],
+            assets_path=env["assets_path"],
+            renderer=env["renderer"],
+            pipeline=self.agent.pipeline,
+            led_reset=env["led_reset"],
+        )
+        self.agent.policy.check_pipeline(self.env.pipeline)
+
+
+def make_agent(settings: Settings) -> Agent:
+    """The agent of ``policy.ckpt_path`` on ``device``."""
+    path = settings["policy"]["ckpt_path"]
+    if path is None:
+        raise UserError(
+            "no checkpoint: set policy.ckpt_path, e.g. "
+            "policy.ckpt_path=outputs/checkpoints/<experiment>/latest.ckpt"
+        )
+    agent = load_agent(path, device_name(settings["device"]), settings["policy"]["use_ema"])
+    if agent.policy.config.use_pc_color and settings["env"]["renderer"] == "depth":
+        raise UserError(
+            f"{path}: this policy sees coloured points, and renderer 'depth' draws none; set "
+            "env.renderer=egl (with a GPU) or env.renderer=tiny"
+        )
+    return agent
+
+
+def device_name(wanted: str) -> str:
+    """``cpu`` or ``cuda``; ``auto`` is the GPU where there is one."""
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device={wanted}: expected auto, cpu or cuda")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: PyTorch finds no GPU here; use device=cpu")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+Job = Callable[[Stage, int, Path], Result]
+"""Do piece ``number`` and return its result in plain values; other files go into the folder."""
+
+_stage: Stage | None = None
+
+
+def run_jobs(
+    folder: Path,
+    numbers: Sequence[int],
+    job: Job,
+    settings: Settings,
+    num_workers: int,
+    description: str,
+    summarise: Callable[[Sequence[Result]], str],
+) -> list[Result]:
+    """Do all pieces that are not done yet, and return all results in the order of ``numbers``.
+
+    Raises:
+        UserError: an input is wrong, or a worker process died.
+    """
+    if num_workers < 1:
+        raise UserError(f"num_workers={num_workers}: at least one process is needed")
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {number: result for number in numbers if (result := _read(folder, number)) is not None}
+    left = [number for number in numbers if number not in done]
+    with progress_bar(len(numbers), description, description[:-1], initial=len(done)) as bar:
+
+        def keep(number: int, result: Result) -> None:
+            done[number] = result
+            bar.set_postfix_str(summarise(list(done.values())), refresh=False)
+            bar.update()
+
+        if left and num_workers == 1:
+            stage = Stage(settings)
+            for number in left:
+                keep(number, _do(stage, job, number, folder))
+            stage.env.close()
+        elif left:
+            _in_processes(folder, left, job, settings, min(num_workers, len(left)), keep)
+    return [done[number] for number in numbers]
+
+
+def _in_processes(
+    folder: Path,
+    numbers: Sequence[int],
+    job: Job,
+    settings: Settings,
+    num_workers: int,
+    keep: Callable[[int, Result], None],
+) -> None:
+    make_agent(settings)  # so that bad input is said once, and before processes are started
+    context = multiprocessing.get_context("spawn")
+    arguments = (dict(settings), os.getpid())
+    with ProcessPoolExecutor(num_workers, context, _start_worker, arguments) as pool:
+        futures: dict[Future[Result], int] = {
+            pool.submit(_work, job, number, folder): number for number in numbers
+        }
+        try:
+            for future in as_completed(futures):
+                keep(futures[future], future.result())
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process died, often because memory ran out; what is finished is kept: "
+                "run the same command again with fewer num_workers"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker(settings: Settings, parent: int) -> None:
+    global _stage
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    end_with_parent(parent)
+    torch.set_num_threads(1)  # processes that each use all cores slow each other down
+    _stage = Stage(settings)
+
+
+def _work(job: Job, number: int, folder: Path) -> Result:
+    assert _stage is not None
+    return _do(_stage, job, number, folder)
+
+
+def _do(stage: Stage, job: Job, number: int, folder: Path) -> Result:
+    result = job(stage, number, folder)
+    with replacing(_path(folder, number)) as temporary:
+        temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    return result
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:04d}.json"
+
+
+def _read(folder: Path, number: int) -> Result | None:
+    path = _path(folder, number)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def prepare_folder(folder: Path, settings: Settings) -> None:
+    """Make a run's folder, or see that it holds a run of the same settings, which then goes on.
+
+    Raises:
+        UserError: it holds a run of other settings; they are listed.
+    """
+    path = folder / SETTINGS
+    plain = json.loads(json.dumps(settings))
+    if not path.exists():
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(plain, indent=1), encoding="utf-8")
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    names = sorted(found.keys() | plain.keys())
+    differing = [name for name in names if found.get(name) != plain.get(name)]
+    if differing:
+        lines = [f"  {name}: {found.get(name)} there, {plain.get(name)} now" for name in differing]
+        raise UserError(
+            f"{folder}: holds results of other settings:\n" + "\n".join(lines) + "\nchoose another "
+            "output_dir, or remove that folder"
+        )
+
+
+def settings_digest(settings: Settings) -> str:
+    """Eight characters that differ for different settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def checkpoint_identity(path: str | Path) -> dict[str, Any]:
+    """What tells a checkpoint from another that had the same name before: size and content's end.
+
+    A checkpoint's end holds the checksums of all its tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 65536))
+        digest = hashlib.sha256(file.read()).hexdigest()[:16]
+    return {"path": str(path), "bytes": size, "sha256_of_end": digest}

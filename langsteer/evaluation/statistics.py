@@ -1,0 +1,54 @@
+"""Rates with honest intervals.
+
+Example::
+
+    rate = Rate(9, 10)
+    str(rate)       # "90.0 % (9 of 10; 95 % interval 59.6-98.2 %)"
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+_Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Successes of independent attempts."""
+
+    successes: int
+    attempts: int
+
+    @property
+    def value(self) -> float:
+        """The share of successes; not a number without attempts."""
+        return self.successes / self.attempts if self.attempts else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's score interval at 95 % (Wilson 1927), sound for few attempts and for 0 and 1."""
+        if not self.attempts:
+            return 0.0, 1.0
+        n, p, z2 = self.attempts, self.value, _Z95**2
+        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+        half = _Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``results.json``."""
+        return {
+            "successes": self.successes,
+            "attempts": self.attempts,
+            "rate": self.value if self.attempts else None,
+            "interval_95": list(self.interval),
+        }
+
+    def __str__(self) -> str:
+        if not self.attempts:
+            return "no attempts"
+        low, high = (100 * bound for bound in self.interval)
+        return (
+            f"{100 * self.value:.1f} % ({self.successes} of {self.attempts}; "
+            f"95 % interval {low:.1f}-{high:.1f} %)"
+        )

@@ -1,0 +1,93 @@
+"""Videos of rollouts: both cameras side by side, instruction and outcome written in.
+
+Example::
+
+    film = Film("open the drawer")
+    run_task(env, agent, "open_drawer", on_step=film)
+    film.write(Path("episode.mp4"), "success")
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from langsteer.files import replacing
+
+SIDE = 256
+CAPTION = 48
+STEPS_PER_FRAME = 2
+FRAMES_PER_SECOND = 15
+"""Real time: a control step is 1/30 s."""
+_LAST_FRAME_REPEATS = 15
+
+
+class Film:
+    """Collects a frame of every second step; a callback for `rollout.run_task`."""
+
+    def __init__(self, instruction: str) -> None:
+        self.instruction = instruction
+        self.frames: list[np.ndarray] = []
+        self._calls = 0
+
+    def __call__(self, env: Any) -> None:  # noqa: ANN401 - CalvinEnv, without importing it
+        """Draw the cameras if a frame is due."""
+        if self._calls % STEPS_PER_FRAME == 0:
+            images = [env.render_camera(name)[0] for name in ("static", "gripper")]
+            self.frames.append(np.concatenate([_square(image) for image in images], axis=1))
+        self._calls += 1
+
+    def captioned(self, outcome: str) -> list[np.ndarray]:
+        """The frames (H, W, 3) uint8 with the instruction, and the outcome on the last second."""
+        plain = [_with_caption(frame, self.instruction, "") for frame in self.frames]
+        last = _with_caption(self.frames[-1], self.instruction, outcome)
+        return plain + [last] * _LAST_FRAME_REPEATS
+
+    def write(self, path: Path, outcome: str) -> None:
+        """Write an H.264 MP4 that browsers play."""
+        from imageio_ffmpeg import write_frames
+
+        frames = self.captioned(outcome)
+        height, width, _ = frames[0].shape
+        with replacing(path) as temporary:
+            writer = write_frames(
+                str(temporary),
+                (width, height),
+                fps=FRAMES_PER_SECOND,
+                quality=6,
+                ffmpeg_log_level="error",
+                output_params=["-f", "mp4", "-movflags", "+faststart"],
+            )
+            writer.send(None)
+            for frame in frames:
+                writer.send(np.ascontiguousarray(frame))
+            writer.close()
+
+    def write_gif(self, path: Path, outcome: str, every: int = 2) -> None:
+        """Write a looping GIF of every ``every``-th frame, for pages that show no video."""
+        frames = [Image.fromarray(frame) for frame in self.captioned(outcome)[::every]]
+        with replacing(path) as temporary:
+            frames[0].save(
+                temporary,
+                format="GIF",
+                save_all=True,
+                append_images=frames[1:],
+                duration=1000 * every // FRAMES_PER_SECOND,
+                loop=0,
+                optimize=True,
+            )
+
+
+def _square(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
+def _with_caption(frame: np.ndarray, instruction: str, outcome: str) -> np.ndarray:
+    picture = Image.new("RGB", (frame.shape[1], frame.shape[0] + CAPTION), "white")
+    picture.paste(Image.fromarray(frame), (0, 0))
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(16)
+    pen.text((8, frame.shape[0] + 4), f"\u201c{instruction}\u201d", fill="black", font=font)
+    colour = "#1a7f37" if outcome.startswith("success") else "#b42318"
+    pen.text((8, frame.shape[0] + 25), outcome, fill=colour, font=font)
+    return np.asarray(picture)

@@ -1,0 +1,99 @@
+"""A policy that remembers: the last observation frames, and its own random numbers.
+
+Example::
+
+    policy = langsteer.load_policy("outputs/checkpoints/my_run/latest.ckpt")
+    policy.reset(seed=0)
+    while not done:
+        for action in policy.act({"point_cloud": cloud, "robot_obs": robot_obs}):   # (8, 7)
+            ...
+
+A prediction sees the present frame and the one a control step before it. Whoever executes several
+actions of a prediction therefore shows the frame before the next prediction to `Agent.observe`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.policies.dp3 import DP3
+from langsteer.policies.loading import load_policy
+
+Frame = Mapping[str, ArrayLike]
+Predictor = Callable[[DP3, dict[str, torch.Tensor], torch.Generator], NDArray[np.float32]]
+"""From a policy, its observation (batch of 1) and a generator to the actions (8, 7) to execute."""
+
+
+def sample_once(
+    policy: DP3, obs: dict[str, torch.Tensor], generator: torch.Generator
+) -> NDArray[np.float32]:
+    """The policy's own prediction, unguided."""
+    return policy.predict_action(obs, generator=generator)["action"][0].cpu().numpy()
+
+
+class Agent:
+    """A DP3 with the memory that a rollout needs.
+
+    Args:
+        policy: the network.
+        predict: how a trajectory is chosen; steering puts its own here.
+
+    Attributes:
+        pipeline: the observation pipeline that the policy was trained with.
+        n_obs_steps: frames that a prediction sees.
+    """
+
+    def __init__(self, policy: DP3, predict: Predictor = sample_once) -> None:
+        self.policy = policy
+        self.predict = predict
+        self.n_obs_steps = policy.config.n_obs_steps
+        self._frames: deque[dict[str, torch.Tensor]] = deque(maxlen=self.n_obs_steps)
+        self._generator = torch.Generator()
+        self.reset()
+
+    @property
+    def pipeline(self) -> ObservationPipeline:
+        """How the clouds that it is shown must be made."""
+        if self.policy.pipeline is None:
+            raise ValueError("the policy does not know its observation pipeline")
+        return ObservationPipeline.from_dict(self.policy.pipeline)
+
+    def reset(self, seed: int = 0) -> None:
+        """Forget all frames, and draw noise from ``seed`` on. The same on every device."""
+        self._frames.clear()
+        self._generator.manual_seed(seed)
+
+    def observe(self, observation: Frame) -> None:
+        """Remember a frame: ``point_cloud`` (P, 3 or 6) and ``robot_obs`` (15,), raw units."""
+        cloud = np.asarray(observation["point_cloud"], dtype=np.float32)
+        state = np.asarray(observation["robot_obs"], dtype=np.float32)
+        frame = {"point_cloud": torch.from_numpy(cloud), "agent_pos": torch.from_numpy(state)}
+        self._frames.append(frame)
+
+    def act(self, observation: Frame) -> NDArray[np.float32]:
+        """Remember the present frame and predict from it.
+
+        The first frame of an episode is taken twice, as training pads.
+
+        Returns:
+            (8, 7) ``rel_actions`` for this and the next steps. The gripper is as the network gave
+            it: above 0 opens.
+        """
+        self.observe(observation)
+        missing = self.n_obs_steps - len(self._frames)
+        frames = [self._frames[0]] * missing + list(self._frames)
+        obs = {
+            key: torch.stack([frame[key] for frame in frames])[None].to(self.policy.device)
+            for key in frames[0]
+        }
+        return self.predict(self.policy, obs, self._generator)
+
+
+def load_agent(path: str | Path, device: str = "cpu", use_ema: bool = True) -> Agent:
+    """The policy of a checkpoint as an `Agent`; raises `UserError` as `load_policy` does."""
+    return Agent(load_policy(path, device, use_ema))
