@@ -1,0 +1,182 @@
+"""Demonstrated paths by task: what guidance by reference draws towards.
+
+Only poses and the tasks' names are kept, no images, so that a library is a small file.
+
+Example::
+
+    library = open_library(Path("data/demos"))     # a CALVIN folder, or a saved library (.npz)
+    library.save(Path("data/references.npz"))
+    for demonstration in library.of("open_drawer"):
+        demonstration.poses                        # (T + 1, 7)
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.calvin.dataset import (
+    Annotation,
+    Split,
+    frame_name,
+    open_dataset,
+    read_annotations,
+    read_frame,
+    read_ranges,
+)
+from langsteer.errors import UserError
+from langsteer.files import replacing
+from langsteer.progress import track
+from langsteer.steering.path import METRES_PER_UNIT, METRIC, POSE_DIM, RADIANS_PER_UNIT
+
+MAX_LEAD = 128
+"""Frames at most that a demonstration takes along before its annotated window."""
+
+_UNITS = np.array([*[METRES_PER_UNIT] * 3, *[RADIANS_PER_UNIT] * 3])
+_FORMAT = "langsteer-demonstrations-1"
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One way in which a task was done.
+
+    Attributes:
+        task: its name.
+        poses: (T + 1, 7) float64: the pose at the beginning and those that each of the T actions
+            commands from there on (`langsteer.steering.path`); the first gripper is the second's.
+    """
+
+    task: str
+    poses: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.poses) - 1
+
+    @classmethod
+    def from_actions(
+        cls, task: str, start: NDArray[np.floating], actions: NDArray[np.floating]
+    ) -> "Demonstration":
+        """Sum up actions (T, 7) from the pose ``start`` (6,)."""
+        poses = np.empty((len(actions) + 1, POSE_DIM))
+        poses[0, :6] = start
+        poses[1:, :6] = start + np.cumsum(actions[:, :6] * _UNITS, axis=0)
+        poses[1:, 6] = actions[:, 6]
+        poses[0, 6] = poses[1, 6]
+        return cls(task, poses)
+
+    def ahead(self, phase: int, steps: int) -> NDArray[np.float64]:
+        """(steps, 7) the poses after actions ``phase`` and on; at the end it stays there."""
+        return self.poses[np.minimum(phase + 1 + np.arange(steps), len(self))]
+
+    def distances(self, pose: NDArray[np.floating], first: int, last: int) -> NDArray[np.float64]:
+        """Metres from ``pose`` (6,) to the poses ``first`` to ``last`` - 1, turns included."""
+        difference = self.poses[first:last, :6] - pose
+        difference[:, 3:] = (difference[:, 3:] + np.pi) % (2 * np.pi) - np.pi
+        return np.linalg.norm(difference * METRIC[:6], axis=1)
+
+
+class DemonstrationLibrary:
+    """Demonstrations by task."""
+
+    def __init__(self, demonstrations: Sequence[Demonstration], source: str) -> None:
+        self._all = list(demonstrations)
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that are shown, sorted."""
+        return tuple(sorted({demonstration.task for demonstration in self._all}))
+
+    def of(self, task: str) -> list[Demonstration]:
+        """The demonstrations of a task.
+
+        Raises:
+            UserError: there is none.
+        """
+        found = [one for one in self._all if one.task == task]
+        if not found:
+            raise UserError(
+                f"{self.source}: no demonstration of {task}; it has {', '.join(self.tasks)}"
+            )
+        return found
+
+    def save(self, path: Path) -> None:
+        """Write a file of plain arrays."""
+        ends = np.cumsum([len(one.poses) for one in self._all])
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                format=np.array(_FORMAT),
+                tasks=np.array([one.task for one in self._all]),
+                ends=ends,
+                poses=np.concatenate([one.poses for one in self._all]),
+            )
+
+
+def open_library(path: Path) -> DemonstrationLibrary:
+    """The demonstrations of a saved library, or of a CALVIN folder's training split.
+
+    Raises:
+        UserError: there is neither, or it is damaged or empty.
+    """
+    if path.is_dir():
+        (split,) = open_dataset(path, ["training"])
+        return DemonstrationLibrary(list(_read_split(split)), str(path))
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no demonstrations there; name a CALVIN folder (scripts/collect_demos.py "
+            "makes one) or a library saved from one"
+        )
+    return _load(path)
+
+
+def _load(path: Path) -> DemonstrationLibrary:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if str(arrays["format"]) != _FORMAT:
+                raise ValueError(f"format {arrays['format']}")
+            parts = np.split(arrays["poses"], arrays["ends"][:-1])
+            pairs = list(zip(arrays["tasks"], parts, strict=True))
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(f"{path}: not a library of demonstrations ({error})") from error
+    return DemonstrationLibrary(
+        [Demonstration(str(task), poses) for task, poses in pairs], str(path)
+    )
+
+
+def _read_split(split: Split) -> Iterator[Demonstration]:
+    """One demonstration for each annotation, with the way there and what follows in its recording.
+
+    A recording's earlier tasks are not part of a demonstration, nor are its later ones.
+    """
+    annotations = sorted(read_annotations(split))
+    if not annotations:
+        raise UserError(f"{split.folder}: no annotated windows, hence no demonstrations")
+    ranges = read_ranges(split)
+    for annotation in track(annotations, "reading demonstrations", unit="demonstration"):
+        first, last = _extent(annotation, annotations, ranges)
+        frames = [
+            read_frame(
+                split.folder / frame_name(number), ["robot_obs", "rel_actions"], split.config
+            )
+            for number in range(first, last)
+        ]
+        actions = np.stack([frame["rel_actions"] for frame in frames])
+        yield Demonstration.from_actions(annotation.task, frames[0]["robot_obs"][:6], actions)
+
+
+def _extent(
+    annotation: Annotation, annotations: Sequence[Annotation], ranges: NDArray[np.int64]
+) -> tuple[int, int]:
+    """First frame and one past the last of the demonstration around an annotated window."""
+    inside = (ranges[:, 0] <= annotation.start) & (annotation.start <= ranges[:, 1])
+    begin, end = ranges[inside][0] if inside.any() else (annotation.start, annotation.end - 1)
+    before = [other.end for other in annotations if other.end <= annotation.start]
+    after = [other.start for other in annotations if other.start >= annotation.end]
+    first = max(begin, annotation.start - MAX_LEAD, *before[-1:] or [begin])
+    return int(first), int(min(end + 1, *after[:1] or [end + 1]))

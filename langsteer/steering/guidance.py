@@ -1,0 +1,181 @@
+"""Guidances of the denoising: each changes a step's estimate x0_hat of the clean trajectory.
+
+Example::
+
+    guidance = GradientGuidance(objective, pose, first_action=1, strength=1.0, unguided_last=2)
+    policy.predict_action(obs, guidance=guidance)
+
+The seam is `langsteer.policies.dp3.ddim.Guidance`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from langsteer.policies.dp3.ddim import DenoisingStep, Guidance
+from langsteer.steering.objectives import Objective
+from langsteer.steering.path import (
+    GRIPPER,
+    METRES_PER_GRIPPER,
+    METRES_PER_RADIAN,
+    METRES_PER_UNIT,
+    RADIANS_PER_UNIT,
+    commanded_path,
+    path_curvature,
+)
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "rising": lambda progress: progress,
+    "falling": lambda progress: 1.0 - progress,
+}
+"""How the strength goes over the sampler's steps: of the noise level's place, 0 first, 1 last."""
+
+_PER_UNIT = (
+    *[METRES_PER_UNIT] * 3,
+    *[RADIANS_PER_UNIT * METRES_PER_RADIAN] * 3,
+    METRES_PER_GRIPPER,
+)
+"""Metres by which a unit of each action moves what it commands."""
+
+
+@dataclass
+class Calls:
+    """What a guidance asked for: gradients of the objective, and evaluations of the denoiser."""
+
+    gradients: int = 0
+    denoiser: int = 0
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How strong guidance is at each step.
+
+    Attributes:
+        strength: s; 0 is no guidance at all.
+        schedule: of `SCHEDULES`.
+        start: index of the first guided step; 0 is the noisiest.
+        unguided_last: number of last steps that are left to the network alone. Guidance in the last
+            steps is obeyed whatever the network thinks: at 0 the reference is replayed.
+    """
+
+    strength: float = 1.0
+    schedule: str = "constant"
+    start: int = 0
+    unguided_last: int = 2
+
+    def at(self, index: int, total: int) -> float:
+        """s at step ``index`` of ``total``."""
+        if not self.start <= index < total - self.unguided_last:
+            return 0.0
+        return self.strength * SCHEDULES[self.schedule](index / max(total - 1, 1))
+
+
+class GradientGuidance:
+    """Descends an objective of the commanded path.
+
+        x0_hat <- x0_hat - s D grad_x0 E(p(x0_hat)),    D_d = 1 / lambda_max(J_d^T J_d)
+
+    where p is the path that the trajectory's actions command from the present pose on
+    (`path.commanded_path`) and J_d its Jacobian, in metres, for one dimension d of the action. So
+    s = 1 is the largest step that overshoots in no mode of a quadratic energy of unit curvature:
+    slow drifts of the path are corrected at once, and jitter hardly. Only the objective is
+    differentiated, not the network. Guiding x0_hat by gradients: universal guidance (Bansal et al.
+    2023, arXiv 2302.07121, "backward guidance" without its inversion) and MPGD (He et al. 2023,
+    arXiv 2311.16424); the step size is that of gradient descent on a quadratic.
+
+    Args:
+        objective: see `objectives`.
+        pose: (6,) commanded pose at the present, metres and radians.
+        first_action: index in the horizon of the first action that is still to come.
+        strength: when and how strongly.
+        calls: counts gradients.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        pose: Tensor,
+        first_action: int,
+        strength: Strength,
+        calls: Calls | None = None,
+    ) -> None:
+        self.objective, self.pose, self.first_action = objective, pose, first_action
+        self.strength = strength
+        self.calls = calls or Calls()
+
+    def __call__(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
+        """See `langsteer.policies.dp3.ddim.Guidance`."""
+        scale = self.strength.at(step.plan.index, step.plan.total)
+        return x0_hat if scale == 0 else self.descended(x0_hat, step, scale)
+
+    def descended(self, x0_hat: Tensor, step: DenoisingStep, scale: float) -> Tensor:
+        """x0_hat (S, T, A) after one gradient step of size ``scale``."""
+        self.calls.gradients += 1
+        with torch.enable_grad():
+            variable = x0_hat.detach().requires_grad_()
+            actions = step.unnormalize(variable)[:, self.first_action :]
+            energy = self.objective(commanded_path(self.pose.to(x0_hat), actions)).sum()
+            (gradient,) = torch.autograd.grad(energy, variable)
+        return x0_hat - scale * gradient / self._curvature(x0_hat, step)
+
+    def _curvature(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
+        """lambda_max (A,) of each dimension's J^T J; the gripper's commands do not add up."""
+        ends = x0_hat.new_tensor([[-1.0], [1.0]]).expand(2, x0_hat.shape[-1])
+        units_per_normalised = (step.unnormalize(ends)[1] - step.unnormalize(ends)[0]) / 2
+        metres = units_per_normalised * x0_hat.new_tensor(_PER_UNIT)
+        modes = torch.full_like(metres, path_curvature(x0_hat.shape[1] - self.first_action))
+        modes[GRIPPER] = 1.0
+        # A dimension that the data never move in is left alone.
+        return (metres.square() * modes).clamp_min(1e-12)
+
+
+class StochasticGuidance:
+    """Repeats each guided step: descend, renoise to the step's own level, denoise again.
+
+        x0' = x0_hat - s D grad E
+        x_t' = sqrt(a) x0' + sqrt(1 - a) eps
+        x0_hat = denoise(x_t')
+
+    R - 1 times, then a last descent: annealed Langevin-like sampling of the product of policy and
+    objective, which lets the network mend what guidance broke before the noise level falls (Wang et
+    al. 2024, arXiv 2411.16627, "stochastic sampling"; "self-recurrence" in Bansal et al. 2023).
+
+    Args:
+        gradient: the guidance to repeat.
+        repetitions: R, 1 or more; 1 is plain gradient guidance.
+        seed: of the noise.
+    """
+
+    def __init__(self, gradient: GradientGuidance, repetitions: int, seed: int) -> None:
+        self.gradient, self.repetitions = gradient, repetitions
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
+        """See `langsteer.policies.dp3.ddim.Guidance`."""
+        scale = self.gradient.strength.at(step.plan.index, step.plan.total)
+        if scale == 0:
+            return x0_hat
+        level = step.plan.alpha_cumprod
+        for _ in range(self.repetitions - 1):
+            guided = self.gradient.descended(x0_hat, step, scale)
+            noise = torch.randn(x0_hat.shape, generator=self._generator).to(x0_hat)
+            renoised = level**0.5 * guided + (1 - level) ** 0.5 * noise
+            x0_hat = step.denoise(renoised).clamp(-1, 1)
+            self.gradient.calls.denoiser += 1
+        return self.gradient.descended(x0_hat, step, scale)
+
+
+class Chain:
+    """Guidances one after another."""
+
+    def __init__(self, guidances: Sequence[Guidance]) -> None:
+        self.guidances = list(guidances)
+
+    def __call__(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
+        """See `langsteer.policies.dp3.ddim.Guidance`."""
+        for guidance in self.guidances:
+            x0_hat = guidance(x0_hat, step)
+        return x0_hat

@@ -1,0 +1,111 @@
+"""What a commanded path should be like: energies in square metres, lower is better.
+
+An objective maps poses (S, K, 7) (`langsteer.steering.path`) to energies (S,), differentiably. The
+same objective guides by its gradient and ranks samples (`langsteer.steering.guidance`).
+
+Example::
+
+    objective = Sum([Reference(targets), ValueMap(goal, avoid=points)], weights=[1.0, 0.5])
+    energies = objective(poses)
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from langsteer.steering.path import METRIC, POSITION
+
+
+class Objective(Protocol):
+    """Energies of paths."""
+
+    def __call__(self, poses: Tensor) -> Tensor:
+        """(S, K, 7) to (S,)."""
+        ...
+
+
+class Reference:
+    """Nearness to one of M demonstrated paths, softly.
+
+        E(p) = -tau log( 1/M sum_i exp(-d_i(p) / tau) ),    d_i = 1/2 sum_k |W (p_k - r_ik)|^2
+
+    Its gradient is the mean of the gradients towards each path, weighted by softmax(-d / tau): each
+    sample is drawn to the demonstrations near it, not to their average. With M = 1 it is the
+    squared distance to a sketched path of Wang et al. 2024, Inference-Time Policy Steering through
+    Human Interactions (arXiv 2411.16627); the soft minimum is the energy of a mixture of Gaussians
+    around the retrieved paths.
+    """
+
+    def __init__(self, targets: Tensor, temperature: float = 0.01) -> None:
+        """Draw towards ``targets`` (M, K, 7); ``temperature`` tau in square metres."""
+        self.targets = targets
+        self.temperature = temperature
+
+    def __call__(self, poses: Tensor) -> Tensor:
+        """(S, K, 7) to (S,) square metres."""
+        metric = poses.new_tensor(METRIC)
+        difference = (poses[:, None] - self.targets.to(poses)) * metric
+        distances = difference.square().sum(dim=(-1, -2)) / 2
+        count = torch.tensor(float(len(self.targets)), dtype=poses.dtype)
+        soft = torch.logsumexp(-distances / self.temperature, dim=1) - count.log().to(poses)
+        return -self.temperature * soft
+
+
+class ValueMap:
+    """Towards places in the scene and away from others, in the manner of VoxPoser's value maps.
+
+        E(p) = sum_k 1/2 |p_k - w|^2_huber + lambda sum_k 1/2 max(0, r - min_j |p_k - o_j|)^2
+
+    ``w`` is the waypoint to be reached next, with its gripper command; ``o_j`` are points of what
+    is not to be touched. Affordance and avoidance maps: Huang et al. 2023, VoxPoser (arXiv
+    2307.05973); the (pseudo-)Huber norm keeps a far waypoint's pull from outweighing all else.
+    """
+
+    def __init__(
+        self,
+        waypoint: Tensor,
+        avoid: Tensor | None = None,
+        radius: float = 0.04,
+        avoidance: float = 1.0,
+        reach: float = 0.1,
+    ) -> None:
+        """Draw towards a waypoint.
+
+        Args:
+            waypoint: (7,) pose; NaN where any value will do.
+            avoid: (J, 3) points in metres, or None.
+            radius: metres within which a point repels.
+            avoidance: lambda.
+            reach: metres beyond which the pull no longer grows.
+        """
+        self.waypoint, self.avoid = waypoint, avoid
+        self.radius, self.avoidance, self.reach = radius, avoidance, reach
+
+    def __call__(self, poses: Tensor) -> Tensor:
+        """(S, K, 7) to (S,) square metres."""
+        waypoint = self.waypoint.to(poses)
+        matters = ~waypoint.isnan()
+        difference = (poses - waypoint.nan_to_num()) * poses.new_tensor(METRIC) * matters
+        squared = difference.square().sum(dim=-1)
+        # Smooth at 0, quadratic near and linear far off (pseudo-Huber).
+        pull = self.reach**2 * ((1 + squared / self.reach**2).sqrt() - 1)
+        energy = pull.sum(dim=-1)
+        if self.avoid is None or not len(self.avoid):
+            return energy
+        gaps = torch.cdist(poses[..., POSITION].flatten(0, 1), self.avoid.to(poses))
+        nearest = gaps.min(dim=1).values.unflatten(0, poses.shape[:2])
+        push = (self.radius - nearest).clamp_min(0).square() / 2
+        return energy + self.avoidance * push.sum(dim=-1)
+
+
+class Sum:
+    """A weighted sum of objectives."""
+
+    def __init__(self, objectives: Sequence[Objective], weights: Sequence[float]) -> None:
+        self.parts = list(zip(objectives, weights, strict=True))
+
+    def __call__(self, poses: Tensor) -> Tensor:
+        """(S, K, 7) to (S,)."""
+        return torch.stack([weight * part(poses) for part, weight in self.parts]).sum(dim=0)

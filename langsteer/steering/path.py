@@ -1,0 +1,77 @@
+"""The path that relative actions command: what guidance measures, in metres.
+
+CALVIN's controller adds each relative action to a target pose and never looks back at where the arm
+is, so the commanded path after actions a_0 ... a_k from the commanded pose c is
+
+    p_k = c_xyz + 0.02 m sum(a_0..a_k)[:3],    e_k = c_euler + 0.05 rad sum(a_0..a_k)[3:6],    g_k
+
+(calvin_env, ``robot.py``: max_rel_pos, max_rel_orn; Euler angles are added as they are). Poses here
+are (..., 7): xyz in metres, Euler angles in radians, gripper command within [-1, 1].
+
+Example::
+
+    hand = CommandedPose(robot_obs)
+    path = commanded_path(hand.pose, actions)       # (S, K, 7) of actions (S, K, 7)
+    hand.advance(executed)                          # (n, 7) actions that were executed
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+METRES_PER_UNIT = 0.02
+RADIANS_PER_UNIT = 0.05
+POSE_DIM = 7
+POSITION, EULER, GRIPPER = slice(0, 3), slice(3, 6), 6
+
+METRES_PER_RADIAN = 0.1
+"""A turn by a radian counts like a way of 0.1 m: about what it moves the fingertips."""
+METRES_PER_GRIPPER = 0.02
+"""A change of the gripper's command by 1 counts like a way of 0.02 m."""
+
+_UNITS = (*[METRES_PER_UNIT] * 3, *[RADIANS_PER_UNIT] * 3)
+METRIC = (1.0, 1.0, 1.0, *[METRES_PER_RADIAN] * 3, METRES_PER_GRIPPER)
+"""Factors (7,) that turn a difference of poses into metres."""
+
+
+def commanded_path(pose: Tensor, actions: Tensor) -> Tensor:
+    """Poses after each action.
+
+    Args:
+        pose: (6,) commanded pose before the first action, metres and radians.
+        actions: (..., K, 7) in units of ``rel_actions``.
+
+    Returns:
+        (..., K, 7), differentiable in ``actions``.
+    """
+    units = torch.tensor(_UNITS, dtype=actions.dtype, device=actions.device)
+    moved = pose + (actions[..., :GRIPPER] * units).cumsum(dim=-2)
+    return torch.cat([moved, actions[..., GRIPPER:]], dim=-1)
+
+
+def path_curvature(steps: int) -> float:
+    """The largest eigenvalue of J^T J, where J sums up ``steps`` actions of one dimension.
+
+    J is the lower triangle of ones, of which J^T J has the largest eigenvalue
+    1 / (4 sin^2(pi / (4 K + 2))).
+    """
+    return 1 / (4 * math.sin(math.pi / (4 * steps + 2)) ** 2)
+
+
+class CommandedPose:
+    """Keeps the controller's target pose by summing up what was executed, without the simulator.
+
+    Attributes:
+        pose: (6,) float64, metres and radians; Euler angles are not wrapped.
+    """
+
+    def __init__(self, robot_obs: NDArray[np.floating]) -> None:
+        """Begin where an episode does: ``robot_obs`` (15,) right after the reset, arm at rest."""
+        self.pose: NDArray[np.float64] = np.array(robot_obs[:6], dtype=np.float64)
+
+    def advance(self, actions: NDArray[np.floating]) -> None:
+        """Add executed actions (n, 7)."""
+        self.pose = self.pose + (np.asarray(actions)[:, :GRIPPER] * _UNITS).sum(axis=0)
