@@ -124,6 +124,7 @@ def collect(
     """
     _check(settings, num_workers)
     _prepare(path, settings, overwrite)
+    _sweep(path)
     jobs = settings.jobs()
     notes = {job.number: note for job in jobs if (note := _read_note(path, job)) is not None}
     missing = [job for job in jobs if job.number not in notes]
@@ -173,6 +174,13 @@ def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
             f"{path}: recorded with other settings ({', '.join(differing)}); choose another "
             "folder, or give --overwrite to record it anew"
         )
+
+
+def _sweep(path: Path) -> None:
+    """Remove half-written files that a killed run left behind."""
+    for folder in (NOTES, *SPLITS):
+        for file in (path / folder).glob(".*.tmp"):
+            file.unlink(missing_ok=True)
 
 
 def _note_path(path: Path, number: int) -> Path:
