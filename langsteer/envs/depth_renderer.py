@@ -1,4 +1,4 @@
-"""Depth images of a PyBullet world without a GPU and without TinyRenderer, 50 times faster.
+"""Depth images of a PyBullet world without a GPU and without TinyRenderer, 30 times faster.
 
 Draws what PyBullet draws (``getVisualShapeData``) where its links are now, to below 0.1 mm of
 CALVIN's official images. Asking for fresh link poses does not disturb the physics, though it moves

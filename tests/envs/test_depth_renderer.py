@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 pytest.importorskip("pybullet")
 pytest.importorskip("numba")
 
+import numba.core.caching
 import pybullet
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -19,7 +20,7 @@ from langsteer.calvin.cameras import PIXEL_CENTRE, look_at_pose
 from langsteer.envs import meshes
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.envs.depth_renderer import DepthRenderer
-from langsteer.envs.rasterizer import Meshlets, Window, draw
+from langsteer.envs.rasterizer import Meshlets, Window, _compiled, draw
 from langsteer.errors import UserError
 
 SIZE, FOV, NEAR, FAR = 120, 40.0, 0.05, 8.0
@@ -253,6 +254,17 @@ def test_culling_meshlets_changes_no_pixel(seed: int) -> None:
     for triangle in hull:  # one by one: each has a meshlet of its own
         expected = np.minimum(expected, draw_one(triangle[None], window, (48, 64)))
     np.testing.assert_allclose(draw_one(hull, window, (48, 64)), expected, rtol=1e-5)
+
+
+def test_loops_run_where_no_folder_can_keep_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def doubled(value: float) -> float:
+        return 2 * value
+
+    # What numba is left with when neither the package nor the user's cache can be written to.
+    monkeypatch.setattr(numba.core.caching.CompileResultCacheImpl, "_locator_classes", [])
+    with pytest.raises(RuntimeError, match="no locator"):
+        numba.njit(doubled, cache=True)
+    assert _compiled(doubled)(3.0) == 6.0
 
 
 @settings(max_examples=20, deadline=None)
