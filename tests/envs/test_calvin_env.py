@@ -129,12 +129,26 @@ def test_point_cloud_is_that_of_the_converter(env):
     assert seen["point_cloud"].shape == (2048, 3)
 
 
-def test_table_top_in_the_cloud_lies_at_its_height(env):
+@pytest.mark.parametrize("renderer", ["depth", "tiny"])
+def test_table_top_in_the_cloud_lies_at_its_height(renderer, make_env):
+    env = make_env("builtin", renderer=renderer)
+    env.reset(seed=0)
     cloud = env.observe(point_cloud=True)["point_cloud"]
     x, y, z = cloud.T
     on_top = (abs(z - 0.44) < 0.01) & (abs(x) < 0.4) & (y > -0.17) & (y < -0.02)
     assert on_top.sum() > 200
     assert np.median(z[on_top]) == pytest.approx(0.44, abs=5e-4)
+
+
+def test_depth_renderer_draws_the_world_of_the_last_reset(make_env):
+    used, new = (make_env("builtin") for _ in range(2))
+    for seed in (1, 2):
+        used.reset(seed=seed)
+        used.observe(point_cloud=True)
+    new.reset(seed=2)
+    assert np.array_equal(used.render_depth("static"), new.render_depth("static"))
+    rgb, depth = used.render_camera("gripper")
+    assert rgb.shape == (84, 84, 3) and np.array_equal(depth, used.render_depth("gripper"))
 
 
 def test_pixel_centre_follows_the_renderer_and_the_rest_is_the_policys(make_env):

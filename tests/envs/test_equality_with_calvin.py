@@ -66,9 +66,10 @@ def test_tiny_renderer_draws_the_images_of_the_real_simulator(traces, calvin_ass
                 assert np.array_equal(rgb, trace[f"rgb_{camera}"][index])
 
 
-def test_looking_does_not_change_what_happens(traces, calvin_assets, make_env):
+@pytest.mark.parametrize("renderer", ["depth", "tiny"])
+def test_looking_does_not_change_what_happens(renderer, traces, calvin_assets, make_env):
     trace = traces["D_push_red"]
-    env = make_env("D", calvin_assets, renderer="tiny")
+    env = make_env("D", calvin_assets, renderer=renderer)
     env.reset(options=start_of(trace))
     for index, action in enumerate(trace["rel_actions"][:24]):
         env.step(action)
