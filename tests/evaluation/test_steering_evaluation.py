@@ -1,0 +1,162 @@
+"""The comparison of steerings: paired, counterfactual, complete, and refused where it cannot be."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("pybullet")
+
+from langsteer.calvin.tasks import TASKS
+from langsteer.configuration import compose
+from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.errors import UserError
+from langsteer.evaluation.steering import NAME, Attempt, evaluate
+from langsteer.evaluation.steering_report import paired_gain, rows, table_cells
+from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
+from langsteer.policies.loading import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+from langsteer.steering.config import SteeringConfig
+from langsteer.steering.demonstrations import Demonstration, DemonstrationLibrary
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    config = DP3Config(down_dims=(16, 32), n_groups=4, point_widths=(8, 16))
+    policy = DP3(config, ObservationPipeline(n_points=64).to_dict())
+    random = np.random.default_rng(0)
+    actions = random.uniform(-0.3, 0.3, (50, 7))
+    policy.set_normalizer(Normalizer.fit(config, random.normal(size=(50, 15)), actions))
+    path = tmp_path_factory.mktemp("checkpoint") / "latest.ckpt"
+    payload = {
+        "format": CHECKPOINT_FORMAT,
+        "version": CHECKPOINT_VERSION,
+        "config": {"policy": config.to_dict()},
+        "pipeline": policy.pipeline,
+        "model": policy.state_dict(),
+        "ema": None,
+    }
+    torch.save(payload, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def demonstrations(tmp_path_factory):
+    down = np.tile([0.0, 0.3, -0.3, 0.0, 0.0, 0.0, -1.0], (30, 1))
+    start = np.array([0.0, -0.2, 0.55, 3.1, 0.0, 1.5])
+    shown = [Demonstration.from_actions(task, start, down) for task in TASKS]
+    path = tmp_path_factory.mktemp("demonstrations") / "library.npz"
+    DemonstrationLibrary(shown, "test").save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def results(checkpoint, demonstrations, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    config = compose(NAME, ["starts=2", "max_steps=17", "steering.encoder=lexical"])
+    config |= {"checkpoint": str(checkpoint), "output_dir": str(folder)}
+    config["tasks"] = ["open_drawer", "close_drawer", "turn_on_led", "turn_off_led"]
+    reference = SteeringConfig(
+        "reference", reference=1.0, strength=1.0, demonstrations=demonstrations
+    )
+    methods = {
+        "none": SteeringConfig(),
+        "zero": dataclasses.replace(reference, strength=0.0),
+        "reference": reference,
+        "best_of_n": dataclasses.replace(reference, strength=0.0, samples=4),
+    }
+    return evaluate(config, methods), folder, config, methods
+
+
+def by_pair(attempts):
+    found = {}
+    for one in attempts:
+        found.setdefault((one.start, one.task), {})[one.method] = one
+    return found
+
+
+def test_every_method_tries_every_feasible_task_of_every_start(results):
+    attempts, _, _, methods = results
+    pairs = by_pair(attempts)
+    assert all(set(tried) == set(methods) for tried in pairs.values())
+    for start in (0, 1):
+        asked = {task for number, task in pairs if number == start}
+        # Of a task and its opposite exactly one can be done.
+        assert len(asked & {"open_drawer", "close_drawer"}) == 1
+        assert len(asked & {"turn_on_led", "turn_off_led"}) == 1
+
+
+def test_attempts_of_a_pair_begin_alike_and_zero_strength_is_the_base(results):
+    for tried in by_pair(results[0]).values():
+        assert len({tuple(one.path[0]) for one in tried.values()}) == 1
+        assert tried["zero"].path == tried["none"].path
+        assert tried["reference"].path != tried["none"].path
+        assert not tried["none"].samples
+        assert len(tried["best_of_n"].samples) == 4
+
+
+def test_calls_are_counted(results):
+    for tried in by_pair(results[0]).values():
+        assert [tried[name].gradient_calls for name in tried] == [0, 0, 8, 0]
+        assert {one.denoiser_calls for one in tried.values()} == {10}
+
+
+def test_results_table_and_report_are_written(results):
+    attempts, folder, _, _ = results
+    stored = json.loads((folder / "results.json").read_text())
+    assert len(stored["attempts"]) == len(attempts)
+    assert stored["methods"]["reference"]["privileged"] is False
+    assert stored["environment"]["scene"] == "builtin"
+    table = (folder / "table.md").read_text()
+    assert "| best_of_n |" in table
+    assert "| turn_o" in table
+    page = (folder / "report.html").read_text()
+    assert "Plotly.newPlot" in page
+    assert "<script src" not in page
+    assert "reference: not done" in page
+
+
+def test_the_same_evaluation_gives_the_same_attempts(results, tmp_path):
+    attempts, _, config, methods = results
+    again = evaluate({**config, "starts": 1, "output_dir": str(tmp_path)}, methods)
+    first = [one for one in attempts if one.start == 0]
+    assert [one.path for one in again] == [one.path for one in first]
+
+
+def synthetic(method, start, success, others=()):
+    task = "open_drawer"
+    counts = {"steps": 1, "prediction_ms": 10.0, "denoiser_calls": 10, "gradient_calls": 0}
+    seen = {"success": success, "others": list(others), "path": [[0, 0, 0]]}
+    return Attempt(start, method, task, "open the drawer", task, **seen, **counts)
+
+
+def test_paired_gain_is_the_mean_difference_within_its_interval():
+    attempts = []
+    for start in range(20):
+        attempts.append(synthetic("none", start, start % 4 == 0, ["turn_on_led"]))
+        attempts.append(synthetic("reference", start, start % 10 != 0))
+    gain, low, high = paired_gain(attempts, "reference")
+    assert gain == pytest.approx(18 / 20 - 5 / 20)
+    assert low < gain < high
+    assert low > 0
+    base, steered = rows(attempts)
+    assert base.gain is None
+    assert base.others.value == 1.0
+    assert steered.others.value == 0.0
+    assert "+65" in table_cells(attempts)[2][2]
+
+
+def test_bad_input_is_refused_before_the_first_attempt(results, tmp_path):
+    _, _, config, methods = results
+    for changes, message in (
+        ({"checkpoint": None}, "no checkpoint"),
+        ({"starts": 0}, "starts=0"),
+        ({"tasks": ["open_draw"]}, "open_drawer"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate({**config, **changes, "output_dir": str(tmp_path / "out")}, methods)
+    with pytest.raises(UserError, match="'none' is missing"):
+        evaluate(config, {"reference": methods["reference"]})
+    assert not (tmp_path / "out").exists()
