@@ -37,6 +37,7 @@ from langsteer.evaluation.results import (
 )
 from langsteer.evaluation.rollout import run_task
 from langsteer.evaluation.statistics import Rate
+from langsteer.evaluation.steered import checked_steering, steer
 from langsteer.evaluation.video import Film
 from langsteer.experts.recording import Performer
 from langsteer.training.checkpoint_util import git_commit
@@ -47,6 +48,7 @@ Run a trained policy in the simulator and measure its success rate.
   python scripts/run_experiment.py \\
       policy.ckpt_path=outputs/checkpoints/dp3_calvin_20260213/latest.ckpt num_episodes=10
   ... env.task=close_drawer env.scene=D seed=7 num_workers=4
+  ... steering=reference steering.demonstrations=data/demos env.instruction="pull the drawer open"
 
 The same command again goes on with episodes that are not finished yet.
 """
@@ -91,7 +93,10 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     tasks = [tasks] if isinstance(tasks, str) else list(tasks)
     names = ("policy", "num_episodes", "seed", "max_steps", "videos", "device")
     settings = {name: config[name] for name in names}
-    settings["env"] = {**config["env"], "task": [checked_task(task) for task in tasks]}
+    settings["steering"], tasks = checked_steering(
+        config["steering"], config["env"]["instruction"], [checked_task(task) for task in tasks]
+    )
+    settings["env"] = {**config["env"], "task": tasks}
     settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])
     settings["commit"] = git_commit()
     return settings
@@ -114,7 +119,9 @@ def play_episode(stage: Stage, number: int, folder: Path) -> Result:
     instruction = settings["env"]["instruction"] or phrasings(task)[0]
     random = np.random.default_rng([_EVALUATION, settings["seed"], number])
     Performer(stage.env, images=False).prepare(task, random)
-    stage.agent.reset(seed=int(random.integers(2**31)))
+    seed = int(random.integers(2**31))
+    stage.agent.reset(seed)
+    steer(stage.agent, settings["steering"], task, stage.env, seed)
     film = Film(instruction) if number < settings["videos"] else None
     run = run_task(stage.env, stage.agent, task, settings["max_steps"], on_step=film)
     name = f"{number:04d}"

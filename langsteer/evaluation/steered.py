@@ -1,0 +1,69 @@
+"""Steering inside any rollout: from the ``steering`` group of a configuration to an agent's hands.
+
+Example::
+
+    settings["steering"], tasks = checked_steering(config["steering"], "pull the drawer out", tasks)
+    steer(agent, settings["steering"], tasks[0], env, seed=0)      # before the rollout
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.policies.agent import Agent
+from langsteer.steering.config import SteeringConfig
+from langsteer.steering.demonstrations import DemonstrationLibrary, open_library
+from langsteer.steering.feasibility import require_feasible
+from langsteer.steering.language import make_reader
+from langsteer.steering.steerer import Steerer
+from langsteer.steering.waypoints import waypoints
+
+
+def checked_steering(
+    steering: Mapping[str, Any], instruction: str | None, tasks: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The steering's settings, and the tasks that are asked for.
+
+    With steering, an instruction in free words says what is to be done; the task named beside it
+    no longer counts.
+
+    Raises:
+        UserError: a wrong setting, an instruction that cannot be placed, or a task for which the
+            steering has no demonstration and knows no places.
+    """
+    config = SteeringConfig.from_dict(steering)
+    if not config.steers:
+        return config.to_dict(), list(tasks)
+    if instruction is not None:
+        tasks = [make_reader(config.encoder, config.plugin)(instruction).task]
+    for task in tasks:
+        if config.value_map:
+            waypoints(task)
+        if config.reference:
+            assert config.demonstrations is not None  # checked by SteeringConfig
+            _library(config.demonstrations).of(task)
+    return config.to_dict(), list(tasks)
+
+
+def steer(agent: Agent, steering: Mapping[str, Any], task: str, env: CalvinEnv, seed: int) -> None:
+    """Let the agent's next rollout head for a task from where ``env`` stands, where it steers.
+
+    Raises:
+        UserError: the task cannot be done from here.
+    """
+    config = SteeringConfig.from_dict(steering)
+    if not config.steers:
+        return
+    require_feasible(task, env.info())
+    library = _library(config.demonstrations) if config.demonstrations else None
+    steerer = Steerer(config, library)
+    steerer.begin(task, env.robot_obs, seed, env.scene_obs)
+    agent.predict = steerer.predict
+
+
+@functools.lru_cache(maxsize=1)
+def _library(path: str) -> DemonstrationLibrary:
+    """Opened once in a process, since reading a folder takes a while."""
+    return open_library(Path(path))
