@@ -2,16 +2,54 @@
 
 Example::
 
-    with ProcessPoolExecutor(default_workers(), context, end_with_parent, (os.getpid(),)) as pool:
-        ...
+    with worker_pool(default_workers(), set_up, (path,)) as pool:
+        futures = [pool.submit(work, number) for number in range(100)]
 """
 
+import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+from langsteer.errors import UserError
 
 MAX_DEFAULT_WORKERS = 8
 _POLL_SECONDS = 0.2
+
+# Spawned and not forked: libraries have threads, which a fork would not take along.
+CONTEXT = multiprocessing.get_context("spawn")
+
+
+@contextmanager
+def worker_pool(
+    workers: int, set_up: Callable[..., None], arguments: tuple[Any, ...]
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes, each set up by ``set_up(*arguments)``; all end with the block.
+
+    Raises:
+        UserError: a worker was killed.
+    """
+    start = (set_up, arguments, os.getpid())
+    with ProcessPoolExecutor(workers, CONTEXT, _start, start) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process was killed, mostly for want of memory; run the same command "
+                "again with fewer --num_workers, it goes on where it stopped"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(set_up: Callable[..., None], arguments: tuple[Any, ...], parent: int) -> None:
+    end_with_parent(parent)
+    set_up(*arguments)
 
 
 def default_workers() -> int:

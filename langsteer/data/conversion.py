@@ -10,13 +10,10 @@ Example::
 """
 
 import ctypes
-import multiprocessing
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
@@ -42,7 +39,7 @@ from langsteer.data.publish import (
 from langsteer.data.shard_writer import bad_episodes, is_done, write_shard
 from langsteer.data.store import Store, is_store, open_store, partial_path, schema
 from langsteer.errors import UserError
-from langsteer.processes import default_workers, end_with_parent
+from langsteer.processes import CONTEXT, default_workers, worker_pool
 from langsteer.progress import progress_bar
 
 _POLL_SECONDS = 0.2
@@ -255,27 +252,16 @@ def _parallel(
     plan: ConversionPlan, partial: Path, todo: list[int], workers: int, strict: bool
 ) -> Iterator[int]:
     """Write shards in several processes; yields rows done since the last time."""
-    # Spawned and not forked: the storage library has threads, which a fork would not take along.
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    arguments = (plan, partial, strict, counter, os.getpid())
-    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
+    counter = CONTEXT.Value("q", 0)
+    with worker_pool(workers, _start_worker, (plan, partial, strict, counter)) as pool:
         pending = {pool.submit(_work, shard) for shard in todo}
         counted = 0
-        try:
-            while pending:
-                finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-                yield counter.value - counted
-                counted = counter.value
-                for future in finished:
-                    future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed, mostly for want of memory; run the same command "
-                "again with fewer --num_workers, it goes on where it stopped"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while pending:
+            finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+            yield counter.value - counted
+            counted = counter.value
+            for future in finished:
+                future.result()
 
 
 class _Worker:
@@ -289,7 +275,6 @@ def _start_worker(
     partial: Path,
     strict: bool,
     counter: "Synchronized[int]",
-    parent: int,
 ) -> None:
     """Set a worker process up."""
     _keep_memory_together()
@@ -299,7 +284,6 @@ def _start_worker(
             counter.value += frames
 
     _Worker.write = lambda shard: write_shard(plan, partial, shard, advance, strict)
-    end_with_parent(parent)
 
 
 def _work(shard: int) -> None:

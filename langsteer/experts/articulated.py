@@ -78,7 +78,7 @@ def _move_slider(direction: int) -> Planner:
         yield Move((x, y, z), euler, speed=0.33, radius=0.01)
         share = scene.vary(0.88, 1.0)
         goal = layout.slider_range * (share if direction > 0 else 1 - share)
-        yield Move((beside(goal) - direction * 0.015, y, z), euler, speed=0.36)
+        yield Move((beside(goal) - direction * 0.015, y, z), euler, speed=0.36, steady=True)
         back = scene.view.tcp
         end = (back[0] + direction * 0.03, back[1] - 0.06, z + scene.vary(0.03, 0.06))
         yield Move(end, euler, radius=0.03)
@@ -131,7 +131,7 @@ def _use_switch(on: bool) -> Planner:
             return share > 0.93 if on else share < 0.07
 
         goal = contact + axis * (left + 0.03) + (_INWARDS if on else 0.0)
-        yield Move(_vector(goal), euler, speed=0.36, radius=0.006, until=is_done)
+        yield Move(_vector(goal), euler, speed=0.36, radius=0.006, steady=True, until=is_done)
         away = scene.view.tcp + np.array([0.0, -0.06, 0.01 if on else 0.03])
         yield Move(_vector(away), euler, radius=0.03)
         level = (DOWN, 0.0, ACROSS)

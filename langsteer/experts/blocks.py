@@ -172,7 +172,7 @@ def _push(colour: str, direction: int) -> Planner:
             return direction * (view.block(colour).position[0] - x) > travel
 
         goal = float(x + direction * (travel + 0.03 - reach))
-        yield Move((goal, float(y), z), euler, speed=0.3, radius=0.004, until=is_far)
+        yield Move((goal, float(y), z), euler, speed=0.3, radius=0.004, steady=True, until=is_far)
         yield Move((scene.hand.position[0] - direction * 0.03, float(y), z + 0.01), euler)
         yield from _rise(scene, scene.vary(0.06, 0.1))
 
@@ -220,7 +220,8 @@ def push_into_drawer(scene: Scene) -> Plan:
 
     # On the way the block is led to the drawer's middle, as far as it lies beside it.
     aim = float(np.clip(x, centre - 0.12, centre + 0.12))
-    yield Move((aim, TABLE_EDGE - 0.02, z), euler, speed=0.3, radius=0.006, until=has_fallen)
+    edge = (aim, TABLE_EDGE - 0.02, z)
+    yield Move(edge, euler, speed=0.3, radius=0.006, steady=True, until=has_fallen)
     yield from _rise(scene, scene.vary(0.06, 0.1))
     if surface_of(scene.view.block(colour)) == "table":  # it slipped aside or caught on the table
         yield from _grip(scene, colour)

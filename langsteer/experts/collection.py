@@ -12,13 +12,10 @@ Example::
 
 import functools
 import json
-import multiprocessing
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,7 +36,7 @@ from langsteer.errors import UserError
 from langsteer.experts.library import checked_skills
 from langsteer.experts.writing import EpisodeJob, EpisodeNote, EpisodeWriter
 from langsteer.files import replacing
-from langsteer.processes import default_workers, end_with_parent
+from langsteer.processes import default_workers, worker_pool
 from langsteer.progress import progress_bar
 from langsteer.steering.embedding import make_encoder
 
@@ -211,18 +208,9 @@ def _record(
         for job in jobs:
             yield writer.write(job)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (writer, os.getpid())) as pool:
-        try:
-            for future in as_completed([pool.submit(_work, job) for job in jobs]):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed, mostly for want of memory; run the same command "
-                "again with fewer --num_workers, it goes on where it stopped"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with worker_pool(workers, _start_worker, (writer,)) as pool:
+        for future in as_completed([pool.submit(_work, job) for job in jobs]):
+            yield future.result()
 
 
 class _Worker:
@@ -231,8 +219,7 @@ class _Worker:
     writer: EpisodeWriter
 
 
-def _start_worker(writer: EpisodeWriter, parent: int) -> None:
-    end_with_parent(parent)
+def _start_worker(writer: EpisodeWriter) -> None:
     _Worker.writer = writer
 
 

@@ -45,6 +45,7 @@ class Move:
         speed: metres a second at most.
         radius: metres from the goal at which the next leg may begin; small ones stop there.
         wait: control steps to stay once there, e.g. for the fingers to close.
+        steady: no tremor, for pushing things.
         until: ends the leg at once where it says so of what is seen.
     """
 
@@ -54,6 +55,7 @@ class Move:
     speed: float = 0.42
     radius: float = 0.01
     wait: int = 0
+    steady: bool = False
     until: "Callable[[View], bool] | None" = None
 
 
@@ -99,7 +101,7 @@ class Hand:
         wanted = ahead / max(distance, 1e-9) * pace
         self._velocity += _limited(wanted - self._velocity, _ACCELERATION)
         turn = self._turning(move, steps_left=distance / top)
-        step = self._velocity + self._tremble(distance)
+        step = self._velocity + (0.0 if move.steady else self._tremble(distance))
         step = np.clip(step, -METRES_PER_UNIT, METRES_PER_UNIT)
         self.position += step
         self.euler += turn
