@@ -16,8 +16,10 @@ import itertools
 
 from langsteer.calvin.dataset import open_dataset, read_annotations, read_frame, read_ranges
 from langsteer.calvin.instructions import phrasings
+from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.experts.collection import CollectionSettings, collect
+from langsteer.experts.replay import replay, scene_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = CollectionSettings(("open_drawer", "turn_on_led"), 1, 1, seed=3)
@@ -69,6 +71,14 @@ def test_a_recording_reads_as_a_calvin_dataset(recorded):
                 assert now["actions"][6] == later["robot_obs"][14]
                 assert np.abs(now["rel_actions"]).max() <= 1
     assert frames == summary.frames
+
+
+def test_recorded_actions_do_their_tasks_again(recorded):
+    env = CalvinEnv("builtin")
+    for split in open_dataset(recorded[0]):
+        for annotation in read_annotations(split):
+            assert scene_of(split, annotation.start) == "builtin"
+            assert replay(split, annotation, env).held, annotation
 
 
 def test_a_dataset_is_a_function_of_its_settings_whatever_the_number_of_workers(recorded, tmp_path):
