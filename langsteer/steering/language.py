@@ -42,7 +42,7 @@ _PARTS = (
 _RIDGE = 0.3
 _TEMPERATURE = {"lexical": 0.4, "embedded": 0.35}
 _LEAST_NEARNESS = {"lexical": 0.35, "embedded": 0.45}
-LEAST_CONFIDENCE = 0.6
+LEAST_CONFIDENCE = 0.8
 
 
 @dataclass(frozen=True)
