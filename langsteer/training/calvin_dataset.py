@@ -109,7 +109,6 @@ class CalvinData:
         )
         batch["noise"] = noise[micro.positions].flatten(0, 1)
         batch["timesteps"] = timesteps[micro.positions].flatten()
-        batch["step"] = (micro.epoch, micro.step)
         batch["share"] = micro.share
         batch["last"] = micro.last
         return batch

@@ -14,9 +14,11 @@ Example::
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
+import zipfile
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -49,6 +51,8 @@ class CheckpointManager:
     def __init__(self, folder: Path, top_k: int) -> None:
         self.folder = folder
         self.top_k = top_k
+        for leftover in folder.glob(".*.ckpt.*.tmp"):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -68,6 +72,10 @@ class CheckpointManager:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raise what has gone wrong so far, without waiting."""
         if self._error is not None:
             error, self._error = self._error, None
             raise UserError(f"{self.folder}: the checkpoint was not written: {error}") from error
@@ -87,21 +95,26 @@ class CheckpointManager:
 
     def _write_epoch(self, payload: dict[str, Any], epoch: int, val_loss: float | None) -> None:
         name = f"epoch_{epoch:04d}.ckpt"
+        index = self.index() | {name: val_loss}
+        # The index first: killed at any line, no file is there that it does not know.
+        self._write_index(index)
         _write(payload, self.folder / name)
         _name_also(self.folder / name, self.folder / LATEST)
-        index = {key: loss for key, loss in self.index().items() if (self.folder / key).exists()}
-        index[name] = val_loss
         kept = _best(index, self.top_k)
         _name_also(self.folder / kept[0], self.folder / BEST)
-        with replacing(self.folder / INDEX) as temporary:
-            temporary.write_text(json.dumps({key: index[key] for key in kept}, indent=1))
         for key in index.keys() - set(kept):
             (self.folder / key).unlink()
+        self._write_index({key: index[key] for key in kept})
 
     def index(self) -> dict[str, float | None]:
         """File name to validation loss of the epochs' checkpoints that are kept."""
         path = self.folder / INDEX
-        return json.loads(path.read_text()) if path.exists() else {}
+        index = json.loads(path.read_text()) if path.exists() else {}
+        return {name: loss for name, loss in index.items() if (self.folder / name).exists()}
+
+    def _write_index(self, index: dict[str, float | None]) -> None:
+        with replacing(self.folder / INDEX) as temporary:
+            temporary.write_text(json.dumps(index, indent=1))
 
 
 def _best(index: dict[str, float | None], count: int) -> list[str]:
@@ -109,7 +122,11 @@ def _best(index: dict[str, float | None], count: int) -> list[str]:
     measured = sorted((loss, name) for name, loss in index.items() if loss is not None)
     if measured:
         return [name for _, name in measured[:count]]
-    return sorted(index, reverse=True)[:count]
+    return sorted(index, key=_epoch_of, reverse=True)[:count]
+
+
+def _epoch_of(name: str) -> int:
+    return int(re.sub(r"\D", "", name))
 
 
 def on_host(value: Any) -> Any:  # noqa: ANN401 - nested containers
@@ -138,29 +155,60 @@ def _name_also(source: Path, target: Path) -> None:
 def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
     """The newest checkpoint of an experiment that can be read, and its content.
 
-    A damaged one is passed over for the one before, and ``say`` is told.
+    Newest is what the run had done most steps for: a run that was killed right after it wrote an
+    epoch's file has an older ``latest.ckpt``. A damaged one is passed over for the one before, and
+    ``say`` is told.
 
     Raises:
         UserError: none can be read.
     """
-    epochs = sorted(folder.glob("epoch_*.ckpt"), reverse=True)
-    candidates = [path for path in (folder / LATEST, *epochs) if path.exists()]
-    problems = []
-    for path in candidates:
+    found: list[tuple[int, Path]] = []
+    damaged: list[str] = []
+    for path in (*folder.glob("epoch_*.ckpt"), folder / LATEST):
+        if not path.exists():
+            continue
         try:
-            payload = read_checkpoint(path)
+            found.append((read_checkpoint(path, mmap=True)["progress"]["step"], path))
         except UserError as error:
             say(f"passing over a checkpoint that cannot be read: {error}")
-            problems.append(path.name)
-            continue
-        return path, payload
-    found = f"{', '.join(problems)} cannot be read" if problems else "there is none"
-    raise UserError(f"{folder}: no checkpoint to resume from: {found}")
+            damaged.append(path.name)
+    for _, path in sorted(found, key=lambda item: (item[0], item[1].name == LATEST), reverse=True):
+        try:
+            return path, verified_checkpoint(path)
+        except UserError as error:
+            say(f"passing over a checkpoint that cannot be read: {error}")
+            damaged.append(path.name)
+    problem = f"{', '.join(damaged)} cannot be read" if damaged else "there is none"
+    raise UserError(f"{folder}: no checkpoint to resume from: {problem}")
+
+
+def verified_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint whose every byte is what was written; reading it alone misses flipped bits.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    payload = read_checkpoint(path, mmap=True)
+    with zipfile.ZipFile(path) as archive:  # what torch.save writes, checksums included
+        try:
+            broken = archive.testzip()
+        except zipfile.BadZipFile as error:
+            broken = str(error)
+    if broken is not None:
+        raise UserError(f"{path}: damaged: the checksum of {broken} is wrong")
+    return payload
 
 
 def find_experiment(root: Path, name: str | None, base_name: str) -> Path | None:
-    """The folder to resume: the one named, else the newest ``<base_name>_*`` with a checkpoint."""
-    folders = [root / name] if name is not None else list(root.glob(f"{base_name}_*"))
+    """The folder to resume: the one named, else the newest ``<base_name>_<date>``.
+
+    A folder without a checkpoint is none.
+    """
+    dated = re.compile(re.escape(base_name) + r"_\d{8}(_\d+)?")
+    if name is not None:
+        folders = [root / name]
+    else:
+        folders = [folder for folder in root.glob("*") if dated.fullmatch(folder.name)]
     with_time = [(newest, folder) for folder in folders if (newest := _newest_time(folder))]
     return max(with_time)[1] if with_time else None
 

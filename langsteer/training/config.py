@@ -116,6 +116,11 @@ class TrainingConfig:
         _require_one_of("points_on_device", self.points_on_device, RESUME)
         _require_one_of("wandb.mode", self.wandb.mode, ("online", "offline"))
         folder = self.experiment_name
+        if self.resume == "false" and self.resume_checkpoint_path is not None:
+            raise UserError(
+                f"training.resume_checkpoint_path={self.resume_checkpoint_path}: set "
+                "training.resume=true as well to go on from it"
+            )
         is_name = folder is None or (folder not in ("", ".", "..") and "/" not in folder)
         _require(is_name, "experiment_name", folder, "the name of a folder")
 

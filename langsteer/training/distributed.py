@@ -14,6 +14,7 @@ Example::
 import datetime
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,7 +162,8 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
 
 
 def _rendezvous(world: World) -> dist.Store:
-    """A store that all ranks have reached."""
+    """A store that all ranks have reached, within `RENDEZVOUS_SECONDS` from now."""
+    deadline = time.monotonic() + RENDEZVOUS_SECONDS
     where = f"{world.master_addr}:{world.master_port}"
     # torchrun's agent listens at the address already; elsewhere rank 0 does.
     has_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
@@ -184,23 +186,31 @@ def _rendezvous(world: World) -> dist.Store:
         ) from error
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = dist.PrefixStore(f"langsteer{attempt}", tcp)
-    _wait_for_all(store, world, where)
+    _wait_for_all(store, world, where, max(1.0, deadline - time.monotonic()))
     return store
 
 
-def _wait_for_all(store: dist.Store, world: World, where: str) -> None:
+def _wait_for_all(store: dist.Store, world: World, where: str, seconds: float) -> None:
     """Raise `UserError` that names the ranks that do not come."""
-    store.set(f"rank{world.rank}", "here")
-    ranks = {f"rank{rank}": rank for rank in range(world.world_size)}
     try:
-        store.wait(list(ranks), datetime.timedelta(seconds=RENDEZVOUS_SECONDS))
+        store.set(f"rank{world.rank}", "here")
+        ranks = [f"rank{rank}" for rank in range(world.world_size)]
+        store.wait(ranks, datetime.timedelta(seconds=seconds))
     except RuntimeError as error:
-        missing = [str(rank) for key, rank in ranks.items() if not store.check([key])]
         raise UserError(
-            f"rendezvous at {where}: rank {', '.join(missing)} of {world.world_size} did not come "
+            f"rendezvous at {where}: {_missing(store, world)} of {world.world_size} did not come "
             f"within {RENDEZVOUS_SECONDS} s; check that all {world.world_size} tasks were started "
             "and can reach that address, and that their GPUs are available"
         ) from error
+
+
+def _missing(store: dist.Store, world: World) -> str:
+    """Who is not there, e.g. ``"rank 1, 3"``; where rank 0 has given up, only it knows."""
+    try:
+        missing = [str(r) for r in range(world.world_size) if not store.check([f"rank{r}"])]
+    except RuntimeError:
+        return "rank 0 gave up since others"
+    return f"rank {', '.join(missing)}"
 
 
 def all_sum(values: torch.Tensor) -> torch.Tensor:

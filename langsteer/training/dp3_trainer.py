@@ -41,6 +41,7 @@ from langsteer.training.pytorch_util import (
     learning_rate,
     make_optimizer,
     step_unless_broken,
+    summable,
     to_device,
 )
 from langsteer.training.sampler import Schedule
@@ -64,13 +65,14 @@ Exit status: 0 finished, 2 bad input, 75 asked to stop by a signal and ready to 
 class Progress:
     """How far a run is, in completed epochs and optimiser steps, and its unlogged numbers.
 
-    ``step_in_epoch`` counts within epoch ``epoch``. The sums are of losses of single steps since
-    the last record, and since the epoch began.
+    ``step_in_epoch`` counts within epoch ``epoch``, ``records`` the lines of the metrics. The sums
+    are of losses of single steps since the last record, and since the epoch began.
     """
 
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
+    records: int = 0
     unlogged_loss: float = 0.0
     unlogged_steps: int = 0
     epoch_loss: float = 0.0
@@ -166,7 +168,7 @@ class Trainer:
         if world.world_size > 1:
             self.ranks = DistributedDataParallel(self.policy, broadcast_buffers=False)
         self.checkpoints = CheckpointManager(self.folder, config.top_k)
-        self.records = self._open_records(resumed=experiment.resumed is not None)
+        self.records = self._open_records()
         self._announce(experiment)
 
     @property
@@ -228,7 +230,7 @@ class Trainer:
                 loss = self.ranks(moved, moved["noise"], moved["timesteps"])
             # DDP averages over the ranks, hence the factor.
             (loss * (batch["share"] * self.world.world_size)).backward()
-        self._step_loss = self._step_loss + loss.detach().double() * batch["share"]
+        self._step_loss = self._step_loss + summable(loss.detach().double() * batch["share"])
 
     _step_loss: torch.Tensor | float = 0.0
     _unlogged: torch.Tensor | float = 0.0
@@ -293,6 +295,7 @@ class Trainer:
         )
 
     def _record(self, numbers: Mapping[str, float]) -> None:
+        self.progress.records += 1
         if self.records is not None:
             step, epoch = self.progress.step, self.progress.step / self.schedule.steps_per_epoch
             self.records.metrics({"step": step, "epoch": epoch, **numbers})
@@ -318,6 +321,7 @@ class Trainer:
             ", ".join(f"{name} {value:.5g}" for name, value in self.metrics.items()),
         )
         progress.epoch, progress.step_in_epoch, progress.epoch_loss = done, 0, 0.0
+        self.checkpoints.check()
         if saves:
             payload = self._payload()
             if self.world.is_main:
@@ -404,12 +408,12 @@ class Trainer:
         )
         return bar
 
-    def _open_records(self, resumed: bool) -> RunLogger | None:
+    def _open_records(self) -> RunLogger | None:
         if not self.world.is_main:
             return None
         settings = {"policy": self.policy.config.to_dict(), "training": asdict(self.config)}
         wandb = make_wandb(self.config.wandb, self.folder, settings, self.log)
-        return RunLogger(self.folder, self.progress.step if resumed else None, wandb)
+        return RunLogger(self.folder, self.progress.records, wandb)
 
     def _announce(self, experiment: Experiment) -> None:
         """Say what this run is before it begins."""
@@ -439,7 +443,7 @@ class Trainer:
         ]
         for line in lines:
             self.log.info(line)
-        if not len(data.val):
+        if not len(data.val) and self.world.is_main:
             self.log.warning("no validation episodes: the newest checkpoints are kept")
 
 

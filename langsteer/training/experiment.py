@@ -2,11 +2,12 @@
 
 Example::
 
-    experiment = open_experiment(config, world, log)
+    experiment = open_experiment(config, world)
     experiment.folder          # outputs/checkpoints/dp3_calvin_20260213
     experiment.resumed         # the checkpoint's payload, or None for a new run
 """
 
+import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,11 @@ from typing import Any
 
 from langsteer.errors import UserError
 from langsteer.policies.loading import read_checkpoint
-from langsteer.training.checkpoint_util import find_experiment, newest_checkpoint
+from langsteer.training.checkpoint_util import (
+    find_experiment,
+    newest_checkpoint,
+    verified_checkpoint,
+)
 from langsteer.training.config import TrainingConfig
 from langsteer.training.distributed import World, from_main
 
@@ -61,7 +66,8 @@ def open_experiment(config: TrainingConfig, world: World) -> Experiment:
     checkpoint = from_main(str(chosen[1] or ""))
     if not checkpoint:
         return Experiment(folder)
-    return Experiment(folder, Path(checkpoint), read_checkpoint(Path(checkpoint)))
+    # Mapped, so that no rank keeps a copy of it in memory.
+    return Experiment(folder, Path(checkpoint), read_checkpoint(Path(checkpoint), mmap=True))
 
 
 def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
@@ -71,14 +77,14 @@ def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
         return _new_folder(root, config), None
     if config.resume_checkpoint_path is not None:
         path = Path(config.resume_checkpoint_path)
-        read_checkpoint(path, mmap=True)
+        verified_checkpoint(path)
         named = config.experiment_name
         return (root / named if named else path.parent), path
     folder = find_experiment(root, config.experiment_name, config.name)
     if folder is None:
         if config.resume == "auto":
             return _new_folder(root, config), None
-        wanted = config.experiment_name or f"{config.name}_*"
+        wanted = config.experiment_name or f"{config.name}_<date>"
         raise UserError(
             f"{root / wanted}: no checkpoint to resume from; check training.experiment_name and "
             "training.checkpoint_dir, or start anew without training.resume=true"
@@ -88,7 +94,10 @@ def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
 
 
 def _new_folder(root: Path, config: TrainingConfig) -> Path:
-    """A folder without checkpoints: the one named, or ``<name>_<date>`` with a number at need."""
+    """A folder without checkpoints: the one named, or ``<name>_<date>`` with a number at need.
+
+    The latter is made here and now, so that two runs that begin together do not share it.
+    """
     if config.experiment_name is not None:
         folder = root / config.experiment_name
         if any(folder.glob("*.ckpt")):
@@ -98,11 +107,18 @@ def _new_folder(root: Path, config: TrainingConfig) -> Path:
             )
         return folder
     dated = root / f"{config.name}_{datetime.now():%Y%m%d}"
-    folder, number = dated, 1
-    while any(folder.glob("*.ckpt")):
-        number += 1
-        folder = dated.with_name(f"{dated.name}_{number}")
-    return folder
+    for number in itertools.count(1):
+        folder = dated if number == 1 else dated.with_name(f"{dated.name}_{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be made ({error}); set training.checkpoint_dir"
+            ) from error
+        return folder
+    raise AssertionError
 
 
 def check_fits(

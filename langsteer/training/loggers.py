@@ -1,12 +1,12 @@
 """Where a run's numbers go: always to local files, to Weights & Biases where it is wanted.
 
 The experiment's folder gets ``metrics.jsonl`` (one JSON object a line), ``train.log`` and
-``curves.png``. A record that holds ``step`` belongs to that optimiser step: a resumed run drops the
-records that came after its checkpoint, so that none occurs twice.
+``curves.png``. A resumed run drops the records that came after its checkpoint, so that none occurs
+twice.
 
 Example::
 
-    log = RunLogger(folder, resumed_at=None, wandb=NoWandb())
+    log = RunLogger(folder, keep=0, wandb=NoWandb())
     log.metrics({"step": 10, "epoch": 0, "loss": 0.3})
     log.close()
 """
@@ -61,7 +61,8 @@ class Wandb:
         self.run = wandb.init(
             project=config.project,
             entity=config.entity,
-            mode="offline" if config.mode == "offline" else "online",
+            # Otherwise WANDB_MODE of the environment has its say.
+            mode="offline" if config.mode == "offline" else None,
             name=folder.name,
             id=id_file.read_text().strip(),
             resume="allow",
@@ -105,15 +106,14 @@ class RunLogger:
 
     Args:
         folder: the experiment's.
-        resumed_at: optimiser steps that the run had done when its checkpoint was written; later
-            records are dropped. None for a new run.
+        keep: how many records of an earlier part of the run stay; 0 for a new run.
         wandb: where the records go besides.
     """
 
-    def __init__(self, folder: Path, resumed_at: int | None, wandb: MetricsSink) -> None:
+    def __init__(self, folder: Path, keep: int, wandb: MetricsSink) -> None:
         self.path = folder / METRICS
         self.wandb = wandb
-        kept = [] if resumed_at is None else _records_until(self.path, resumed_at)
+        kept = read_metrics(self.path)[:keep] if self.path.exists() else []
         with replacing(self.path) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
         self._file = self.path.open("a", encoding="utf-8")
@@ -143,12 +143,6 @@ def read_metrics(path: Path) -> list[Record]:
         except json.JSONDecodeError:
             continue
     return records
-
-
-def _records_until(path: Path, step: int) -> list[Record]:
-    if not path.exists():
-        return []
-    return [record for record in read_metrics(path) if record["step"] <= step]
 
 
 def draw_curves(records: list[Record], path: Path) -> None:

@@ -123,6 +123,14 @@ def step_unless_broken(optimizer: AdamW, model: nn.Module) -> torch.Tensor:
     return norm
 
 
+def summable(value: torch.Tensor) -> torch.Tensor:
+    """A float64 rounded to a multiple of 2^-36: sums of such are exact up to 2^16, in any order.
+
+    So a mean over steps does not depend on where an interruption, or a rank, cuts their sum.
+    """
+    return torch.round(value * 2.0**36) / 2.0**36
+
+
 @contextmanager
 def explained_out_of_memory(config: TrainingConfig) -> Iterator[None]:
     """Turn an out-of-memory error into one that names the batch size and what to try."""
@@ -144,4 +152,7 @@ def explained_out_of_memory(config: TrainingConfig) -> Iterator[None]:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return "can't allocate memory" in str(error) or "out of memory" in str(error).lower()
+    text = f"{error} {error.__cause__}".lower()
+    # The last is the loader's word for what the kernel or SLURM does to a job out of memory.
+    signs = ("can't allocate memory", "out of memory", "is killed by signal: killed")
+    return any(sign in text for sign in signs)

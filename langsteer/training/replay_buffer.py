@@ -10,6 +10,8 @@ Example::
     clouds = buffer.points(np.array([[0, 1], [5, 6]]))    # (2, 2, P, 3) float32
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from langsteer.data.mapped import MappedArray
 from langsteer.data.store import Store
+from langsteer.errors import UserError
 
 _ROWS_AT_ONCE = 1024
 _SHARE_OF_GPU = 0.5
@@ -34,6 +37,8 @@ class ReplayBuffer:
         self.store = store
         self.states = MappedArray(store.path, "state").read()
         self.actions = MappedArray(store.path, "action").read()
+        for name, values in (("state", self.states), ("action", self.actions)):
+            _check_finite(store.path, name, values)
         parts = (0, 1) if use_colour else (0,)
         self._parts = [MappedArray(store.path, "point_cloud", part) for part in parts]
         self._on_device: Tensor | None = None
@@ -59,8 +64,12 @@ class ReplayBuffer:
     def move_points_to(self, device: torch.device) -> None:
         """Copy all points to a device; from then on `device_points` gives them."""
         rows = np.arange(len(self.states))
-        chunks = [rows[i : i + _ROWS_AT_ONCE] for i in range(0, len(rows), _ROWS_AT_ONCE)]
-        self._on_device = torch.cat([torch.from_numpy(self.points(c)).to(device) for c in chunks])
+        shape = self.points(rows[:1]).shape[1:]
+        held = torch.empty((len(rows), *shape), dtype=torch.float32, device=device)
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            chunk = rows[first : first + _ROWS_AT_ONCE]
+            held[first : first + len(chunk)] = torch.from_numpy(self.points(chunk))
+        self._on_device = held
 
     @property
     def points_on_device(self) -> bool:
@@ -71,3 +80,13 @@ class ReplayBuffer:
         """Points (..., P, 3 or 6) of rows (...) that lie on the device."""
         assert self._on_device is not None
         return self._on_device[rows]
+
+
+def _check_finite(store_path: Path, name: str, values: NDArray[np.float32]) -> None:
+    """Raise `UserError` that names the first row that is no number: limits are fitted to all."""
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(broken):
+        raise UserError(
+            f"{store_path}/data/{name}: {len(broken)} rows are not finite, the first is row "
+            f"{broken[0]}; look at it with scripts/visualize_dataset.py, convert the dataset again"
+        )
