@@ -1,6 +1,9 @@
-"""A tiny store and a way to run the real trainer on it in a process of its own."""
+"""A tiny store and ways to run the real trainer on it, here or in processes of its own."""
 
+import contextlib
+import io
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,8 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from langsteer.configuration import compose
+from langsteer.data.conversion import convert
+from langsteer.data.plan import ConversionSettings
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.data.store import EpisodeTable, write_store
+from langsteer.errors import UserError
+from langsteer.training.dp3_trainer import train
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 32
@@ -60,17 +68,17 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_store(path, [24, 20, 30, 17, 27, 19], ["training"] * 5 + ["validation"])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def store_factory() -> Callable[..., Path]:
     """`make_store`, for tests that want another one."""
     return make_store
 
 
-class TrainingProcess:
-    """Runs ``scripts/train_dp3.py`` for one store, with the tiny policy."""
+class Training:
+    """Runs the trainer for one store, with the tiny policy."""
 
     def __init__(self, store: Path, folder: Path) -> None:
-        self.store, self.folder = store, folder
+        self.store, self.folder, self.defaults = store, folder, TINY
 
     def command(self, *overrides: str, ranks: int = 1) -> list[str]:
         """The command line; with more ranks through torchrun on loopback."""
@@ -79,7 +87,32 @@ class TrainingProcess:
             launcher += ["-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
             launcher += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
         script = str(ROOT / "scripts" / "train_dp3.py")
-        return [*launcher, script, *TINY, f"training.checkpoint_dir={self.folder}", *overrides]
+        return [
+            *launcher,
+            script,
+            *self.defaults,
+            f"training.checkpoint_dir={self.folder}",
+            *overrides,
+        ]
+
+    def here(self, *overrides: str, status: int = 0) -> str:
+        """As `run`, within this process: much faster, for what no other process is needed."""
+        values = [*self.defaults, f"training.checkpoint_dir={self.folder}", *overrides]
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            try:
+                found = self._train_here(values)
+            except UserError as error:
+                print(f"error: {error}")
+                found = 2
+        assert found == status, output.getvalue()
+        return output.getvalue()
+
+    def _train_here(self, overrides: list[str]) -> int:
+        config = compose("train", overrides)
+        if config["training"]["dataset"]["zarr_path"] is None:
+            config["training"]["dataset"]["zarr_path"] = str(self.store)
+        return 0 if train(config) else 75
 
     def environment(self, **extra: str) -> dict[str, str]:
         """This process's, without any launcher's variables."""
@@ -96,9 +129,12 @@ class TrainingProcess:
 
     def start(self, *overrides: str, ranks: int = 1, **environment: str) -> subprocess.Popen[str]:
         """Begin a training."""
+        return self._popen(self.command(*overrides, ranks=ranks), environment)
+
+    def _popen(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self.command(*overrides, ranks=ranks),
-            env=self.environment(**environment),
+            command,
+            env=self.environment(**environment) | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -111,18 +147,83 @@ class TrainingProcess:
         assert process.returncode == status, output
         return output
 
+    def start_patched(self, patch: str, *overrides: str, **environment: str) -> subprocess.Popen:
+        """Begin a training in a process that runs the statements ``patch`` before."""
+        code = f"{patch}\nfrom langsteer.training.dp3_trainer import main\nmain()"
+        arguments = self.command(*overrides)[2:]
+        return self._popen([sys.executable, "-c", code, *arguments], environment)
+
+    def start_ranks(self, *overrides: str, ranks: int = 2) -> list[subprocess.Popen[str]]:
+        """Begin one training as SLURM does: a task for each rank, and nobody who watches them."""
+        port = free_port()
+        return [
+            self.start(*overrides, **self.slurm_task(rank, ranks, port)) for rank in range(ranks)
+        ]
+
+    def slurm_task(self, rank: int, ranks: int, port: int) -> dict[str, str]:
+        """The environment of a task of a SLURM step on this machine."""
+        return {
+            "SLURM_PROCID": str(rank),
+            "SLURM_LOCALID": str(rank),
+            "SLURM_NTASKS": str(ranks),
+            "SLURM_STEP_ID": "0",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+
     def latest(self, experiment: str) -> dict:
         """The content of an experiment's newest checkpoint."""
         return torch.load(self.folder / experiment / "latest.ckpt", weights_only=True)
 
 
-@pytest.fixture
-def training(tiny_store: Path, tmp_path: Path) -> TrainingProcess:
-    """The trainer's process on the tiny store."""
-    return TrainingProcess(tiny_store, tmp_path)
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[[subprocess.Popen[str], str], str]:
+    """Reads a process's output until a text occurs, and returns what was read."""
+
+    def wait(process: subprocess.Popen[str], text: str) -> str:
+        read = ""
+        for line in process.stdout:
+            read += line
+            if text in line:
+                return read
+        raise AssertionError(f"{text!r} never came: {read}")
+
+    return wait
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture
-def training_on() -> Callable[[Path, Path], TrainingProcess]:
-    """The trainer's process on another store, in another folder."""
-    return TrainingProcess
+def training(tiny_store: Path, tmp_path: Path) -> Training:
+    """The trainer on the tiny store."""
+    return Training(tiny_store, tmp_path)
+
+
+@pytest.fixture
+def training_on() -> Callable[[Path, Path], Training]:
+    """The trainer on another store, in another folder."""
+    return Training
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port of the loopback that nobody listens at."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides() -> list[str]:
+    """What makes the guide's configurations small enough for a test."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def sample_store(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the sample of the real simulator; not to be changed."""
+    path = tmp_path_factory.mktemp("sample") / "sample.zarr"
+    return convert(shared / "calvin_sample", path, ConversionSettings(), num_workers=1).store.path

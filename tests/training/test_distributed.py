@@ -24,8 +24,8 @@ def test_two_ranks_equal_one_process_with_twice_the_batch(training):
 
 
 def test_accumulation_equals_a_large_batch_with_the_remainder_of_an_epoch(training):
-    training.run("training.experiment_name=large", "training.batch_size=32")
-    training.run(
+    training.here("training.experiment_name=large", "training.batch_size=32")
+    training.here(
         "training.experiment_name=small",
         "training.batch_size=8",
         "training.gradient_accumulation_steps=4",
@@ -34,8 +34,8 @@ def test_accumulation_equals_a_large_batch_with_the_remainder_of_an_epoch(traini
 
 
 def test_number_of_loader_workers_changes_nothing(training):
-    training.run("training.experiment_name=none", "training.num_workers=0")
-    training.run("training.experiment_name=some", "training.num_workers=1")
+    training.here("training.experiment_name=none", "training.num_workers=0")
+    training.here("training.experiment_name=some", "training.num_workers=1")
     assert_close_weights(training.latest("none"), training.latest("some"), tolerance=0)
 
 

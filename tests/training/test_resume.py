@@ -78,32 +78,32 @@ def test_run_asked_to_stop_saves_mid_epoch_and_goes_on_there(training, number):
 
 
 def test_resume_without_a_name_finds_the_newest_run_and_says_which(training):
-    training.run("training.experiment_name=dp3_debug_20200101", "training.num_epochs=1")
-    output = training.run("training.resume=true", "training.num_epochs=2")
+    training.here("training.experiment_name=dp3_debug_20200101", "training.num_epochs=1")
+    output = training.here("training.resume=true", "training.num_epochs=2")
     assert "dp3_debug_20200101/latest.ckpt" in output
     assert training.latest("dp3_debug_20200101")["progress"]["epoch"] == 2
 
 
 def test_resume_from_a_named_checkpoint(training):
-    training.run("training.experiment_name=run")
+    training.here("training.experiment_name=run")
     path = training.folder / "run" / "epoch_0001.ckpt"
-    output = training.run("training.resume=true", f"training.resume_checkpoint_path={path}")
+    output = training.here("training.resume=true", f"training.resume_checkpoint_path={path}")
     assert "epoch_0001.ckpt at epoch 1" in output
 
 
 def test_damaged_latest_falls_back_to_the_checkpoint_before_and_says_so(training):
-    training.run("training.experiment_name=run", "training.num_epochs=2")
+    training.here("training.experiment_name=run", "training.num_epochs=2")
     folder = training.folder / "run"
     (folder / "latest.ckpt").unlink()
     (folder / "latest.ckpt").write_bytes((folder / "epoch_0002.ckpt").read_bytes()[:1000])
-    output = training.run("training.experiment_name=run", "training.resume=true")
+    output = training.here("training.experiment_name=run", "training.resume=true")
     assert "latest.ckpt: damaged" in output
     assert "epoch_0002.ckpt at epoch 2" in output
 
 
 def test_resume_with_a_config_that_does_not_fit_lists_the_differences(training):
-    training.run("training.experiment_name=run", "training.num_epochs=1")
-    output = training.run(
+    training.here("training.experiment_name=run", "training.num_epochs=1")
+    output = training.here(
         "training.experiment_name=run",
         "training.resume=true",
         "training.batch_size=4",
@@ -115,11 +115,11 @@ def test_resume_with_a_config_that_does_not_fit_lists_the_differences(training):
 
 
 def test_nothing_to_resume_is_an_error(training):
-    output = training.run("training.resume=true", status=2)
-    assert "dp3_debug_*: no checkpoint to resume from" in output
+    output = training.here("training.resume=true", status=2)
+    assert "dp3_debug_<date>: no checkpoint to resume from" in output
 
 
 def test_a_new_run_never_mixes_with_an_old_one_of_the_same_name(training):
-    training.run("training.experiment_name=run", "training.num_epochs=1")
-    output = training.run("training.experiment_name=run", "training.num_epochs=1", status=2)
+    training.here("training.experiment_name=run", "training.num_epochs=1")
+    output = training.here("training.experiment_name=run", "training.num_epochs=1", status=2)
     assert "training.resume=true" in output

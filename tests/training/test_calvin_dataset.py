@@ -1,0 +1,140 @@
+"""What a batch holds, and that training and validation stay apart."""
+
+import numpy as np
+import pytest
+import torch
+
+from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.data.store import EpisodeTable, open_store, write_store
+from langsteer.errors import UserError
+from langsteer.policies.dp3 import DP3Config, Normalizer
+from langsteer.training.calvin_dataset import CalvinData
+from langsteer.training.config import DatasetConfig
+
+POLICY = DP3Config()
+
+
+def open_data(path, policy=POLICY, seed=0, **changes):
+    return CalvinData(open_store(path), policy, DatasetConfig(**changes), seed)
+
+
+@pytest.fixture
+def many_episodes(tmp_path, store_factory):
+    """Twenty episodes without an official validation split."""
+    return store_factory(tmp_path / "many.zarr", [20] * 20, ["training"] * 20)
+
+
+def test_batch_holds_the_two_observation_frames_alone(tiny_store):
+    data = open_data(tiny_store)
+    batch = data.batch(data.train, np.arange(4))
+    assert batch["obs"]["point_cloud"].shape == (4, 2, 32, 3)
+    assert batch["obs"]["agent_pos"].shape == (4, 2, 15)
+    assert batch["action"].shape == (4, 16, 7)
+
+
+def test_batch_is_what_the_store_says(tiny_store):
+    data, store = open_data(tiny_store), open_store(tiny_store)
+    clouds, states, actions = (store.read(name) for name in ("point_cloud", "state", "action"))
+    index = np.array([0, 5, len(data.train) - 1])
+    batch = data.batch(data.train, index)
+    for row, window in enumerate(index):
+        start, end = data.train.start[window], data.train.end[window]
+        frames = np.clip(data.train.first[window] + np.arange(16), start, end - 1)
+        np.testing.assert_array_equal(batch["obs"]["point_cloud"][row], clouds[frames[:2], :, :3])
+        np.testing.assert_array_equal(batch["obs"]["agent_pos"][row], states[frames[:2]])
+        np.testing.assert_array_equal(batch["action"][row], actions[frames])
+
+
+def test_colour_is_read_where_the_policy_sees_it(tiny_store):
+    data = open_data(tiny_store, DP3Config(use_pc_color=True))
+    batch = data.batch(data.train, np.array([3]))
+    clouds = open_store(tiny_store).read("point_cloud")
+    frames = data.train.first[3] + np.arange(2)
+    np.testing.assert_array_equal(batch["obs"]["point_cloud"][0], clouds[frames])
+
+
+def test_zero_motion_tail_stops_the_arm_and_keeps_the_gripper(tiny_store):
+    repeated = open_data(tiny_store).batch(open_data(tiny_store).train, np.arange(83))["action"]
+    data = open_data(tiny_store, tail="zero_motion")
+    stopped = data.batch(data.train, np.arange(83))["action"]
+    frames = data.train.first[:, None] + np.arange(16)
+    behind = torch.from_numpy(frames >= data.train.end[:, None])
+    assert behind.any()
+    assert (stopped[behind][:, :6] == 0).all()
+    assert torch.equal(stopped[..., 6], repeated[..., 6])
+    assert torch.equal(stopped[~behind], repeated[~behind])
+
+
+def test_official_validation_split_is_used_and_never_trained_on(tiny_store):
+    data = open_data(tiny_store)
+    assert data.official_validation
+    assert data.val_episodes.tolist() == [5]
+    assert data.train_rows().max() < open_store(tiny_store).episode_starts[5]
+
+
+def test_normalizer_sees_training_frames_alone(tmp_path, store_factory):
+    path = store_factory(tmp_path / "s.zarr", [20, 20], ["training", "validation"])
+    from langsteer.data.store import open_array
+
+    action = open_array(path, "action", write=True)
+    action[25].write(np.full(7, 99.0, np.float32)).result()
+    data = open_data(path)
+    rows = data.train_rows()
+    normalizer = Normalizer.fit(POLICY, data.buffer.states[rows], data.buffer.actions[rows])
+    limits = normalizer.action.unnormalize(torch.ones(7))
+    assert limits.max() <= 1.0
+
+
+def test_validation_does_not_depend_on_max_train_episodes(many_episodes):
+    few = open_data(many_episodes, val_ratio=0.2, max_train_episodes=3)
+    all_of_them = open_data(many_episodes, val_ratio=0.2)
+    assert len(few.train_episodes) == 3
+    assert few.val_episodes.tolist() == all_of_them.val_episodes.tolist()
+    assert len(few.val_episodes) == 4
+    assert not set(all_of_them.train_episodes) & set(all_of_them.val_episodes)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_episodes_that_share_frames_of_the_source_stay_on_one_side(tmp_path, seed):
+    lengths, groups = [20] * 9, np.array([0, 0, 0, 1, 1, 2, 3, 3, 4])
+    ends = np.cumsum(lengths)
+    random = np.random.default_rng(0)
+    arrays = {
+        "point_cloud": random.random((ends[-1], 4, 6), dtype=np.float32),
+        "state": random.random((ends[-1], 15), dtype=np.float32),
+        "action": random.random((ends[-1], 7), dtype=np.float32),
+    }
+    table = EpisodeTable(
+        split=np.array(["training"] * 9),
+        task=np.array([""] * 9),
+        instruction=np.array([""] * 9),
+        first_frame=ends - lengths,
+        group=groups,
+    )
+    write_store(tmp_path / "s.zarr", arrays, ends, table, ObservationPipeline(n_points=4))
+    data = open_data(tmp_path / "s.zarr", seed=seed, val_ratio=0.4)
+    assert not set(groups[data.train_episodes]) & set(groups[data.val_episodes])
+    assert len(data.val_episodes)
+
+
+def test_store_without_training_episodes_is_an_error(tmp_path, store_factory):
+    path = store_factory(tmp_path / "s.zarr", [20], ["validation"])
+    with pytest.raises(UserError, match="none of its 1 episodes is for training"):
+        open_data(path)
+
+
+def test_episodes_shorter_than_a_window_are_an_error(tmp_path, store_factory):
+    path = store_factory(tmp_path / "s.zarr", [7, 5], ["training", "training"])
+    with pytest.raises(UserError, match="too short for a single window \\(8 frames\\)"):
+        open_data(path, val_ratio=0.0)
+
+
+def test_points_kept_on_a_device_are_those_of_the_store(tiny_store):
+    data = open_data(tiny_store)
+    rows = np.array([[0, 1], [7, 90]])
+    from_store = data.buffer.points(rows)
+    data.buffer.move_points_to(torch.device("cpu"))
+    assert torch.equal(data.buffer.device_points(torch.from_numpy(rows)), torch.tensor(from_store))
+    batch = data.batch(data.train, np.arange(3))
+    assert batch["obs"]["rows"].shape == (3, 2)
+    assert "point_cloud" not in batch["obs"]

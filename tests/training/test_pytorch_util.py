@@ -1,0 +1,139 @@
+"""Learning rate, optimiser, non-finite steps, exact sums and device choice."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from langsteer.configuration import compose
+from langsteer.errors import UserError
+from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
+from langsteer.training import distributed
+from langsteer.training.config import TrainingConfig
+from langsteer.training.distributed import World
+from langsteer.training.pytorch_util import (
+    Precision,
+    choose_device,
+    learning_rate,
+    make_optimizer,
+    step_unless_broken,
+    summable,
+)
+
+TINY_POLICY = DP3Config(down_dims=(8, 16), point_widths=(8,), encoder_output_dim=8)
+
+
+@pytest.fixture
+def defaults():
+    return TrainingConfig.from_dict(compose("train", ["training=dp3_calvin"])["training"])
+
+
+def test_learning_rate_warms_up_and_falls_as_a_cosine_per_step():
+    """Exactly 0 at step 0, 2e-7 at step 1, 1e-4 at 500, then a cosine to 0."""
+    rates = [learning_rate(step, 10_500, 1e-4, 500) for step in (0, 1, 500, 5500, 10_500)]
+    assert rates[0] == 0
+    assert rates[1:] == pytest.approx([2e-7, 1e-4, 5e-5, 0.0], abs=1e-12)
+
+
+def test_learning_rate_never_rises_again_past_the_end():
+    assert learning_rate(2000, 1000, 1e-4, 10) == pytest.approx(0.0)
+
+
+def test_optimizer_is_the_references(defaults):
+    optimizer = make_optimizer(nn.Linear(2, 2), defaults)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    (group,) = optimizer.param_groups
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.95, 0.999), 1e-8, 1e-6)
+    assert group["fused"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_gradient_that_is_not_finite_never_reaches_the_weights(defaults, value):
+    model = nn.Linear(3, 2)
+    optimizer = make_optimizer(model, defaults)
+    model(torch.ones(1, 3)).sum().backward()
+    step_unless_broken(optimizer, model)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    moments = [state["exp_avg"].clone() for state in optimizer.state.values()]
+    model(torch.ones(1, 3)).sum().backward()
+    model.weight.grad[0, 1] = value
+    assert not step_unless_broken(optimizer, model).isfinite()
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[key])
+    for state, moment in zip(optimizer.state.values(), moments, strict=True):
+        assert torch.equal(state["exp_avg"], moment)
+
+
+def test_gradients_are_not_clipped(defaults):
+    plain, ours = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
+    ours.load_state_dict(plain.state_dict())
+    reference = torch.optim.AdamW(
+        plain.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6
+    )
+    optimizer = make_optimizer(ours, defaults)
+    for scale in (1.0, 1e3, 3.0):  # a clipped second gradient would weigh less in the moments
+        for model in (plain, ours):
+            model(torch.tensor([[scale, -scale]])).sum().backward()
+        reference.step()
+        reference.zero_grad()
+        step_unless_broken(optimizer, ours)
+    torch.testing.assert_close(ours.weight, plain.weight, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=30), st.integers(1, 29))
+def test_sums_of_losses_do_not_depend_on_where_an_interruption_cuts_them(values, cut):
+    parts = [summable(torch.tensor(value, dtype=torch.float64)) for value in values]
+    whole = sum(parts)
+    assert float(sum(parts[:cut]) + sum(parts[cut:])) == float(whole)
+    assert float(whole) == pytest.approx(sum(values), abs=1e-9)
+
+
+def test_normalizer_moves_with_the_policy():
+    policy = DP3(TINY_POLICY)
+    policy.set_normalizer(Normalizer.fit(TINY_POLICY, torch.rand(9, 15).numpy(), torch.rand(9, 7)))
+    policy.to("meta")
+    assert {buffer.device.type for buffer in policy.buffers()} == {"meta"}
+    assert policy.device.type == "meta"
+
+
+def test_cpu_computes_in_fp32_unless_asked():
+    assert str(Precision.choose("auto", torch.device("cpu"))) == "fp32"
+    assert str(Precision.choose("bf16", torch.device("cpu"))) == "bf16 autocast"
+
+
+def test_missing_gpu_is_an_error_where_one_is_wanted(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match="finds no GPU"):
+        choose_device("cuda", World())
+    assert choose_device("auto", World()).type == "cpu"
+
+
+@pytest.mark.parametrize(("shown", "local_rank", "number"), [(4, 3, 3), (1, 3, 0), (1, 0, 0)])
+def test_each_rank_takes_the_gpu_of_its_local_rank(monkeypatch, shown, local_rank, number):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: shown)
+    world = World(rank=3, local_rank=local_rank, world_size=4)
+    assert choose_device("auto", world) == torch.device("cuda", number)
+
+
+def test_more_ranks_than_gpus_on_a_node_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match="local rank 2 has no GPU"):
+        choose_device("auto", World(rank=2, local_rank=2, world_size=4))
+
+
+def test_gpu_is_set_before_nccl_picks_one(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(str(device)))
+    monkeypatch.setattr(distributed, "_rendezvous", lambda world: calls.append("rendezvous"))
+    monkeypatch.setattr(
+        distributed.dist, "init_process_group", lambda backend, **kwargs: calls.append(backend)
+    )
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: calls.append("end"))
+    world = World(rank=1, local_rank=1, world_size=2, master_addr="127.0.0.1", master_port=1)
+    with distributed.process_group(world, torch.device("cuda", 1)):
+        pass
+    assert calls == ["cuda:1", "rendezvous", "cpu:gloo,cuda:nccl", "end"]

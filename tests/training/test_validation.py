@@ -1,0 +1,116 @@
+"""The validation loss is comparable between epochs and runs."""
+
+import numpy as np
+import pytest
+import torch
+
+from langsteer.data.store import open_store
+from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
+from langsteer.training.calvin_dataset import CalvinData, diffusion_draws
+from langsteer.training.config import DatasetConfig
+from langsteer.training.distributed import World
+from langsteer.training.pytorch_util import Precision
+from langsteer.training.validation import BLOCK, validate
+
+POLICY = DP3Config(
+    down_dims=(8, 16), point_widths=(8,), encoder_output_dim=8, diffusion_step_embed_dim=8
+)
+FP32 = Precision("cpu", bf16=False)
+
+
+@pytest.fixture
+def data(tmp_path, store_factory):
+    """Validation windows that are no multiple of the block."""
+    path = store_factory(tmp_path / "s.zarr", [30, 90], ["training", "validation"])
+    return CalvinData(open_store(path), POLICY, DatasetConfig(), seed=0)
+
+
+@pytest.fixture
+def policy(data):
+    torch.manual_seed(0)
+    policy = DP3(POLICY, data.store.pipeline.to_dict())
+    policy.set_normalizer(Normalizer.fit(POLICY, data.buffer.states, data.buffer.actions))
+    return policy
+
+
+def test_validation_of_the_same_weights_is_the_same_number(policy, data):
+    numbers = [validate(policy, data, 16, World(), FP32) for _ in range(2)]
+    assert numbers[0] == numbers[1]
+
+
+def test_validation_leaves_the_random_numbers_and_mode_of_training_alone(policy, data):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    policy.train()
+    validate(policy, data, 16, World(), FP32)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert policy.training
+    assert all(weight.grad is None for weight in policy.parameters())
+
+
+def test_validation_weighs_each_window_alike(policy, data):
+    """Against a mean over windows that are evaluated one by one, with the blocks' noise."""
+    blocks = np.array_split(np.arange(len(data.val)), -(-len(data.val) // BLOCK))
+    assert len({len(block) for block in blocks}) == 2
+    losses = []
+    with torch.no_grad():
+        for number, block in enumerate(blocks):
+            noise, steps = diffusion_draws(POLICY, len(block), [20_260_213, number])
+            for place, window in enumerate(block):
+                batch = data.batch(data.val, np.array([window]))
+                losses.append(float(policy(batch, noise[place], steps[place])))
+    found = validate(policy, data, 0, World(), FP32)
+    assert found == {"val_loss": pytest.approx(np.mean(losses), rel=1e-5)}
+
+
+def test_ranks_share_validation_without_counting_a_window_twice(policy, data, monkeypatch):
+    from langsteer.training import validation
+
+    alone = validate(policy, data, 32, World(), FP32)
+    sums = {}
+
+    def collect(values):
+        sums.setdefault(len(values), []).append(values.clone())
+        return values + torch.finfo(torch.float64).tiny  # a rank without a block has a sum of 0
+
+    monkeypatch.setattr(validation, "all_sum", collect)
+    for rank in range(3):
+        validate(policy, data, 32, World(rank, rank, 3), FP32)
+    loss, count = sum(sums[2]).tolist()
+    assert count == len(data.val)
+    assert loss / count == pytest.approx(alone["val_loss"], rel=1e-9)
+
+
+def test_errors_of_actions_are_in_millimetres_degrees_and_shares(policy, data, monkeypatch):
+    def known(obs, generator=None):
+        first = POLICY.n_obs_steps - 1
+        actions = truth["action"][:, first : first + POLICY.n_action_steps].clone()
+        actions[..., 0] += 0.5  # of 20 mm
+        actions[..., 4] -= 1.0  # of 0.05 rad
+        actions[:, :2, 6] *= -1  # two of eight steps
+        return {"action": actions}
+
+    chosen = np.linspace(0, len(data.val) - 1, 8).astype(np.int64)
+    truth = data.batch(data.val, chosen)
+    monkeypatch.setattr(policy, "predict_action", known)
+    numbers = validate(policy, data, 8, World(), FP32)
+    assert numbers["val_position_error_mm"] == pytest.approx(10.0, rel=1e-5)
+    assert numbers["val_rotation_error_deg"] == pytest.approx(np.degrees(0.05), rel=1e-5)
+    assert numbers["val_gripper_accuracy"] == pytest.approx(0.75)
+
+
+def test_trainer_validates_the_averaged_weights(training):
+    training.here("training.experiment_name=run")
+    content = training.latest("run")
+    data = CalvinData(
+        open_store(training.store),
+        DP3Config.from_dict(content["config"]["policy"]),
+        DatasetConfig(),
+        seed=42,
+    )
+    losses = {}
+    for part in ("model", "ema"):
+        policy = DP3(data.policy, content["pipeline"])
+        policy.load_state_dict(content[part])
+        losses[part] = validate(policy, data, 8, World(), FP32)["val_loss"]
+    assert content["metrics"]["val_loss"] == losses["ema"] != losses["model"]
