@@ -25,10 +25,10 @@ check: install  ## ruff and mypy
 	$(BIN)/mypy
 
 test: check  ## all checks and tests, under 15 minutes on 2 cores
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-slow: install  ## the longer tests too; before a release
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m ''
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup -m ''
 
 quickstart: install  ## the main job from nothing, on a laptop
 	$(BIN)/python scripts/quickstart.py

@@ -11,7 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from langsteer.training.dp3_trainer import main
+from langsteer.training.signals import hold_signals
+
+hold_signals()
+
+from langsteer.training.dp3_trainer import main  # noqa: E402 - it takes seconds
 
 if __name__ == "__main__":
     main()

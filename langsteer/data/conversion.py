@@ -112,6 +112,18 @@ def convert(
         ) from error
 
 
+def rehearse(root: Path, path: Path, settings: ConversionSettings) -> ConversionPlan:
+    """What `convert` would do, and whether the disk has room for it, without writing anything.
+
+    Raises:
+        UserError: it could not be done.
+    """
+    plan = make_plan(root, settings)
+    place = path.resolve().parent
+    _check_room(plan, next(folder for folder in (place, *place.parents) if folder.exists()))
+    return plan
+
+
 def _convert(
     plan: ConversionPlan,
     path: Path,

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from langsteer.data.conversion import ConversionSummary, convert
+from langsteer.data.conversion import ConversionSummary, convert, rehearse
 from langsteer.data.plan import EPISODE_KINDS, ConversionSettings
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box
 from langsteer.data.store import SPLITS, Store
@@ -36,13 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         static_crop=options.crop,
         frames_per_shard=options.frames_per_file,
     )
+    job = _job(options.shard)
+    if options.dry_run:
+        plan = rehearse(options.root_dir, options.save_path, settings)
+        print(f"would convert {plan.n_frames} frames in {plan.n_shards} parts; nothing was written")
+        return
     summary = convert(
         options.root_dir,
         options.save_path,
         settings,
         overwrite=options.overwrite,
         num_workers=options.num_workers,
-        job=_job(options.shard),
+        job=job,
         strict=options.strict,
     )
     print(describe(summary))
@@ -123,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         help="this is job I of N, from 0, that fill one store together",
     )
     add("--frames_per_file", type=int, metavar="K", help="(up to 1024, by the store's size)")
+    add("--dry_run", action="store_true", help="check dataset and disk, write nothing")
     add("--strict", action="store_true", help="stop at the first bad episode")
     return parser
 

@@ -126,11 +126,21 @@ def _first_host(environment: Mapping[str, str]) -> str:
 
 def first_of_nodelist(nodelist: str) -> str:
     """First host of SLURM's short form: ``"gpu[07-09,12],cpu1"`` is ``"gpu07"``."""
-    match = re.match(r"([^\[,]*)(?:\[([^\],-]+)[^\]]*\])?([^,\[]*)", nodelist)
-    if match is None or not match.group(0):
+    host = re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", nodelist).split(",")[0]
+    if not host or set(host) & set("[] "):
         raise UserError(f"list of nodes {nodelist!r}: expected SLURM's form, e.g. node[1-4]")
-    prefix, first, suffix = match.groups()
-    return prefix + (first or "") + suffix
+    return host
+
+
+def cores_per_rank(environment: Mapping[str, str]) -> int:
+    """The CPU cores for this rank and its loader workers.
+
+    SLURM says so (``--cpus-per-task``); ranks of torchrun on one node share the process's cores.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if "SLURM_CPUS_PER_TASK" in environment:
+        return min(cores, _integer(environment, "SLURM_CPUS_PER_TASK"))
+    return cores // max(1, _integer({"LOCAL_WORLD_SIZE": "1", **environment}, "LOCAL_WORLD_SIZE"))
 
 
 @contextmanager

@@ -30,7 +30,14 @@ from langsteer.progress import progress_bar
 from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
 from langsteer.training.checkpoint_util import LATEST, CheckpointManager, provenance
 from langsteer.training.config import TrainingConfig
-from langsteer.training.distributed import World, all_sum, any_rank, detect, process_group
+from langsteer.training.distributed import (
+    World,
+    all_sum,
+    any_rank,
+    cores_per_rank,
+    detect,
+    process_group,
+)
 from langsteer.training.ema_model import EMAModel
 from langsteer.training.experiment import Experiment, check_fits, open_experiment
 from langsteer.training.loggers import RunLogger, make_wandb, text_logger
@@ -394,9 +401,7 @@ class Trainer:
 
     def _workers(self) -> int:
         """Loader processes: as configured, at most this rank's share of the cores."""
-        cores = len(os.sched_getaffinity(0))
-        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return min(self.config.num_workers, max(0, cores // ranks_here - 1))
+        return min(self.config.num_workers, max(0, cores_per_rank(os.environ) - 1))
 
     def _bar(self) -> Any:  # noqa: ANN401 - tqdm's type is private
         bar = progress_bar(
@@ -454,5 +459,7 @@ def main() -> None:
 
 
 def _train_and_exit(config: dict[str, Any]) -> None:
-    if not train(config):
+    # Rank 0 answers for all: a rank whose status is not 0 has the others killed by srun, rank 0
+    # perhaps in the middle of its checkpoint.
+    if not train(config) and detect(os.environ).is_main:
         raise SystemExit(EXIT_PREEMPTED)

@@ -75,7 +75,7 @@ def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
     root = Path(config.checkpoint_dir)
     if config.resume == "false":
         return _new_folder(root, config), None
-    if config.resume_checkpoint_path is not None:
+    if config.resume_checkpoint_path is not None and not _began_already(root, config):
         path = Path(config.resume_checkpoint_path)
         verified_checkpoint(path)
         named = config.experiment_name
@@ -91,6 +91,15 @@ def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
         )
     path, _ = newest_checkpoint(folder, lambda text: print(text, file=sys.stderr))
     return folder, path
+
+
+def _began_already(root: Path, config: TrainingConfig) -> bool:
+    """Whether a run that starts from another's checkpoint has one of its own by now.
+
+    A job that was requeued runs the same command again; it goes on with its own.
+    """
+    named = config.experiment_name
+    return config.resume == "auto" and named is not None and any((root / named).glob("*.ckpt"))
 
 
 def _new_folder(root: Path, config: TrainingConfig) -> Path:

@@ -17,6 +17,15 @@ sysexits.h, "try again later". The same command with ``training.resume=true`` go
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
+def hold_signals() -> None:
+    """Keep SIGTERM and SIGUSR1 back until a `StopRequest` is entered, which then notes them.
+
+    They would end a process that is still importing PyTorch, and a job on a cluster may get its
+    warning at any moment.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
+
+
 class StopRequest:
     """Whether one of `SIGNALS` came since the block was entered; more of them change nothing.
 
@@ -31,6 +40,7 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
             self._previous[number] = signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self
 
     def __exit__(

@@ -1,0 +1,137 @@
+"""Check a training before it waits in a queue: its data, its configuration, its disk, its Python.
+
+Example, on a login node without a GPU::
+
+    python -m langsteer.training.preflight --nodes 2 --tasks-per-node 4 --gpus-per-node 4 \
+        training.batch_size=64
+
+``scripts/slurm_train_dp3.sh --test`` runs it with what the script's ``#SBATCH`` lines say.
+"""
+
+import argparse
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langsteer.configuration import compose
+from langsteer.errors import UserError, exits_cleanly
+from langsteer.policies.dp3 import DP3, DP3Config
+from langsteer.training.config import TrainingConfig
+from langsteer.training.dp3_trainer import check_batch_size, open_data
+from langsteer.training.sampler import Schedule
+
+_BYTES_PER_WEIGHT = 4  # float32, in checkpoints whatever training computes in
+
+
+def check(
+    config: Mapping[str, Any], nodes: int = 1, tasks_per_node: int = 1, gpus_per_node: int = 0
+) -> list[str]:
+    """What a training as configured would be, in a few lines.
+
+    Args:
+        config: composed from ``conf/train.yaml``.
+        nodes, tasks_per_node, gpus_per_node: what the job asks SLURM for.
+
+    Raises:
+        UserError: it could not run; the message says why.
+    """
+    settings = TrainingConfig.from_dict(config["training"])
+    policy = DP3Config.from_dict(config["policy"])
+    ranks = nodes * tasks_per_node
+    _check_devices(settings, tasks_per_node, gpus_per_node)
+    data = open_data(settings, policy)
+    schedule = Schedule(
+        len(data.train),
+        settings.batch_size,
+        settings.gradient_accumulation_steps,
+        settings.seed,
+        world_size=ranks,
+    )
+    check_batch_size(data.store.path, schedule)
+    place = f"{gpus_per_node} GPUs" if gpus_per_node else "no GPU"
+    return [
+        f"would train {settings.name} with {ranks} processes: {nodes} nodes of {tasks_per_node} "
+        f"tasks and {place}",
+        f"data: {data.store.path.resolve()}, {len(data.train)} training windows, "
+        f"{len(data.val)} of validation",
+        f"effective batch size {schedule.effective_batch_size} = {settings.batch_size} x {ranks} "
+        f"processes x {settings.gradient_accumulation_steps} accumulated; "
+        f"{schedule.steps_per_epoch} steps per epoch, {settings.num_epochs} epochs",
+        _check_disk(settings, policy),
+        _wandb_line(settings),
+    ]
+
+
+def _check_devices(settings: TrainingConfig, tasks_per_node: int, gpus_per_node: int) -> None:
+    """Whether each process has its GPU, and this Python could use it. GPUs are not asked for."""
+    if gpus_per_node and gpus_per_node != tasks_per_node:
+        raise UserError(
+            f"--ntasks-per-node={tasks_per_node} and --gpus-per-node={gpus_per_node}: one process "
+            "per GPU is started; make them equal (or --gpus-per-node=0 for CPUs)"
+        )
+    if gpus_per_node and settings.device != "cpu" and torch.version.cuda is None:
+        raise UserError(
+            f"PyTorch {torch.__version__} of this environment is built without CUDA, and the job "
+            "asks for GPUs; install a CUDA build (pytorch.org), or use --gpus-per-node=0"
+        )
+    if settings.device == "cuda" and not gpus_per_node:
+        raise UserError("training.device=cuda, but the job asks for no GPU; set --gpus-per-node")
+
+
+def _check_disk(settings: TrainingConfig, policy: DP3Config) -> str:
+    """Whether the checkpoints fit on the disk, as a line."""
+    folder = Path(settings.checkpoint_dir).resolve()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"{existing}: cannot be written; set training.checkpoint_dir")
+    size = checkpoint_bytes(policy, settings.use_ema)
+    # The best ones, the latest, and the one being written.
+    needed, free = size * (settings.top_k + 2), shutil.disk_usage(existing).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: {_gigabytes(free)} free, {settings.top_k + 2} checkpoints of "
+            f"{_gigabytes(size)} need {_gigabytes(needed)}; make room, set training.checkpoint_dir "
+            "to another disk, or lower training.top_k"
+        )
+    return f"disk: {folder}, {_gigabytes(free)} free, checkpoints need up to {_gigabytes(needed)}"
+
+
+def checkpoint_bytes(policy: DP3Config, use_ema: bool) -> int:
+    """About how large a checkpoint is: weights, their average, and AdamW's two moments."""
+    with torch.device("meta"):
+        weights = sum(weight.numel() for weight in DP3(policy, {}).parameters())
+    return weights * _BYTES_PER_WEIGHT * (4 if use_ema else 3)
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.3g} GB"
+
+
+def _wandb_line(settings: TrainingConfig) -> str:
+    if not settings.wandb.enabled or os.environ.get("WANDB_MODE") == "disabled":
+        return "W&B: off"
+    if importlib.util.find_spec("wandb") is None:
+        return "W&B: wandb is not installed, numbers would go to local files only"
+    return f"W&B: project {settings.wandb.project}, {settings.wandb.mode}"
+
+
+@exits_cleanly
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m langsteer.training.preflight")
+    for name, default in (("nodes", 1), ("tasks-per-node", 1), ("gpus-per-node", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of train_dp3.py")
+    options = parser.parse_args()
+    config = compose("train", options.overrides)
+    for line in check(config, options.nodes, options.tasks_per_node, options.gpus_per_node):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Training on a real SLURM: the same run as without it, whatever interrupts it."""
+
+import re
+
+import pytest
+
+SHORT = ["training=dp3_debug", "policy=simple_dp3", "policy.down_dims=[16,32]"]
+SHORT += ["training.num_epochs=1", "training.batch_size=26", "training.val_action_samples=1"]
+
+
+@pytest.mark.parametrize("layout", [(2, 1), (1, 2)], ids=["2 nodes", "2 tasks on a node"])
+def test_tasks_of_slurm_train_as_torchrun_does(
+    submit_training, undisturbed, assert_same_run, layout
+):
+    nodes, tasks = layout
+    job = submit_training([f"--nodes={nodes}", f"--ntasks-per-node={tasks}"])
+    job.wait("COMPLETED")
+    assert "2 processes by slurm, rendezvous at node1:" in job.log()
+    assert_same_run(job.experiment, undisturbed)
+    assert job.field("Restarts") == "0"
+
+
+def saved_and_resumed(log: str) -> list[tuple[int, int]]:
+    """Pairs of the step at which a run was saved and the one at which it went on."""
+    saved = [int(step) for step in re.findall(r"saved step (\d+) to", log)]
+    resumed = [int(step) for step in re.findall(r"resuming .*, step (\d+)", log)]
+    return list(zip(saved, resumed, strict=True))
+
+
+def test_signals_and_preemption_change_no_run(
+    cluster, submit_training, undisturbed, assert_same_run, project
+):
+    job = submit_training(["--nodes=1", "--ntasks-per-node=2", "--cpus-per-task=2", "-w", "node1"])
+    job.wait_for_step(40)
+    cluster.command("scancel", "--signal=USR1", "--batch", job.number)
+    job.wait_for_restart(1)
+    job.wait_for_step(120)
+    # What a site sends that knows nothing of --signal: to the ranks alone.
+    cluster.command("scancel", "--signal=TERM", job.number)
+    job.wait_for_restart(2)
+    job.wait_for_step(200)
+    urgent = "--partition=urgent", "--nodelist=node1", "--cpus-per-task=4", "--wrap=sleep 1"
+    cluster.command("sbatch", "--output=/dev/null", *urgent)
+    job.wait_for_restart(3)
+    job.wait("COMPLETED")
+    assert job.field("Restarts") == "3"
+    steps = saved_and_resumed(job.log())
+    assert len(steps) == 3
+    assert all(saved == resumed for saved, resumed in steps), steps
+    assert_same_run(job.experiment, undisturbed)
+
+
+BREAKS_ON_ALARM = """
+import os, signal
+def broken(number, frame):
+    raise RuntimeError("a fault of ours")
+if "SLURM_STEP_ID" in os.environ:
+    is_second = os.environ["SLURM_PROCID"] == "1"
+    signal.signal(signal.SIGALRM, broken if is_second else signal.SIG_IGN)
+"""
+
+
+def test_crashed_rank_ends_the_job_with_its_traceback(cluster, submit_training, tmp_path):
+    faulty = tmp_path / "faulty"
+    faulty.mkdir()
+    (faulty / "sitecustomize.py").write_text(BREAKS_ON_ALARM)
+    layout = ["--nodes=2", "--ntasks-per-node=1"]
+    job = submit_training(layout, "training.num_epochs=9999", PYTHONPATH=str(faulty))
+    job.wait_for_step(20)
+    cluster.command("scancel", "--signal=ALRM", f"{job.number}.0")
+    job.wait("FAILED", 60)
+    assert "RuntimeError: a fault of ours" in job.log()
+    assert "Traceback" in job.log()
+    assert "not requeued" in job.log()
+    assert job.field("Restarts") == "0"
+
+
+def test_cancelled_job_saves_and_stays_cancelled(cluster, submit_training):
+    job = submit_training(["--nodes=1", "--ntasks-per-node=2"], "training.num_epochs=9999")
+    job.wait_for_step(20)
+    cluster.command("scancel", job.number)
+    job.wait("CANCELLED", 30)
+    assert "saved step" in job.log()
+    assert "requeueing" not in job.log()
+
+
+def test_batch_shell_waits_for_no_ranks(cluster, project):
+    train = " ".join(["python scripts/train_dp3.py", *SHORT])
+    sbatch = ["sbatch", "--wait", "--ntasks=2", "--output=logs/shell.out", f"--wrap={train}"]
+    cluster.command(*sbatch, folder=project)
+    assert "1 process, cpu" in (project / "logs" / "shell.out").read_text()
+
+
+@pytest.mark.slow
+def test_time_limit_changes_no_run(submit_training, undisturbed, assert_same_run):
+    # The limit is a minute, and the warning comes some 40 s before: while it trains.
+    layout = ["--nodes=2", "--ntasks-per-node=1", "--time=1", "--signal=B:USR1@42"]
+    job = submit_training(layout)
+    job.wait("COMPLETED", 280)
+    assert int(job.field("Restarts")) >= 1
+    steps = saved_and_resumed(job.log())
+    assert len(steps) == int(job.field("Restarts"))
+    assert all(saved == resumed for saved, resumed in steps), steps
+    assert_same_run(job.experiment, undisturbed)
+
+
+@pytest.mark.slow
+def test_node_that_goes_down_changes_no_run(cluster, submit_training, undisturbed, assert_same_run):
+    job = submit_training(["--nodes=2", "--ntasks-per-node=1"])
+    job.wait_for_step(200)
+    state = ["scontrol", "update", "nodename=node2"]
+    cluster.command(*state, "state=down", "reason=test")
+    job.wait_for_restart(1)
+    cluster.command(*state, "state=resume")
+    job.wait("COMPLETED")
+    # The last checkpoint was that of epoch 20, of 7 steps each.
+    assert re.findall(r"resuming .*, step (\d+)", job.log()) == ["140"]
+    assert_same_run(job.experiment, undisturbed)
+
+
+@pytest.mark.slow
+def test_master_that_nobody_reaches_is_named(submit_training):
+    layout = ["--nodes=2", "--ntasks-per-node=1"]
+    job = submit_training(layout, MASTER_ADDR="10.255.255.1", MASTER_PORT="23456")
+    job.wait("FAILED", 120)
+    assert "rendezvous at 10.255.255.1:23456" in job.log()
+    assert "check that MASTER_ADDR is rank 0's host" in job.log()
