@@ -8,13 +8,13 @@ Example::
 The seam is `langsteer.policies.dp3.ddim.Guidance`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from langsteer.policies.dp3.ddim import DenoisingStep, Guidance
+from langsteer.policies.dp3.ddim import DenoisingStep
 from langsteer.steering.objectives import Objective
 from langsteer.steering.path import (
     GRIPPER,
@@ -166,16 +166,3 @@ class StochasticGuidance:
             x0_hat = step.denoise(renoised).clamp(-1, 1)
             self.gradient.calls.denoiser += 1
         return self.gradient.descended(x0_hat, step, scale)
-
-
-class Chain:
-    """Guidances one after another."""
-
-    def __init__(self, guidances: Sequence[Guidance]) -> None:
-        self.guidances = list(guidances)
-
-    def __call__(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
-        """See `langsteer.policies.dp3.ddim.Guidance`."""
-        for guidance in self.guidances:
-            x0_hat = guidance(x0_hat, step)
-        return x0_hat
