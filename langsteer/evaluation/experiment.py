@@ -126,14 +126,9 @@ def play_episode(stage: Stage, number: int, folder: Path) -> Result:
     run = run_task(stage.env, stage.agent, task, settings["max_steps"], on_step=film)
     name = f"{number:04d}"
     if film is not None:
-        film.write(folder / f"{name}.mp4", outcome(run.success, run.steps))
+        film.write(folder / f"{name}.mp4", run.outcome)
     save_trajectory(folder / f"{name}.npz", run)
     return episode_result(number, instruction, run, stage.env.provenance())
-
-
-def outcome(success: bool, steps: int) -> str:
-    """What a video says in the end."""
-    return f"{'success' if success else 'failed'} after {steps / 30:.1f} s"
 
 
 def _so_far(results: Sequence[Result]) -> str:

@@ -104,7 +104,9 @@ def run_jobs(
     if num_workers < 1:
         raise UserError(f"num_workers={num_workers}: at least one process is needed")
     folder.mkdir(parents=True, exist_ok=True)
-    done = {number: result for number in numbers if (result := _read(folder, number)) is not None}
+    done = {
+        number: result for number in numbers if (result := read_result(folder, number)) is not None
+    }
     left = [number for number in numbers if number not in done]
     with progress_bar(len(numbers), description, description[:-1], initial=len(done)) as bar:
 
@@ -174,7 +176,8 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:04d}.json"
 
 
-def _read(folder: Path, number: int) -> Result | None:
+def read_result(folder: Path, number: int) -> Result | None:
+    """The result of a piece that is done, or None."""
     path = _path(folder, number)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 

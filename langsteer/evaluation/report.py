@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from langsteer.evaluation.results import Summary
 from langsteer.evaluation.statistics import Rate
+from langsteer.evaluation.video import video_base64
 from langsteer.files import replacing
 
 _MAX_CLOUD = 2048
@@ -90,7 +91,7 @@ def episode_view(folder: Path, episode: Mapping[str, Any]) -> dict[str, Any]:
         "title": f"#{episode['episode']} {episode['task']}: \u201c{episode['instruction']}\u201d",
         "success": episode["success"],
         "outcome": f"{'success' if episode['success'] else 'failed'} ({episode['steps']} steps)",
-        "video": _base64_of(folder / f"{name}.mp4"),
+        "video": video_base64(folder / f"{name}.mp4"),
     }
     return {**view, **_path_view(folder / f"{name}.npz")}
 
@@ -110,7 +111,3 @@ def _path_view(path: Path) -> dict[str, Any]:
 
 def _floats(values: np.ndarray) -> str:
     return base64.b64encode(np.asarray(values, dtype="<f4").tobytes()).decode("ascii")
-
-
-def _base64_of(path: Path) -> str | None:
-    return base64.b64encode(path.read_bytes()).decode("ascii") if path.exists() else None

@@ -53,6 +53,16 @@ class TaskRun:
         """Control steps of 1/30 s that were taken."""
         return len(self.actions)
 
+    @property
+    def prediction_ms(self) -> float:
+        """Median milliseconds of a prediction, without rendering."""
+        return 1000 * float(np.median(self.prediction_seconds))
+
+    @property
+    def outcome(self) -> str:
+        """What a video says in the end."""
+        return f"{'success' if self.success else 'failed'} after {self.steps / 30:.1f} s"
+
 
 def run_task(
     env: CalvinEnv,

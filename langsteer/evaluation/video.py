@@ -7,6 +7,7 @@ Example::
     film.write(Path("episode.mp4"), "success")
 """
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ class Film:
                 loop=0,
                 optimize=True,
             )
+
+
+def video_base64(path: Path) -> str | None:
+    """A video for a data URL, or None where it was not made."""
+    return base64.b64encode(path.read_bytes()).decode("ascii") if path.exists() else None
 
 
 def _square(image: np.ndarray) -> np.ndarray:

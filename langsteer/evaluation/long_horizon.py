@@ -1,0 +1,286 @@
+"""CALVIN's long-horizon benchmark: five tasks in a row, from 1000 given starts (LH-MTLC).
+
+Example::
+
+    python scripts/evaluate_calvin.py policy.ckpt_path=outputs/checkpoints/x/latest.ckpt \\
+        num_chains=100 num_workers=4
+
+The protocol is that of mees/calvin's ``evaluate_policy.py``: one reset for a chain, 360 steps for a
+task, success judged against the moment when the task was given, the chain ends at the first
+failure, and the robot stays where it is between tasks.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from langsteer.calvin.benchmark import CHAIN_LENGTH, N_CHAINS, Chain, chains, initial_observations
+from langsteer.calvin.instructions import phrasings
+from langsteer.calvin.tasks import TASKS
+from langsteer.configuration import run_command
+from langsteer.errors import UserError, exits_cleanly
+from langsteer.evaluation.jobs import (
+    Result,
+    Settings,
+    Stage,
+    checkpoint_identity,
+    prepare_folder,
+    read_result,
+    run_jobs,
+    settings_digest,
+)
+from langsteer.evaluation.report import rate_bars, tile, write_page
+from langsteer.evaluation.results import write_csv
+from langsteer.evaluation.rollout import TaskRun, run_task
+from langsteer.evaluation.statistics import Rate
+from langsteer.evaluation.video import Film, video_base64
+from langsteer.files import replacing
+from langsteer.training.checkpoint_util import git_commit
+
+USAGE = """
+Measure a policy on CALVIN's long-horizon benchmark (LH-MTLC).
+
+  python scripts/evaluate_calvin.py \\
+      policy.ckpt_path=outputs/checkpoints/dp3_calvin_20260213/latest.ckpt num_workers=8
+  ... num_chains=20 env.scene=D annotations=path/to/new_playtable_validation.yaml
+  ... output_dir=outputs/calvin/run shard=3/8       # one of eight jobs that share the folder
+
+The same command again goes on with chains that are not finished yet.
+"""
+
+CHAINS = "chains"
+_COLUMNS = ("chain", "completed", "tasks", "steps")
+
+
+@dataclass(frozen=True)
+class BenchmarkSummary:
+    """The benchmark's numbers, from one plain result for each chain (see `play_chain`)."""
+
+    results: Sequence[Mapping[str, Any]]
+
+    @property
+    def average_length(self) -> float:
+        """Mean number of tasks done in a row, 0 to 5."""
+        return float(np.mean([result["completed"] for result in self.results]))
+
+    def in_a_row(self) -> dict[str, Rate]:
+        """Share of chains with at least 1 .. 5 tasks done."""
+        completed = [result["completed"] for result in self.results]
+        return {
+            str(count): Rate(sum(done >= count for done in completed), len(completed))
+            for count in range(1, CHAIN_LENGTH + 1)
+        }
+
+    def tasks(self) -> dict[str, Rate]:
+        """Task to its rate, over all attempts up to and including a chain's first failure."""
+        attempts: Counter[str] = Counter()
+        successes: Counter[str] = Counter()
+        for result in self.results:
+            for subtask in result["subtasks"]:
+                attempts[subtask["task"]] += 1
+                successes[subtask["task"]] += subtask["success"]
+        return {task: Rate(successes[task], attempts[task]) for task in sorted(attempts)}
+
+    def prediction_ms(self) -> float:
+        """Median milliseconds of a prediction."""
+        times = [sub["prediction_ms"] for result in self.results for sub in result["subtasks"]]
+        return float(np.median(times))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``results.json``."""
+        return {
+            "average_length": self.average_length,
+            "chains": len(self.results),
+            "in_a_row": {key: rate.to_dict() for key, rate in self.in_a_row().items()},
+            "tasks": {task: rate.to_dict() for task, rate in self.tasks().items()},
+            "median_prediction_ms": self.prediction_ms(),
+        }
+
+    def lines(self) -> list[str]:
+        """What a terminal shows."""
+        lines = [f"average length: {self.average_length:.3f} of {CHAIN_LENGTH}"]
+        lines += [f"{key} in a row: {rate}" for key, rate in self.in_a_row().items()]
+        return lines + [f"  {task}: {rate}" for task, rate in self.tasks().items()]
+
+
+def evaluate(config: Mapping[str, Any]) -> BenchmarkSummary | None:
+    """Play this job's chains that are not done yet; the summary once all jobs' are there.
+
+    Raises:
+        UserError: bad input, found before the first chain.
+    """
+    index, count = parse_shard(config["shard"])
+    settings = checked_settings(config)
+    folder = Path(config["output_dir"] or _default_folder(settings))
+    prepare_folder(folder, settings)
+    numbers = range(settings["num_chains"])
+    run_jobs(
+        folder / CHAINS,
+        numbers[index::count],
+        play_chain,
+        settings,
+        config["num_workers"],
+        "chains",
+        lambda results: f"average length {BenchmarkSummary(results).average_length:.2f}",
+    )
+    results = [read_result(folder / CHAINS, number) for number in numbers]
+    done = [result for result in results if result is not None]
+    print(f"{folder}: {len(done)} of {len(numbers)} chains are done")
+    if len(done) < len(numbers):
+        return None
+    summary = BenchmarkSummary(done)
+    _write(folder, settings, summary)
+    return summary
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``"I/N"`` with 0 <= I < N as numbers; raises `UserError` for anything else."""
+    parts = str(text).split("/")
+    if len(parts) == 2 and all(part.isdigit() for part in parts):
+        index, count = int(parts[0]), int(parts[1])
+        if index < count:
+            return index, count
+    raise UserError(f"shard={text}: expected I/N with I from 0 to N-1, e.g. shard=0/4")
+
+
+def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the results depend on, checked."""
+    if config["policy"]["ckpt_path"] is None:
+        raise UserError("no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt")
+    number = config["num_chains"]
+    if not isinstance(number, int) or not 1 <= number <= N_CHAINS:
+        raise UserError(f"num_chains={number}: expected 1 to {N_CHAINS}")
+    if not isinstance(config["max_steps"], int) or config["max_steps"] < 1:
+        raise UserError(f"max_steps={config['max_steps']}: expected a whole number from 1 on")
+    names = ("policy", "env", "num_chains", "seed", "max_steps", "videos", "device")
+    settings = {name: config[name] for name in names}
+    settings["instructions"] = read_instructions(config["annotations"])
+    settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])
+    settings["commit"] = git_commit()
+    return settings
+
+
+def read_instructions(path: str | None) -> dict[str, str]:
+    """Task to the sentence that is given: the official file's first, else ours."""
+    if path is None:
+        return {task: phrasings(task)[0] for task in TASKS}
+    try:
+        sentences = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return {task: str(sentences[task][0]) for task in TASKS}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+        raise UserError(
+            f"{path}: expected CALVIN's new_playtable_validation.yaml, a list of sentences for "
+            f"each of the {len(TASKS)} tasks ({error!r})"
+        ) from error
+
+
+def _default_folder(settings: Settings) -> Path:
+    checkpoint = Path(settings["policy"]["ckpt_path"])
+    name = f"{checkpoint.parent.name}_{checkpoint.stem}_{settings_digest(settings)}"
+    return Path("outputs/calvin") / name
+
+
+@cache
+def _first_chains(count: int) -> list[Chain]:
+    return chains(count)
+
+
+def play_chain(stage: Stage, number: int, folder: Path) -> Result:
+    """One chain, up to its first failure."""
+    settings = stage.settings
+    chain = _first_chains(settings["num_chains"])[number]
+    robot_obs, scene_obs = initial_observations(chain.initial_state)
+    stage.env.reset(options={"robot_obs": robot_obs, "scene_obs": scene_obs})
+    subtasks: list[dict[str, Any]] = []
+    for place, task in enumerate(chain.tasks):
+        instruction = settings["instructions"][task]
+        random = np.random.default_rng([settings["seed"], number, place])
+        stage.agent.reset(seed=int(random.integers(2**31)))
+        film = Film(instruction) if number < settings["videos"] else None
+        run = run_task(stage.env, stage.agent, task, settings["max_steps"], on_step=film)
+        if film is not None:
+            film.write(folder / f"{number:04d}_{place + 1}.mp4", run.outcome)
+        subtasks.append(_subtask(instruction, run))
+        if not run.success:
+            break
+    return {
+        "chain": number,
+        "initial_state": dict(chain.initial_state),
+        "tasks": list(chain.tasks),
+        "completed": sum(subtask["success"] for subtask in subtasks),
+        "steps": sum(subtask["steps"] for subtask in subtasks),
+        "subtasks": subtasks,
+        "environment": stage.env.provenance(),
+    }
+
+
+def _subtask(instruction: str, run: TaskRun) -> dict[str, Any]:
+    return {
+        "task": run.task,
+        "instruction": instruction,
+        "success": run.success,
+        "steps": run.steps,
+        "prediction_ms": run.prediction_ms,
+    }
+
+
+def _write(folder: Path, settings: Settings, summary: BenchmarkSummary) -> None:
+    content = {
+        **summary.to_dict(),
+        "environment": summary.results[0]["environment"],
+        "settings": dict(settings),
+    }
+    with replacing(folder / "results.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_csv(folder / "chains.csv", _COLUMNS, summary.results)
+    write_page(
+        folder / "report.html",
+        title="LangSteer: CALVIN's long-horizon benchmark",
+        tiles=[
+            tile(f"{summary.average_length:.2f}", "average length, of 5"),
+            tile(str(len(summary.results)), "chains"),
+            tile(f"{summary.prediction_ms():.0f} ms", "median time per prediction"),
+        ],
+        bars=[
+            rate_bars("Tasks in a row", summary.in_a_row()),
+            rate_bars("Success by task", summary.tasks()),
+        ],
+        episodes=_filmed(folder / CHAINS, settings, summary),
+        settings=content["settings"] | {"environment": content["environment"]},
+    )
+
+
+def _filmed(folder: Path, settings: Settings, summary: BenchmarkSummary) -> list[dict[str, Any]]:
+    """The subtasks of the chains that were filmed, for the report."""
+    return [
+        {
+            "title": f"chain {result['chain']}, task {place}: \u201c{subtask['instruction']}\u201d",
+            "success": subtask["success"],
+            "outcome": "success" if subtask["success"] else "failed",
+            "video": video_base64(folder / f"{result['chain']:04d}_{place}.mp4"),
+            "cloud": None,
+        }
+        for result in summary.results[: settings["videos"]]
+        for place, subtask in enumerate(result["subtasks"], start=1)
+    ]
+
+
+@exits_cleanly
+def main() -> None:
+    """Entry point of ``scripts/evaluate_calvin.py`` and ``langsteer-evaluate``."""
+    run_command("evaluate", USAGE, _evaluate_and_print)
+
+
+def _evaluate_and_print(config: dict[str, Any]) -> None:
+    summary = evaluate(config)
+    if summary is None:
+        print("the rest is left to other shards; the last one to finish writes the results")
+        return
+    print("\n".join(summary.lines()))

@@ -1,0 +1,161 @@
+"""``run_experiment.py`` and ``evaluate_calvin.py``: whole, resumable, clear about bad input."""
+
+import json
+import signal
+import time
+
+import pytest
+
+pytest.importorskip("pybullet")
+
+from langsteer.calvin.benchmark import chains
+from langsteer.data.pointcloud import ObservationPipeline
+
+SHORT = ["max_steps=16"]
+
+
+def experiment(checkpoint, *arguments):
+    return [
+        "run_experiment.py", f"policy.ckpt_path={checkpoint}", "output_dir=run", *SHORT, *arguments,
+    ]  # fmt: skip
+
+
+def benchmark(checkpoint, *arguments):
+    return [
+        "evaluate_calvin.py", f"policy.ckpt_path={checkpoint}", "output_dir=run", *SHORT,
+        *arguments,
+    ]  # fmt: skip
+
+
+def test_experiment_leaves_results_episodes_videos_and_report(run_command, checkpoint, tmp_path):
+    output = run_command(*experiment(checkpoint, "num_episodes=2", "videos=1"))
+    assert "success rate: 0.0 % (0 of 2; 95 % interval 0.0-65.8 %)" in output
+    folder = tmp_path / "run"
+    results = json.loads((folder / "results.json").read_text())
+    made_by = results["provenance"]
+    assert made_by["environment"]["scene"] == "builtin"
+    assert made_by["environment"]["renderer"] == "depth"
+    assert made_by["checkpoint"]["path"] == str(checkpoint)
+    assert made_by["seed"] == 1000
+    assert len((folder / "episodes.csv").read_text().splitlines()) == 3
+    assert (folder / "episodes" / "0000.mp4").stat().st_size > 1000
+    assert not (folder / "episodes" / "0001.mp4").exists()
+    page = (folder / "report.html").read_text()
+    assert "open the drawer" in page
+    assert "<script src" not in page  # needs no network
+
+
+def test_number_of_workers_changes_no_result(run_command, checkpoint, tmp_path):
+    for workers in (1, 2):
+        run_command(
+            "run_experiment.py", f"policy.ckpt_path={checkpoint}", f"output_dir=w{workers}",
+            *SHORT, "num_episodes=3", "videos=0", f"num_workers={workers}",
+        )  # fmt: skip
+    for number in range(3):
+        one, two = (
+            json.loads((tmp_path / f"w{workers}" / "episodes" / f"{number:04d}.json").read_text())
+            for workers in (1, 2)
+        )
+        del one["prediction_ms"], two["prediction_ms"]
+        assert one == two
+
+
+@pytest.mark.parametrize(
+    ("command", "pieces"), [(experiment, "num_episodes=6"), (benchmark, "num_chains=6")]
+)
+def test_killed_run_keeps_finished_pieces_and_goes_on(
+    start_command, run_command, checkpoint, tmp_path, command, pieces
+):
+    arguments = command(checkpoint, pieces, "videos=0")
+    process = start_command(*arguments)
+    folder = tmp_path / "run" / ("episodes" if command is experiment else "chains")
+    while len(list(folder.glob("*.json"))) < 2:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    run_command(*arguments)
+    assert len(list(folder.glob("*.json"))) == 6
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+
+
+def test_benchmark_plays_the_official_chains_and_stops_at_the_first_failure(
+    run_command, checkpoint, tmp_path
+):
+    output = run_command(*benchmark(checkpoint, "num_chains=2"))
+    assert "average length: 0.000 of 5" in output
+    for number, chain in enumerate(chains(2)):
+        played = json.loads((tmp_path / "run" / "chains" / f"{number:04d}.json").read_text())
+        assert tuple(played["tasks"]) == chain.tasks
+        assert [subtask["task"] for subtask in played["subtasks"]] == [chain.tasks[0]]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["in_a_row"]["1"]["attempts"] == 2
+
+
+def test_shards_of_the_benchmark_merge_into_one_result(run_command, checkpoint, tmp_path):
+    first = run_command(*benchmark(checkpoint, "num_chains=3", "shard=0/2"))
+    assert "2 of 3 chains are done" in first
+    assert not (tmp_path / "run" / "results.json").exists()
+    run_command(*benchmark(checkpoint, "num_chains=3", "shard=1/2"))
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["chains"] == 3
+
+
+def test_official_sentences_are_used_when_given(run_command, checkpoint, tmp_path, shared):
+    path = shared / "calvin_assets" / "benchmark" / "new_playtable_validation.yaml"
+    run_command(*benchmark(checkpoint, "num_chains=1", f"annotations={path}"))
+    (subtask,) = json.loads((tmp_path / "run" / "chains" / "0000.json").read_text())["subtasks"]
+    assert subtask["instruction"] in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["policy.ckpt_path=null"], "set policy.ckpt_path"),
+        (["policy.ckpt_path=nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
+        (["env.task=open_the_pod_bay_doors"], "no task 'open_the_pod_bay_doors'"),
+        (["env.scene=E"], "no scene 'E'"),
+        (["env.renderer=crayon"], "no renderer 'crayon'"),
+        (["num_episodes=0"], "num_episodes=0"),
+        (["num_workers=0"], "num_workers=0"),
+        (["num_episode=1"], "did you mean num_episodes?"),
+        (["device=tpu"], "device=tpu"),
+    ],
+)
+def test_bad_input_to_an_experiment_is_a_clear_error(run_command, checkpoint, arguments, message):
+    assert message in run_command(*experiment(checkpoint, *arguments), status=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["num_chains=1001"], "num_chains=1001"),
+        (["shard=5/4"], "shard=5/4"),
+        (["annotations=nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_bad_input_to_the_benchmark_is_a_clear_error(run_command, checkpoint, arguments, message):
+    assert message in run_command(*benchmark(checkpoint, *arguments), status=2)
+
+
+def test_truncated_and_foreign_checkpoints_are_clear_errors(run_command, checkpoint, tmp_path):
+    (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
+    (tmp_path / "foreign.ckpt").write_bytes(b"not a checkpoint")
+    for name in ("cut.ckpt", "foreign.ckpt"):
+        output = run_command(*experiment(name, "num_episodes=1"), status=2)
+        assert f"{name}: damaged, or not a checkpoint" in output
+
+
+def test_folder_with_results_of_other_settings_is_left_alone(run_command, checkpoint):
+    run_command(*experiment(checkpoint, "num_episodes=1", "videos=0"))
+    output = run_command(*experiment(checkpoint, "num_episodes=1", "videos=0", "seed=2"), status=2)
+    assert "holds results of other settings" in output
+    assert "seed: 1000 there, 2 now" in output
+
+
+def test_checkpoint_of_another_static_camera_is_refused(run_command, checkpoint_factory, tmp_path):
+    other = ObservationPipeline(n_points=64).to_dict()
+    other["static"]["fov"] = 20.0
+    pipeline = ObservationPipeline.from_dict(other)
+    path = checkpoint_factory(tmp_path / "other.ckpt", pipeline)
+    assert "camera" in run_command(*experiment(path, "num_episodes=1"), status=2)
