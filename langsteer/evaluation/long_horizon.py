@@ -40,8 +40,11 @@ from langsteer.evaluation.report import rate_bars, tile, write_page
 from langsteer.evaluation.results import write_csv
 from langsteer.evaluation.rollout import TaskRun, run_task
 from langsteer.evaluation.statistics import Rate
+from langsteer.evaluation.steered import checked_steering, steer
 from langsteer.evaluation.video import Film, video_base64
 from langsteer.files import replacing
+from langsteer.policies.agent import sample_once
+from langsteer.steering.feasibility import why_infeasible
 from langsteer.training.checkpoint_util import git_commit
 
 USAGE = """
@@ -161,6 +164,8 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"max_steps={config['max_steps']}: expected a whole number from 1 on")
     names = ("policy", "env", "num_chains", "seed", "max_steps", "videos", "device")
     settings = {name: config[name] for name in names}
+    tasks = sorted({task for chain in chains(number) for task in chain.tasks})
+    settings["steering"], _ = checked_steering(config["steering"], None, tasks)
     settings["instructions"] = read_instructions(config["annotations"])
     settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])
     settings["commit"] = git_commit()
@@ -202,7 +207,9 @@ def play_chain(stage: Stage, number: int, folder: Path) -> Result:
     for place, task in enumerate(chain.tasks):
         instruction = settings["instructions"][task]
         random = np.random.default_rng([settings["seed"], number, place])
-        stage.agent.reset(seed=int(random.integers(2**31)))
+        seed = int(random.integers(2**31))
+        stage.agent.reset(seed)
+        _steer(stage, task, seed)
         film = Film(instruction) if number < settings["videos"] else None
         run = run_task(stage.env, stage.agent, task, settings["max_steps"], on_step=film)
         if film is not None:
@@ -219,6 +226,16 @@ def play_chain(stage: Stage, number: int, folder: Path) -> Result:
         "subtasks": subtasks,
         "environment": stage.env.provenance(),
     }
+
+
+def _steer(stage: Stage, task: str, seed: int) -> None:
+    """Steer towards the task; one that cannot be done from here is left to the policy, and fails.
+
+    That happens where an earlier task of the chain had a side effect.
+    """
+    stage.agent.predict = sample_once
+    if why_infeasible(task, stage.env.info()) is None:
+        steer(stage.agent, stage.settings["steering"], task, stage.env, seed)
 
 
 def _subtask(instruction: str, run: TaskRun) -> dict[str, Any]:
