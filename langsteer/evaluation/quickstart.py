@@ -17,6 +17,7 @@ from langsteer.data.store import open_store
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.experiment import run_experiment
 from langsteer.evaluation.results import Summary
+from langsteer.evaluation.video import write_gif
 from langsteer.experts.collection import CollectionSettings, collect, summary_lines
 from langsteer.processes import default_workers
 from langsteer.training.dp3_trainer import train
@@ -42,7 +43,12 @@ def quickstart(folder: Path) -> Summary:
         f"run {EPISODES} episodes that it has not seen",
         lambda: summaries.append(_evaluate(checkpoint, folder / "experiment")),
     )
-    return summaries[0]
+    summary = summaries[0]
+    best = next((episode for episode in summary.episodes if episode["success"]), None)
+    if best is not None:
+        video = summary.folder / "episodes" / f"{best['episode']:04d}.mp4"
+        write_gif(video, folder / f"{TASK}.gif")
+    return summary
 
 
 def _stage(number: int, title: str, work: Callable[[], object]) -> None:

@@ -65,19 +65,27 @@ class Film:
                 writer.send(np.ascontiguousarray(frame))
             writer.close()
 
-    def write_gif(self, path: Path, outcome: str, every: int = 2) -> None:
-        """Write a looping GIF of every ``every``-th frame, for pages that show no video."""
-        frames = [Image.fromarray(frame) for frame in self.captioned(outcome)[::every]]
-        with replacing(path) as temporary:
-            frames[0].save(
-                temporary,
-                format="GIF",
-                save_all=True,
-                append_images=frames[1:],
-                duration=1000 * every // FRAMES_PER_SECOND,
-                loop=0,
-                optimize=True,
-            )
+
+def write_gif(video: Path, path: Path, every: int = 2) -> None:
+    """Write every ``every``-th frame of a video as a looping GIF, for pages that show no video."""
+    from imageio_ffmpeg import read_frames
+
+    frames = read_frames(str(video))
+    width, height = next(frames)["size"]
+    images = [
+        Image.frombytes("RGB", (width, height), frame).quantize(64)
+        for index, frame in enumerate(frames)
+        if index % every == 0
+    ]
+    with replacing(path) as temporary:
+        images[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=1000 * every // FRAMES_PER_SECOND,
+            loop=0,
+        )
 
 
 def video_base64(path: Path) -> str | None:
@@ -91,9 +99,9 @@ def _square(image: np.ndarray) -> np.ndarray:
 
 def _with_caption(frame: np.ndarray, instruction: str, outcome: str) -> np.ndarray:
     picture = Image.new("RGB", (frame.shape[1], frame.shape[0] + CAPTION), "white")
-    picture.paste(Image.fromarray(frame), (0, 0))
+    picture.paste(Image.fromarray(frame), (0, CAPTION))  # above: a player's controls lie below
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(16)
-    pen.text((8, frame.shape[0] + 4), f"\u201c{instruction}\u201d", fill="black", font=font)
+    pen.text((8, 4), f"\u201c{instruction}\u201d", fill="black", font=font)
     colour = "#1a7f37" if outcome.startswith("success") else "#b42318"
-    pen.text((8, frame.shape[0] + 25), outcome, fill=colour, font=font)
+    pen.text((8, 25), outcome, fill=colour, font=font)
     return np.asarray(picture)
