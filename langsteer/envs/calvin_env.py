@@ -30,6 +30,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA
 from langsteer.calvin.kinematics import camera_pose_from_tcp
 from langsteer.calvin.tasks import SceneInfo
 from langsteer.data.pointcloud import ObservationPipeline, point_cloud
@@ -70,7 +71,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         assets_path: CALVIN's ``calvin_env`` checkout, for A-D; by default ``CALVIN_ENV_ROOT``.
         renderer: who draws, see `langsteer.envs.rendering`.
         pipeline: the policy's observation pipeline; its ``pixel_centre`` is replaced by the
-            renderer's.
+            renderer's; its cameras must be CALVIN's, which are the ones that are drawn.
         led_reset: whether after a reset the LED's button knows that the LED is lit (``"head"`` of
             calvin_env) or takes it as off (``"pinned"`` by mees/calvin, and so in most results).
         render_mode: None, or ``"rgb_array"`` for gymnasium's `render`.
@@ -99,6 +100,10 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
             raise UserError(f"led_reset {led_reset!r}: expected one of {get_args(LedReset)}")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise UserError(f"render_mode {render_mode!r}: expected None or 'rgb_array'")
+        wanted = pipeline or ObservationPipeline()
+        # Clouds of other cameras than those that are drawn would be wrong without anyone noticing.
+        drawn = replace(wanted, static=STATIC_CAMERA, gripper=GRIPPER_CAMERA)
+        drawn.check_compatible(wanted)
         self.render_mode = render_mode
         self.config = load_scene(scene, assets_path)
         self.led_reset: LedReset = led_reset  # type: ignore[assignment]
@@ -118,9 +123,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
             self.close()
             raise
         self.renderer_name: RendererName = self._renderer.name
-        self.pipeline = replace(
-            pipeline or ObservationPipeline(), pixel_centre=self._renderer.pixel_centre
-        )
+        self.pipeline = replace(drawn, pixel_centre=self._renderer.pixel_centre)
 
     def _load(self) -> None:
         config = self.config

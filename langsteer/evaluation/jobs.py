@@ -26,6 +26,7 @@ from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.policies.agent import Agent, load_agent
+from langsteer.policies.loading import read_checkpoint
 from langsteer.processes import end_with_parent
 from langsteer.progress import progress_bar
 
@@ -108,6 +109,7 @@ def run_jobs(
         number: result for number in numbers if (result := read_result(folder, number)) is not None
     }
     left = [number for number in numbers if number not in done]
+    stage = Stage(settings) if left and num_workers == 1 else None
     with progress_bar(len(numbers), description, description[:-1], initial=len(done)) as bar:
 
         def keep(number: int, result: Result) -> None:
@@ -115,8 +117,7 @@ def run_jobs(
             bar.set_postfix_str(summarise(list(done.values())), refresh=False)
             bar.update()
 
-        if left and num_workers == 1:
-            stage = Stage(settings)
+        if stage is not None:
             for number in left:
                 keep(number, _do(stage, job, number, folder))
             stage.env.close()
@@ -216,8 +217,7 @@ def checkpoint_identity(path: str | Path) -> dict[str, Any]:
     A checkpoint's end holds the checksums of all its tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
+    read_checkpoint(path, mmap=True)  # bad input is found before a folder is made for it
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 65536))

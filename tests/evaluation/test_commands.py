@@ -158,4 +158,5 @@ def test_checkpoint_of_another_static_camera_is_refused(run_command, checkpoint_
     other["static"]["fov"] = 20.0
     pipeline = ObservationPipeline.from_dict(other)
     path = checkpoint_factory(tmp_path / "other.ckpt", pipeline)
-    assert "camera" in run_command(*experiment(path, "num_episodes=1"), status=2)
+    output = run_command(*experiment(path, "num_episodes=1"), status=2)
+    assert "static.fov: 10.0 against 20.0" in output
