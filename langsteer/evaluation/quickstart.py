@@ -23,7 +23,7 @@ from langsteer.processes import default_workers
 from langsteer.training.dp3_trainer import train
 
 TASK = "open_drawer"
-DEMONSTRATIONS, VALIDATION = 30, 3
+DEMONSTRATIONS, VALIDATION = 60, 3
 POINTS = 128
 EPISODES = 10
 DEMONSTRATION_SEED, EVALUATION_SEED = 0, 2026
