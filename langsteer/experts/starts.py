@@ -76,7 +76,7 @@ def _sample_tower(layout: Layout, rng: np.random.Generator) -> np.ndarray:
     """A scene with one block on top of another."""
     lower, upper = rng.permutation(len(COLOURS))[:2]
     state = _sample_state((f"lift_{layout.colours[lower]}_block_table",), rng)
-    scene = sample_scene({**state, f"{layout.colours[upper]}_block": "table"}, layout, rng)
+    scene = sample_scene(state, layout, rng)
     blocks = scene[FIRST_BLOCK:].reshape(-1, 6)
     blocks[upper, :3] = blocks[lower, :3] + [*rng.uniform(-0.006, 0.006, 2), BLOCK_WIDTH]
     blocks[upper, 5] = blocks[lower, 5] + rng.uniform(-0.2, 0.2)
