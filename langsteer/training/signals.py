@@ -18,10 +18,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 def hold_signals() -> None:
-    """Keep SIGTERM and SIGUSR1 back until a `StopRequest` is entered, which then notes them.
+    """Keep SIGTERM and SIGUSR1 back while no `StopRequest` is entered, which notes them.
 
-    They would end a process that is still importing PyTorch, and a job on a cluster may get its
-    warning at any moment.
+    They would end a process that is still importing PyTorch, or one that has finished and is about
+    to leave; and a job on a cluster may get its warning at any moment.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
 
@@ -36,11 +36,12 @@ class StopRequest:
         self.requested = False
         self.signal_name = ""
         self._previous: dict[signal.Signals, object] = {}
+        self._held: set[int] = set()
 
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
             self._previous[number] = signal.signal(number, self._note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        self._held = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self
 
     def __exit__(
@@ -49,6 +50,7 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._held)
         for number, previous in self._previous.items():
             signal.signal(number, previous)  # type: ignore[arg-type]
 

@@ -88,6 +88,10 @@ class Job:
         wait_until(lambda: int(self.field("Restarts")) >= count, 120, self.log)
         assert int(self.field("Restarts")) == count
 
+    def wait_for_log(self, text: str) -> None:
+        """Until the job has printed something."""
+        wait_until(lambda: text in self.log(), 90, self.log)
+
     @property
     def experiment(self) -> Path:
         """The folder of the training's checkpoints."""
@@ -119,6 +123,12 @@ class Cluster:
         )
         assert done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    def set_network(self, node: str, state: str) -> None:
+        """Cut a node off (``down``) or connect it again (``up``)."""
+        daemon = self.configuration.with_name(f"slurmd-{node}.pid").read_text().strip()
+        enter = ["nsenter", "--net", f"--target={daemon}"]
+        subprocess.run([*enter, "ip", "link", "set", "eth0", state], check=True)
 
     def submit(
         self, folder: Path, script: str, *arguments: str, options: list[str], **environment: str

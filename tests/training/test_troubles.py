@@ -172,7 +172,8 @@ def test_signal_to_one_rank_stops_all_at_one_step_and_the_run_goes_on_there(trai
     wait_for(first, "epoch 2/")
     second.send_signal(signal.SIGUSR1)
     second.send_signal(signal.SIGTERM)  # a second signal changes nothing
-    assert [outcome(first)[0], outcome(second)[0]] == [EXIT_PREEMPTED] * 2
+    # Rank 0 answers for all: srun would end it, were another's status not 0.
+    assert [outcome(first)[0], outcome(second)[0]] == [EXIT_PREEMPTED, 0]
     step = training.latest("stopped")["progress"]["step"]
     assert 12 <= step < 180
     first, second = training.start_ranks(*stopped, "training.resume=true")
