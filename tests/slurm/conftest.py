@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,21 @@ class Job:
     def wait_for_log(self, text: str) -> None:
         """Until the job has printed something."""
         wait_until(lambda: text in self.log(), 90, self.log)
+
+    def processes(self, rank: int) -> list[int]:
+        """Processes of a rank, found by folder and environment; all nodes are on this machine."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended
+                variables = set((process / "environ").read_bytes().split(b"\0"))
+                is_rank = {f"SLURM_PROCID={rank}".encode(), b"SLURM_STEP_ID=0"} <= variables
+                if is_rank and (process / "cwd").resolve() == self.folder:
+                    found.append(int(process.name))
+        return found
+
+    def wait_for_end_of_rank(self, rank: int) -> None:
+        """Until no process of a rank is left."""
+        wait_until(lambda: not self.processes(rank), 60, self.log)
 
     @property
     def experiment(self) -> Path:

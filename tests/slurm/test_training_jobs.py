@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -95,25 +93,13 @@ def test_batch_shell_waits_for_no_ranks(cluster, project):
     assert "1 process, cpu" in (project / "logs" / "shell.out").read_text()
 
 
-def processes_of(job, rank):
-    """Processes of a rank, found by folder and environment; all nodes are on this machine."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended
-            variables = (process / "environ").read_bytes().split(b"\0")
-            is_rank = {f"SLURM_PROCID={rank}".encode(), b"SLURM_STEP_ID=0"} <= set(variables)
-            if is_rank and (process / "cwd").resolve() == job.folder:
-                found.append(int(process.name))
-    return found
-
-
 @pytest.mark.slow
 def test_time_limit_changes_no_run(submit_training, undisturbed, assert_same_run):
     # The limit is a minute, the least that SLURM knows; it looks at its clock every half a minute.
     layout = ["--nodes=2", "--ntasks-per-node=1", "--time=1", "--signal=B:USR1@25"]
     job = submit_training(layout)
     job.wait_for_step(40)
-    ranks = [pid for rank in (0, 1) for pid in processes_of(job, rank)]
+    ranks = [pid for rank in (0, 1) for pid in job.processes(rank)]
     for pid in ranks:  # lest they finish before that
         os.kill(pid, signal.SIGSTOP)
     job.wait_for_log("SLURM sent SIGUSR1")
@@ -135,6 +121,7 @@ def test_node_that_goes_down_changes_no_run(cluster, submit_training, undisturbe
     # SLURM would notice after SlurmdTimeout; it takes the node back when its daemon registers.
     cluster.command("scontrol", "update", "nodename=node2", "state=down", "reason=test")
     job.wait_for_restart(1)
+    job.wait_for_end_of_rank(0)
     cluster.set_network("node2", "up")
     job.wait("COMPLETED", 200)
     # The last checkpoint was that of epoch 20, of 7 steps each.
