@@ -30,6 +30,7 @@ from langsteer.calvin.cameras import (
     deproject,
 )
 from langsteer.errors import UserError
+from langsteer.nesting import flatten
 
 Interval = tuple[float, float]
 Box = tuple[Interval, Interval, Interval]
@@ -106,7 +107,7 @@ class ObservationPipeline:
         ``pixel_centre`` does not count: it follows the renderer, and each cloud is right with its
         own renderer's.
         """
-        ours, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        ours, theirs = flatten(self.to_dict()), flatten(other.to_dict())
         differences = [
             f"  {name}: {ours.get(name)} against {theirs.get(name)}"
             for name in sorted(ours.keys() | theirs.keys())
@@ -269,14 +270,3 @@ def _check_names(values: Mapping[str, Any], kind: type, what: str) -> None:
             f"{what}: missing {sorted(expected - found)}, unknown {sorted(found - expected)}; "
             "was it written by another version of LangSteer?"
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parameters under dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from langsteer.errors import UserError
+from langsteer.nesting import flatten
 from langsteer.policies.loading import read_checkpoint
 from langsteer.training.checkpoint_util import (
     find_experiment,
@@ -157,15 +158,4 @@ def _comparable(payload: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in settings.items():
         if any(key == name or key.startswith(f"{name}.") for name in _MUST_MATCH):
             flat[key] = value
-    return flat
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under dotted keys; a mapping's own key disappears."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
     return flat
