@@ -16,7 +16,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,11 +49,22 @@ class NoWandb:
 
 
 class Wandb:
-    """A run of Weights & Biases, under the same id again after a resume."""
+    """A run of Weights & Biases, under the same id again after a resume.
 
-    def __init__(self, config: WandbConfig, folder: Path, settings: Mapping[str, Any]) -> None:
+    Should it fail later on, one warning is given, and the local files alone go on. It does where a
+    scheduler sends SIGTERM to all processes of a job: the service's own ends at once.
+    """
+
+    def __init__(
+        self,
+        config: WandbConfig,
+        folder: Path,
+        settings: Mapping[str, Any],
+        say: logging.Logger,
+    ) -> None:
         import wandb
 
+        self._say, self._works = say, True
         id_file = folder / "wandb_run_id.txt"
         if not id_file.exists():
             with replacing(id_file) as temporary:
@@ -72,11 +83,20 @@ class Wandb:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Log under the record's step."""
-        self.run.log(dict(record), step=record["step"])
+        self._try(lambda: self.run.log(dict(record), step=record["step"]))
 
     def close(self) -> None:
         """Upload what is left."""
-        self.run.finish()
+        self._try(self.run.finish)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if not self._works:
+            return
+        try:
+            action()
+        except Exception as error:  # any fault of a service must not cost a night of training
+            self._works = False
+            self._say.warning("W&B stopped working (%s): logging to local files only", error)
 
 
 def make_wandb(
@@ -86,7 +106,7 @@ def make_wandb(
     if not config.enabled or os.environ.get("WANDB_MODE") == "disabled":
         return NoWandb()
     try:
-        return Wandb(config, folder, settings)
+        return Wandb(config, folder, settings, say)
     except ImportError:
         say.warning(
             "wandb is not installed: logging to local files only. "

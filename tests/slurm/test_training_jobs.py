@@ -136,3 +136,19 @@ def test_master_that_nobody_reaches_is_named(submit_training):
     job.wait("FAILED", 120)
     assert "rendezvous at 10.255.255.1:23456" in job.log()
     assert "check that MASTER_ADDR is rank 0's host" in job.log()
+
+
+@pytest.mark.slow
+def test_interrupted_job_goes_on_in_the_same_run_of_wandb(
+    cluster, submit_training, undisturbed, assert_same_run
+):
+    pytest.importorskip("wandb")
+    keys = ["training.wandb.enabled=true", "training.wandb.mode=offline"]
+    job = submit_training(["--nodes=1", "--ntasks-per-node=2"], *keys, WANDB_MODE="offline")
+    job.wait_for_step(40)
+    cluster.command("scancel", "--signal=TERM", job.number)  # ends the service of W&B, too
+    job.wait_for_restart(1)
+    job.wait("COMPLETED")
+    assert_same_run(job.experiment, undisturbed)
+    runs = [path.name.split("-")[-1] for path in (job.experiment / "wandb").glob("offline-run-*")]
+    assert runs == [(job.experiment / "wandb_run_id.txt").read_text().strip()] * 2

@@ -140,6 +140,17 @@ def test_wandb_out_of_reach_warns_and_training_goes_on(training, fake_wandb, mon
     assert "finished" in output
 
 
+def test_wandb_that_fails_later_warns_once_and_training_goes_on(training, fake_wandb, monkeypatch):
+    def fail(*arguments, **more):
+        raise ConnectionResetError("the service is gone")
+
+    run = types.SimpleNamespace(log=fail, finish=fail)
+    monkeypatch.setattr(sys.modules["wandb"], "init", lambda **arguments: run)
+    output = training.here("training.experiment_name=run", "training.wandb.enabled=true")
+    assert output.count("the service is gone") == 1
+    assert "finished" in output
+
+
 def test_wandb_offline_writes_a_run_that_can_be_synced_later(training):
     pytest.importorskip("wandb")
     training.run(
