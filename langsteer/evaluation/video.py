@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from imageio_ffmpeg import read_frames
 from PIL import Image, ImageDraw, ImageFont
 
+from langsteer.envs.video import Mp4Writer
 from langsteer.files import replacing
 
 SIDE = 256
@@ -47,29 +49,13 @@ class Film:
 
     def write(self, path: Path, outcome: str) -> None:
         """Write an H.264 MP4 that browsers play."""
-        from imageio_ffmpeg import write_frames
-
-        frames = self.captioned(outcome)
-        height, width, _ = frames[0].shape
-        with replacing(path) as temporary:
-            writer = write_frames(
-                str(temporary),
-                (width, height),
-                fps=FRAMES_PER_SECOND,
-                quality=6,
-                ffmpeg_log_level="error",
-                output_params=["-f", "mp4", "-movflags", "+faststart"],
-            )
-            writer.send(None)
-            for frame in frames:
-                writer.send(np.ascontiguousarray(frame))
-            writer.close()
+        with Mp4Writer(path, FRAMES_PER_SECOND) as writer:
+            for frame in self.captioned(outcome):
+                writer.add(frame)
 
 
 def write_gif(video: Path, path: Path, every: int = 2) -> None:
     """Write every ``every``-th frame of a video as a looping GIF, for pages that show no video."""
-    from imageio_ffmpeg import read_frames
-
     frames = read_frames(str(video))
     width, height = next(frames)["size"]
     images = [

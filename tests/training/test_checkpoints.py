@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-import langsteer
 from langsteer.errors import UserError
+from langsteer.policies.loading import load_policy
 from langsteer.training import checkpoint_util
 from langsteer.training.checkpoint_util import (
     CheckpointManager,
@@ -220,7 +220,7 @@ def test_checkpoint_is_complete_and_opens_without_running_code(training):
 def test_policy_of_a_checkpoint_is_the_one_that_was_validated(training):
     training.here("training.experiment_name=run")
     path, content = training.folder / "run" / "latest.ckpt", training.latest("run")
-    averaged, last = langsteer.load_policy(path), langsteer.load_policy(path, use_ema=False)
+    averaged, last = load_policy(path), load_policy(path, use_ema=False)
     for policy, part in ((averaged, "ema"), (last, "model")):
         for key, tensor in policy.state_dict().items():
             assert torch.equal(tensor, content[part][key])
@@ -230,7 +230,7 @@ def test_policy_of_a_checkpoint_is_the_one_that_was_validated(training):
 def test_run_without_averaging_saves_and_loads(training):
     training.here("training.experiment_name=run", "training.use_ema=false")
     assert training.latest("run")["ema"] is None
-    langsteer.load_policy(training.folder / "run" / "latest.ckpt")
+    load_policy(training.folder / "run" / "latest.ckpt")
     training.here(
         "training.experiment_name=run",
         "training.use_ema=false",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import langsteer
 from langsteer.configuration import compose
+from langsteer.policies.loading import load_policy
 from langsteer.training.config import TrainingConfig
 from langsteer.training.dp3_trainer import train
 
@@ -62,7 +62,7 @@ def test_command_of_the_guide_trains(command, medium_store, tiny_overrides, trai
     batch = asked.batch_size * asked.gradient_accumulation_steps
     assert f"effective batch size {batch} " in output
     assert training.latest("my_run")["progress"]["epoch"] == 2
-    langsteer.load_policy(tmp_path / "my_run" / "latest.ckpt")
+    load_policy(tmp_path / "my_run" / "latest.ckpt")
 
 
 def test_resuming_as_the_guide_says(training, tiny_overrides):
@@ -105,7 +105,7 @@ def test_debug_training_from_calvins_sample(sample_store, tmp_path, training_on,
     content = training.latest("run")
     assert content["pipeline"]["n_points"] == 2048
     assert content["metrics"].get("val_loss", 0.0) >= 0
-    policy = langsteer.load_policy(tmp_path / "run" / "latest.ckpt")
+    policy = load_policy(tmp_path / "run" / "latest.ckpt")
     assert policy.pipeline["n_points"] == 2048
 
 

@@ -1,0 +1,60 @@
+"""Write MP4 files that browsers play, with the ffmpeg that imageio-ffmpeg brings.
+
+Example::
+
+    with Mp4Writer(Path("outputs/episode.mp4"), frames_per_second=30) as writer:
+        writer.add(frame)      # (H, W, 3) uint8, H and W even
+"""
+
+from collections.abc import Generator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from imageio_ffmpeg import write_frames
+from numpy.typing import NDArray
+
+from langsteer.files import replacing
+
+
+class Mp4Writer:
+    """An H.264 file that appears when it is complete.
+
+    Args:
+        path: of the file; parent folders are made.
+        frames_per_second: of the film.
+    """
+
+    def __init__(self, path: Path, frames_per_second: float) -> None:
+        self.frames_per_second = frames_per_second
+        self._files = ExitStack()
+        self._temporary = self._files.enter_context(replacing(path))
+        self._writer: Generator[None, NDArray[np.uint8] | None, None] | None = None
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Append a frame (H, W, 3) uint8; all must be of the first one's size."""
+        if self._writer is None:
+            height, width, _ = frame.shape
+            self._writer = write_frames(
+                str(self._temporary),
+                (width, height),
+                fps=self.frames_per_second,
+                macro_block_size=8,
+                quality=6,
+                ffmpeg_log_level="error",
+                output_params=["-f", "mp4", "-movflags", "+faststart"],
+            )
+            self._writer.send(None)
+        self._writer.send(np.ascontiguousarray(frame))
+
+    def close(self) -> None:
+        """Complete the file; at least one frame must have been added."""
+        if self._writer is not None:
+            self._writer.close()
+        self._files.close()
+
+    def __enter__(self) -> "Mp4Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
