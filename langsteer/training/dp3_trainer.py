@@ -22,7 +22,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from langsteer.configuration import run_command
-from langsteer.data.store import Store, open_store
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.policies.loading import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
@@ -52,6 +51,13 @@ from langsteer.training.pytorch_util import (
     to_device,
 )
 from langsteer.training.sampler import Schedule
+from langsteer.training.setup import (
+    check_batch_size,
+    describe_data,
+    describe_policy,
+    describe_schedule,
+    open_data,
+)
 from langsteer.training.signals import EXIT_PREEMPTED, StopRequest
 from langsteer.training.validation import validate
 
@@ -113,29 +119,6 @@ def train(config: Mapping[str, Any]) -> bool:
         with explained_out_of_memory(settings):
             trainer = Trainer(settings, policy_config, data, schedule, world, device, experiment)
             return trainer.run(stop)
-
-
-def open_data(settings: TrainingConfig, policy: DP3Config) -> CalvinData:
-    """The store of the configuration, split into windows."""
-    path = settings.dataset.zarr_path
-    if path is None:
-        raise UserError(
-            "no dataset: set CALVIN_ZARR_PATH (or training.dataset.zarr_path) to a store that "
-            "scripts/convert_calvin_to_zarr.py made"
-        )
-    store: Store = open_store(path)
-    return CalvinData(store, policy, settings.dataset, settings.seed)
-
-
-def check_batch_size(path: Path, schedule: Schedule) -> None:
-    """Raise `UserError` where there are fewer windows than the ranks take at once."""
-    at_once = schedule.batch_size * schedule.world_size
-    if schedule.n_windows < at_once:
-        raise UserError(
-            f"{path}: {schedule.n_windows} training windows, fewer than training.batch_size="
-            f"{schedule.batch_size} x {schedule.world_size} processes; set training.batch_size to "
-            f"{schedule.n_windows // schedule.world_size} or less, or use more episodes"
-        )
 
 
 class Trainer:
@@ -429,26 +412,18 @@ class Trainer:
                 self.progress.epoch,
                 self.progress.step,
             )
-        parameters = sum(weight.numel() for weight in self.policy.parameters())
-        data, schedule = self.data, self.schedule
-        validation = "official" if data.official_validation else "held-out groups"
-        points = "on the GPU" if data.buffer.points_on_device else "read from the store"
+        how = f"{self.world}, {self.device}, {self.precision}, fused AdamW"
         lines = [
             f"experiment {self.folder}",
-            f"{self.world}, {self.device}, {self.precision}, fused AdamW"
-            + (", compiled" if self.config.compile else ""),
-            f"policy of {parameters:,} parameters, {self.policy.config.prediction} prediction",
-            f"data {data.store.path}: {len(data.train_episodes)} training episodes with "
-            f"{len(data.train)} windows; validation: {len(data.val_episodes)} episodes with "
-            f"{len(data.val)} windows ({validation}); points {points}",
-            f"effective batch size {schedule.effective_batch_size} = {schedule.batch_size} x "
-            f"{schedule.world_size} processes x {schedule.accumulation} accumulated; "
-            f"{schedule.steps_per_epoch} steps per epoch, {self.total_steps} in all; "
+            how + (", compiled" if self.config.compile else ""),
+            describe_policy(self.policy),
+            describe_data(self.data),
+            f"{describe_schedule(self.schedule)}, {self.total_steps} in all; "
             f"{self._workers()} loader workers",
         ]
         for line in lines:
             self.log.info(line)
-        if not len(data.val) and self.world.is_main:
+        if not len(self.data.val) and self.world.is_main:
             self.log.warning("no validation episodes: the newest checkpoints are kept")
 
 

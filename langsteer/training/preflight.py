@@ -22,8 +22,8 @@ from langsteer.configuration import compose
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.policies.dp3 import DP3, DP3Config
 from langsteer.training.config import TrainingConfig
-from langsteer.training.dp3_trainer import check_batch_size, open_data
 from langsteer.training.sampler import Schedule
+from langsteer.training.setup import check_batch_size, open_data
 
 _BYTES_PER_WEIGHT = 4  # float32, in checkpoints whatever training computes in
 

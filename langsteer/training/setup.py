@@ -1,0 +1,66 @@
+"""What a run finds out, and says, before it begins.
+
+Example::
+
+    data = open_data(settings, policy_config)
+    check_batch_size(data.store.path, schedule)
+    print(describe_data(data))
+"""
+
+from pathlib import Path
+
+from langsteer.data.store import Store, open_store
+from langsteer.errors import UserError
+from langsteer.policies.dp3 import DP3, DP3Config
+from langsteer.training.calvin_dataset import CalvinData
+from langsteer.training.config import TrainingConfig
+from langsteer.training.sampler import Schedule
+
+
+def open_data(settings: TrainingConfig, policy: DP3Config) -> CalvinData:
+    """The store of the configuration, split into windows."""
+    path = settings.dataset.zarr_path
+    if path is None:
+        raise UserError(
+            "no dataset: set CALVIN_ZARR_PATH (or training.dataset.zarr_path) to a store that "
+            "scripts/convert_calvin_to_zarr.py made"
+        )
+    store: Store = open_store(path)
+    return CalvinData(store, policy, settings.dataset, settings.seed)
+
+
+def check_batch_size(path: Path, schedule: Schedule) -> None:
+    """Raise `UserError` where there are fewer windows than the ranks take at once."""
+    at_once = schedule.batch_size * schedule.world_size
+    if schedule.n_windows < at_once:
+        raise UserError(
+            f"{path}: {schedule.n_windows} training windows, fewer than training.batch_size="
+            f"{schedule.batch_size} x {schedule.world_size} processes; set training.batch_size to "
+            f"{schedule.n_windows // schedule.world_size} or less, or use more episodes"
+        )
+
+
+def describe_policy(policy: DP3) -> str:
+    """Size and parametrisation."""
+    parameters = sum(weight.numel() for weight in policy.parameters())
+    return f"policy of {parameters:,} parameters, {policy.config.prediction} prediction"
+
+
+def describe_data(data: CalvinData) -> str:
+    """Episodes and windows of both splits, and where the points lie."""
+    validation = "official" if data.official_validation else "held-out groups"
+    points = "on the GPU" if data.buffer.points_on_device else "read from the store"
+    return (
+        f"data {data.store.path}: {len(data.train_episodes)} training episodes with "
+        f"{len(data.train)} windows; validation: {len(data.val_episodes)} episodes with "
+        f"{len(data.val)} windows ({validation}); points {points}"
+    )
+
+
+def describe_schedule(schedule: Schedule) -> str:
+    """The effective batch size with its factors, and the steps of an epoch."""
+    return (
+        f"effective batch size {schedule.effective_batch_size} = {schedule.batch_size} x "
+        f"{schedule.world_size} processes x {schedule.accumulation} accumulated; "
+        f"{schedule.steps_per_epoch} steps per epoch"
+    )
