@@ -11,12 +11,10 @@ Example::
 
 import hashlib
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.policies.agent import Agent, load_agent
 from langsteer.policies.loading import read_checkpoint
-from langsteer.processes import end_with_parent
+from langsteer.processes import worker_pool
 from langsteer.progress import progress_bar
 
 Settings = Mapping[str, Any]
@@ -135,28 +133,17 @@ def _in_processes(
     keep: Callable[[int, Result], None],
 ) -> None:
     make_agent(settings)  # so that bad input is said once, and before processes are started
-    context = multiprocessing.get_context("spawn")
-    arguments = (dict(settings), os.getpid())
-    with ProcessPoolExecutor(num_workers, context, _start_worker, arguments) as pool:
+    with worker_pool(num_workers, _start_worker, (dict(settings),)) as pool:
         futures: dict[Future[Result], int] = {
             pool.submit(_work, job, number, folder): number for number in numbers
         }
-        try:
-            for future in as_completed(futures):
-                keep(futures[future], future.result())
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process died, often because memory ran out; what is finished is kept: "
-                "run the same command again with fewer num_workers"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for future in as_completed(futures):
+            keep(futures[future], future.result())
 
 
-def _start_worker(settings: Settings, parent: int) -> None:
+def _start_worker(settings: Settings) -> None:
     global _stage
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    end_with_parent(parent)
     torch.set_num_threads(1)  # processes that each use all cores slow each other down
     _stage = Stage(settings)
 

@@ -164,7 +164,7 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"max_steps={config['max_steps']}: expected a whole number from 1 on")
     names = ("policy", "env", "num_chains", "seed", "max_steps", "videos", "device")
     settings = {name: config[name] for name in names}
-    tasks = sorted({task for chain in chains(number) for task in chain.tasks})
+    tasks = sorted({task for chain in _first_chains(number) for task in chain.tasks})
     settings["steering"], _ = checked_steering(config["steering"], None, tasks)
     settings["instructions"] = read_instructions(config["annotations"])
     settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])

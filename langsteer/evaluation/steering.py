@@ -155,7 +155,7 @@ def attempt(setting: Setting, start: Start, method: str, task: str, instruction:
         success=run.success,
         others=sorted(run.tasks_seen - {task}),
         steps=run.steps,
-        prediction_ms=1000 * float(np.median(run.prediction_seconds)),
+        prediction_ms=run.prediction_ms,
         denoiser_calls=own_steps + steerer.calls.denoiser / predictions,
         gradient_calls=steerer.calls.gradients / predictions,
         path=np.stack(run.robot_obs)[:, :3].round(4).tolist(),
