@@ -27,6 +27,7 @@ from langsteer.calvin.tasks import checked_task
 from langsteer.configuration import compose, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly
+from langsteer.evaluation.contenders import Contender, contenders
 from langsteer.evaluation.rollout import run_task
 from langsteer.evaluation.steering_report import write_report, write_table
 from langsteer.experts.starts import benchmark_robot_obs, sample_scene
@@ -104,9 +105,8 @@ class Attempt:
 class Setting:
     """What all attempts share."""
 
-    policy: DP3
     env: CalvinEnv
-    methods: Mapping[str, SteeringConfig]
+    contenders: Mapping[str, Contender]
     library: DemonstrationLibrary | None
     read: Reader
     max_steps: int
@@ -129,9 +129,9 @@ def sample_start(env: CalvinEnv, layout: Layout, seed: int, number: int) -> Star
 def attempt(setting: Setting, start: Start, method: str, task: str, instruction: str) -> Attempt:
     """Give the instruction at the start and let one method try."""
     understood = setting.read(instruction).task
-    env, config = setting.env, setting.methods[method]
+    env, contender = setting.env, setting.contenders[method]
     env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
-    steerer = Steerer(config, setting.library)
+    steerer = Steerer(contender.steering, setting.library)
     steerer.begin(understood, env.robot_obs, start.seed, env.scene_obs)
     first_samples: list[NDArray[np.float32]] = []
 
@@ -141,11 +141,11 @@ def attempt(setting: Setting, start: Start, method: str, task: str, instruction:
             first_samples.append(steerer.trace.paths[..., :3])
         return actions
 
-    agent = Agent(setting.policy, predict=predict)
+    agent = Agent(contender.policy, predict=predict)
     agent.reset(start.seed)
     run = run_task(env, agent, task, setting.max_steps)
     predictions = len(run.predicted_at)
-    own_steps = setting.policy.config.num_inference_steps
+    own_steps = contender.policy.config.num_inference_steps
     return Attempt(
         start=start.number,
         method=method,
@@ -177,9 +177,8 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
     tasks = [checked_task(task) for task in config["tasks"]]
     policy = load_policy(config["checkpoint"], config["device"])
     setting = Setting(
-        policy,
         _environment(config["env"], policy),
-        methods,
+        contenders(policy, methods, config["controls"]),
         _shared_library(methods),
         make_reader(config["steering"]["encoder"], config["steering"]["plugin"]),
         config["max_steps"],
@@ -197,7 +196,9 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
             for task in (task for task in tasks if why_infeasible(task, info) is None):
                 options = phrasings(task)
                 words = options[number % len(options)]
-                attempts += [attempt(setting, start, name, task, words) for name in methods]
+                attempts += [
+                    attempt(setting, start, name, task, words) for name in setting.contenders
+                ]
             _save(folder, config, methods, setting.env, attempts)
     finally:
         setting.env.close()
@@ -216,6 +217,9 @@ def _check(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> 
             raise UserError(f"{name}={config[name]}: expected a whole number from 1 on")
     if "none" not in methods:
         raise UserError("methods: 'none' is missing, the base that the others are compared with")
+    for name in config["controls"]:
+        if name not in methods:
+            raise UserError(f"controls: {name!r} is none of methods={list(methods)}")
 
 
 def _environment(env: Mapping[str, Any], policy: DP3) -> CalvinEnv:

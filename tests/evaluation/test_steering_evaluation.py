@@ -118,6 +118,18 @@ def test_results_table_and_report_are_written(results):
     assert "reference: not done" in page
 
 
+def test_controls_are_steered_alike_by_a_network_that_knows_nothing(results, tmp_path):
+    _, _, config, methods = results
+    few = {"starts": 1, "controls": ["reference", "none"], "output_dir": str(tmp_path)}
+    tried = list(by_pair(evaluate({**config, **few}, methods)).values())
+    for one in tried:
+        assert one["reference, blank network"].path != one["reference"].path
+        assert one["reference, blank network"].gradient_calls == one["reference"].gradient_calls
+    # Without guidance what it does depends on the noise alone, not on the task or the scene.
+    moves = [np.diff(one["none, blank network"].path[:9], axis=0) for one in tried]
+    assert np.abs(moves[0] - moves[1]).max() < 1e-6
+
+
 def test_the_same_evaluation_gives_the_same_attempts(results, tmp_path):
     attempts, _, config, methods = results
     again = evaluate({**config, "starts": 1, "output_dir": str(tmp_path)}, methods)
@@ -154,6 +166,7 @@ def test_bad_input_is_refused_before_the_first_attempt(results, tmp_path):
         ({"checkpoint": None}, "no checkpoint"),
         ({"starts": 0}, "starts=0"),
         ({"tasks": ["open_draw"]}, "open_drawer"),
+        ({"controls": ["value_map"]}, "controls: 'value_map'"),
     ):
         with pytest.raises(UserError, match=message):
             evaluate({**config, **changes, "output_dir": str(tmp_path / "out")}, methods)
