@@ -17,8 +17,7 @@ from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import DemonstrationLibrary, open_library
 from langsteer.steering.feasibility import require_feasible
 from langsteer.steering.language import make_reader
-from langsteer.steering.steerer import Steerer
-from langsteer.steering.waypoints import waypoints
+from langsteer.steering.steerer import Steerer, require_steerable
 
 
 def checked_steering(
@@ -38,12 +37,9 @@ def checked_steering(
         return config.to_dict(), list(tasks)
     if instruction is not None:
         tasks = [make_reader(config.encoder, config.plugin)(instruction).task]
+    library = _library(config.demonstrations) if config.demonstrations else None
     for task in tasks:
-        if config.value_map:
-            waypoints(task)
-        if config.reference:
-            assert config.demonstrations is not None  # checked by SteeringConfig
-            _library(config.demonstrations).of(task)
+        require_steerable(config, task, library)
     return config.to_dict(), list(tasks)
 
 

@@ -11,6 +11,7 @@ are compared with, pair by pair. ``output_dir`` gets ``results.json`` (after eac
 interrupted run leaves what it has), ``table.md`` and ``report.html``.
 """
 
+import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,15 +24,15 @@ from numpy.typing import NDArray
 
 from langsteer.calvin.benchmark import initial_states
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import checked_task
+from langsteer.calvin.tasks import SceneInfo, checked_task
 from langsteer.configuration import compose, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.contenders import Contender, contenders
 from langsteer.evaluation.rollout import run_task
 from langsteer.evaluation.steering_report import write_report, write_table
-from langsteer.experts.starts import benchmark_robot_obs, sample_scene
-from langsteer.experts.view import Layout, read_layout
+from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
+from langsteer.experts.view import Layout, View, read_layout
 from langsteer.files import replacing
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
@@ -41,7 +42,7 @@ from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import DemonstrationLibrary, open_library
 from langsteer.steering.feasibility import why_infeasible
 from langsteer.steering.language import Reader, make_reader
-from langsteer.steering.steerer import Steerer
+from langsteer.steering.steerer import Steerer, require_steerable
 
 NAME = "evaluate_steering"
 USAGE = """
@@ -175,11 +176,15 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
     """
     _check(config, methods)
     tasks = [checked_task(task) for task in config["tasks"]]
+    library = _shared_library(methods)
+    for task, steering in itertools.product(tasks, methods.values()):
+        if steering.steers:
+            require_steerable(steering, task, library)
     policy = load_policy(config["checkpoint"], config["device"])
     setting = Setting(
         _environment(config["env"], policy),
         contenders(policy, methods, config["controls"]),
-        _shared_library(methods),
+        library,
         make_reader(config["steering"]["encoder"], config["steering"]["plugin"]),
         config["max_steps"],
     )
@@ -193,7 +198,8 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
             setting.env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
             clouds[number] = setting.env.observe(point_cloud=True)["point_cloud"]
             info = setting.env.info()
-            for task in (task for task in tasks if why_infeasible(task, info) is None):
+            view = View(layout, start.robot_obs, start.scene_obs)
+            for task in (task for task in tasks if _can_be_done(task, info, view)):
                 options = phrasings(task)
                 words = options[number % len(options)]
                 attempts += [
@@ -220,6 +226,10 @@ def _check(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> 
     for name in config["controls"]:
         if name not in methods:
             raise UserError(f"controls: {name!r} is none of methods={list(methods)}")
+
+
+def _can_be_done(task: str, info: SceneInfo, view: View) -> bool:
+    return why_infeasible(task, info) is None and has_room(task, view)
 
 
 def _environment(env: Mapping[str, Any], policy: DP3) -> CalvinEnv:

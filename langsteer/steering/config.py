@@ -33,7 +33,7 @@ class SteeringConfig:
         candidates: demonstrations that are followed at once, the nearest first.
         temperature: in square metres, how softly one of them is chosen.
         avoidance: weight of staying clear of what is not to be touched, in ``value_map``.
-        privileged: whether ``value_map`` may read joints from the simulator; kept in results.
+        privileged: whether joints and blocks may be read from the simulator; kept in results.
         encoder: of instructions: auto, minilm or lexical.
         plugin: a reader of instructions of your own, ``"package.module:function"``.
     """

@@ -1,6 +1,7 @@
 """Demonstrated paths by task: what guidance by reference draws towards.
 
-Only poses and the tasks' names are kept, no images, so that a library is a small file.
+Only poses, the tasks' names and the blocks' places are kept, no images, so that a library is a
+small file.
 
 Example::
 
@@ -29,13 +30,15 @@ from langsteer.calvin.dataset import (
 from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.progress import track
+from langsteer.steering.blocks import block_place
 from langsteer.steering.path import METRES_PER_UNIT, METRIC, POSE_DIM, RADIANS_PER_UNIT
 
 MAX_LEAD = 128
 """Frames at most that a demonstration takes along before its annotated window."""
 
 _UNITS = np.array([*[METRES_PER_UNIT] * 3, *[RADIANS_PER_UNIT] * 3])
-_FORMAT = "langsteer-demonstrations-1"
+_NO_BLOCK = np.full(4, np.nan)
+_FORMAT = "langsteer-demonstrations-2"
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,23 @@ class Demonstration:
         task: its name.
         poses: (T + 1, 7) float64: the pose at the beginning and those that each of the T actions
             commands from there on (`langsteer.steering.path`); the first gripper is the second's.
+        block: (4,) float64 xyz and yaw at the beginning of the block that the task names, or None.
     """
 
     task: str
     poses: NDArray[np.float64]
+    block: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.poses) - 1
 
     @classmethod
     def from_actions(
-        cls, task: str, start: NDArray[np.floating], actions: NDArray[np.floating]
+        cls,
+        task: str,
+        start: NDArray[np.floating],
+        actions: NDArray[np.floating],
+        block: NDArray[np.float64] | None = None,
     ) -> "Demonstration":
         """Sum up actions (T, 7) from the pose ``start`` (6,)."""
         poses = np.empty((len(actions) + 1, POSE_DIM))
@@ -64,7 +73,15 @@ class Demonstration:
         poses[1:, :6] = start + np.cumsum(actions[:, :6] * _UNITS, axis=0)
         poses[1:, 6] = actions[:, 6]
         poses[0, 6] = poses[1, 6]
-        return cls(task, poses)
+        return cls(task, poses, block)
+
+    def for_block_at(self, place: NDArray[np.float64] | None) -> "Demonstration":
+        """The same way, shifted to a block that lies at ``place`` (4,); None shifts nothing."""
+        if place is None or self.block is None:
+            return self
+        poses = self.poses.copy()
+        poses[:, :3] += place[:3] - self.block[:3]
+        return Demonstration(self.task, poses, place)
 
     def ahead(self, phase: int, steps: int) -> NDArray[np.float64]:
         """(steps, 7) the poses after actions ``phase`` and on; at the end it stays there."""
@@ -115,6 +132,9 @@ class DemonstrationLibrary:
                 tasks=np.array([one.task for one in self._all]),
                 ends=ends,
                 poses=np.concatenate([one.poses for one in self._all]),
+                blocks=np.array(
+                    [_NO_BLOCK if one.block is None else one.block for one in self._all]
+                ),
             )
 
 
@@ -141,11 +161,15 @@ def _load(path: Path) -> DemonstrationLibrary:
             if str(arrays["format"]) != _FORMAT:
                 raise ValueError(f"format {arrays['format']}")
             parts = np.split(arrays["poses"], arrays["ends"][:-1])
-            pairs = list(zip(arrays["tasks"], parts, strict=True))
+            kept = list(zip(arrays["tasks"], parts, arrays["blocks"], strict=True))
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise UserError(f"{path}: not a library of demonstrations ({error})") from error
     return DemonstrationLibrary(
-        [Demonstration(str(task), poses) for task, poses in pairs], str(path)
+        [
+            Demonstration(str(task), poses, None if np.isnan(block).any() else block)
+            for task, poses, block in kept
+        ],
+        str(path),
     )
 
 
@@ -162,12 +186,16 @@ def _read_split(split: Split) -> Iterator[Demonstration]:
         first, last = _extent(annotation, annotations, ranges)
         frames = [
             read_frame(
-                split.folder / frame_name(number), ["robot_obs", "rel_actions"], split.config
+                split.folder / frame_name(number),
+                ["robot_obs", "scene_obs", "rel_actions"],
+                split.config,
             )
             for number in range(first, last)
         ]
         actions = np.stack([frame["rel_actions"] for frame in frames])
-        yield Demonstration.from_actions(annotation.task, frames[0]["robot_obs"][:6], actions)
+        block = block_place(annotation.task, frames[0]["scene_obs"])
+        start = frames[0]["robot_obs"][:6]
+        yield Demonstration.from_actions(annotation.task, start, actions, block)
 
 
 def _extent(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import COLOURS, TASKS, checked_task
 from langsteer.errors import UserError
+from langsteer.steering.blocks import colour_of
 from langsteer.steering.embedding import SentenceEncoder, make_encoder
 from langsteer.steering.lexical import LexicalFeatures, words_of
 
@@ -107,7 +108,7 @@ class InstructionReader:
         colours = set(words_of(instruction)) & set(COLOURS) or set(COLOURS)
         found = {}
         for task in TASKS:
-            colour = _colour_of(task)
+            colour = colour_of(task)
             among = 1 if colour is None else len(colours)
             is_meant = colour is None or colour in colours
             found[task] = float(of_template[_without_colour(task)] / among) if is_meant else 0.0
@@ -142,10 +143,6 @@ class InstructionReader:
 def _without_colour(text: str) -> str:
     """A sentence or a task's name with one word for all colours, in lower case."""
     return re.sub(rf"(?<![a-z])({'|'.join(COLOURS)})(?![a-z])", _COLOUR, text.lower())
-
-
-def _colour_of(task: str) -> str | None:
-    return next((colour for colour in COLOURS if f"_{colour}_" in task), None)
 
 
 def make_reader(encoder: str = "auto", plugin: str | None = None) -> Reader:

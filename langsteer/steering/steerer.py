@@ -21,6 +21,7 @@ from torch import Tensor
 
 from langsteer.policies.dp3 import DP3
 from langsteer.policies.dp3.ddim import Guidance
+from langsteer.steering.blocks import YAW, block_place, yaw_gap
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import (
     Demonstration,
@@ -30,13 +31,15 @@ from langsteer.steering.demonstrations import (
 from langsteer.steering.guidance import Calls, GradientGuidance, StochasticGuidance
 from langsteer.steering.objectives import Objective, Reference, Sum, ValueMap
 from langsteer.steering.path import EULER, METRIC, CommandedPose, commanded_path
-from langsteer.steering.waypoints import Joints, waypoints
+from langsteer.steering.waypoints import Joints, require_places, waypoints
 
 LEAST_PROGRESS, MOST_PROGRESS = 5, 14
 """By how many frames a reference goes on between two predictions of 8 actions: the nearest point
 alone can stall where a demonstration dwells."""
 FIRST_PHASES = 24
 """Frames from a demonstration's beginning among which the rollout may join it."""
+METRES_PER_YAW = 0.2
+"""A block turned by a radian more or less makes a demonstration this much farther."""
 ARRIVED = 0.025
 """Metres from a waypoint at which the next one counts."""
 _OWN_RADIUS, _TARGET_RADIUS = 0.16, 0.12
@@ -120,29 +123,41 @@ class Steerer:
             scene_obs: (24,) now; read only with ``privileged``.
 
         Raises:
-            UserError: no demonstration of the task, or no places known for it.
+            UserError: no demonstration of the task, no places known for it, or it names a block
+                whose place may not be read.
         """
         hand = CommandedPose(robot_obs)
         followed, places = [], []
-        if self.config.steers and self.config.reference:
-            assert self.library is not None
-            followed = self._nearest(self.library.of(task), hand.pose)
-        if self.config.steers and self.config.value_map:
-            joints = None
-            if self.config.privileged and scene_obs is not None:
-                joints = Joints(*(float(scene_obs[index]) for index in (0, 1, 3)))
-            places = waypoints(task, joints)
+        if self.config.steers:
+            known = scene_obs if self.config.privileged else None
+            block = block_place(task, known)
+            if self.config.reference:
+                assert self.library is not None
+                followed = self._nearest(self.library.of(task), hand.pose, block)
+            if self.config.value_map:
+                places = waypoints(task, None if known is None else Joints.of(known), block)
         self._rollout = _Rollout(hand, followed, places, seed)
         self.trace = None
 
     def _nearest(
-        self, demonstrations: list[Demonstration], pose: NDArray[np.float64]
+        self,
+        demonstrations: list[Demonstration],
+        pose: NDArray[np.float64],
+        block: NDArray[np.float64] | None,
     ) -> list[Followed]:
-        """The demonstrations that begin nearest, each joined where it passes nearest."""
+        """The demonstrations that begin nearest, each joined where it passes nearest.
+
+        Ways to a block are shifted to where it lies; one to a block that was turned alike counts
+        as nearer.
+        """
         joined = []
-        for one in demonstrations:
+        for shown in demonstrations:
+            one = shown.for_block_at(block)
             distances = one.distances(pose, 0, min(FIRST_PHASES, len(one)))
-            joined.append((float(distances.min()), Followed(one, int(distances.argmin()))))
+            gap = float(distances.min())
+            if block is not None and shown.block is not None:
+                gap += METRES_PER_YAW * yaw_gap(block[YAW], shown.block[YAW])
+            joined.append((gap, Followed(one, int(distances.argmin()))))
         joined.sort(key=lambda pair: pair[0])
         return [followed for _, followed in joined[: self.config.candidates]]
 
@@ -233,9 +248,12 @@ class Steerer:
         return torch.from_numpy(np.stack(targets)).float()
 
     def _value_map(self, points: Tensor) -> ValueMap:
-        """The map around the waypoint that is next; passed ones are forgotten."""
+        """The map around the waypoint that is next; passed ones are forgotten.
+
+        One in a prediction: where only the gripper's command differs, the fingers need its time.
+        """
         rollout = self._begun
-        while len(rollout.places) > 1 and _has_arrived(rollout.hand.pose, rollout.places[0]):
+        if len(rollout.places) > 1 and _has_arrived(rollout.hand.pose, rollout.places[0]):
             rollout.places.pop(0)
         place = rollout.places[0].copy()
         turns = _unwrapped(place[None, EULER], place[EULER], rollout.hand)[0]
@@ -247,6 +265,19 @@ class Steerer:
         far &= torch.linalg.norm(cloud - target, dim=1) > _TARGET_RADIUS
         waypoint = torch.from_numpy(place).float()
         return ValueMap(waypoint, cloud[far], avoidance=self.config.avoidance)
+
+
+def require_steerable(
+    config: SteeringConfig, task: str, library: DemonstrationLibrary | None
+) -> None:
+    """Raise `UserError` where the configuration cannot lead to the task from any state."""
+    if not config.privileged:
+        block_place(task, None)
+    if config.reference:
+        assert library is not None
+        library.of(task)
+    if config.value_map:
+        require_places(task)
 
 
 def _unwrapped(

@@ -1,8 +1,9 @@
-"""Where the hand must go for each of the eight articulated behaviours: known geometry of scene D.
+"""Where the hand must go for the eight articulated behaviours, and to push and lift blocks.
 
 The built-in scene has scene D's places, in metres, world frame. Parts that move are put where the
 task's own condition says (a drawer to be opened is closed), or where the simulator says, when that
-is allowed. Fingers are closed and the tcp is 12 mm above their tips.
+is allowed. Fingers are closed, but to grip, and the tcp is 12 mm above their tips.
+A block's place must be known.
 
 Example::
 
@@ -10,21 +11,30 @@ Example::
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.calvin.tasks import checked_task
+from langsteer.calvin.tasks import COLOURS, checked_task
 from langsteer.errors import UserError
 
-_CLOSED = -1.0
+_CLOSED, _OPEN = -1.0, 1.0
 _DRAWER_OPEN, _SLIDER_LEFT, _SWITCH_ON = 0.22, 0.28, 0.088
 _SWITCH = np.array([0.30, 0.061, 0.495])
 _SWITCH_AXIS = np.array([0.0, 0.5, 0.866])
 _TILTED = (math.pi, -0.8, 1.24)
 """Far to the right the arm reaches the switch only with the gripper tilted towards it."""
+
+_DOWN, _ACROSS = math.pi, math.pi / 2
+"""A hand that points down; the yaw at which the arm faces the table."""
+_GRIP_HEIGHT, _PUSH_HEIGHT = 0.012, 0.004
+"""Metres of the tcp above a block's centre."""
+_BESIDE, _PUSHED_TO = 0.09, 0.10
+"""Metres along x from where a block's centre was: where a push begins and ends."""
+_ABOVE = 0.11
 
 
 @dataclass(frozen=True)
@@ -35,12 +45,21 @@ class Joints:
     drawer: float
     switch: float
 
+    @classmethod
+    def of(cls, scene_obs: NDArray[np.floating]) -> "Joints":
+        """Those of ``scene_obs`` (24,)."""
+        return cls(*(float(scene_obs[index]) for index in (0, 1, 3)))
+
 
 def _pose(
-    x: float, y: float, z: float, euler: tuple[float, float, float] | None = None
+    x: float,
+    y: float,
+    z: float,
+    euler: tuple[float, float, float] | None = None,
+    gripper: float = _CLOSED,
 ) -> NDArray[np.float64]:
     turned = (math.nan,) * 3 if euler is None else euler
-    return np.array([x, y, z, *turned, _CLOSED])
+    return np.array([x, y, z, *turned, gripper])
 
 
 def _open_drawer(joints: Joints | None) -> list[NDArray[np.float64]]:
@@ -99,18 +118,75 @@ _PLACES: dict[str, Callable[[Joints | None], list[NDArray[np.float64]]]] = {
     "turn_off_lightbulb": _switch(on=False),
 }
 
+
+def _lift(block: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    x, y, z, yaw = block.tolist()
+    z += _GRIP_HEIGHT
+    # The fingers close on the block's width, whichever way round is nearer.
+    turned = yaw + math.pi * round((_ACROSS - yaw) / math.pi)
+    down = (_DOWN, 0.0, turned)
+    return [
+        _pose(x, y, z + _ABOVE, down, _OPEN),
+        _pose(x, y, z, down, _OPEN),
+        _pose(x, y, z, down, _CLOSED),
+        _pose(x, y, z + _ABOVE, down, _CLOSED),
+    ]
+
+
+def _push(direction: int) -> Callable[[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    def places(block: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        x, y, z = block[:3].tolist()
+        z += _PUSH_HEIGHT
+        down = (_DOWN, 0.0, _ACROSS)
+        beside, end = x - direction * _BESIDE, x + direction * _PUSHED_TO
+        return [
+            _pose(beside, y, z + _ABOVE, down),
+            _pose(beside, y, z, down),
+            _pose(end, y, z, down),
+        ]
+
+    return places
+
+
+_BLOCK_PLACES: dict[str, Callable[[NDArray[np.float64]], list[NDArray[np.float64]]]] = {
+    "push_left": _push(-1),
+    "push_right": _push(1),
+    "lift_table": _lift,
+}
+
 ARTICULATED = tuple(_PLACES)
 """The eight articulated behaviours."""
 
 
-def waypoints(task: str, joints: Joints | None = None) -> list[NDArray[np.float64]]:
+def require_places(task: str) -> None:
+    """Raise `UserError` where no task has this name, or no places are known for it."""
+    if checked_task(task) not in _PLACES and _without_block(task) not in _BLOCK_PLACES:
+        raise UserError(
+            f"steering=value_map knows no places for {task}; it knows {', '.join(ARTICULATED)}, "
+            "and pushing and lifting blocks on the table"
+        )
+
+
+def waypoints(
+    task: str, joints: Joints | None = None, block: NDArray[np.float64] | None = None
+) -> list[NDArray[np.float64]]:
     """The poses (7,) to be passed in order: before the part, at it, and where it is moved to.
 
+    Args:
+        task: one that `require_places` accepts.
+        joints: of the scene, where they may be known.
+        block: (4,) the place of the block that the task names (`blocks.block_place`).
+
     Raises:
-        UserError: no task has this name, or there is no map for it.
+        UserError: as `require_places`.
     """
-    if checked_task(task) not in _PLACES:
-        raise UserError(
-            f"steering=value_map knows no places for {task}; it knows {', '.join(ARTICULATED)}"
-        )
-    return _PLACES[task](joints)
+    require_places(task)
+    if task in _PLACES:
+        return _PLACES[task](joints)
+    assert block is not None  # its place is read where the task names one
+    return _BLOCK_PLACES[_without_block(task)](block)
+
+
+def _without_block(task: str) -> str:
+    """``push_red_block_left`` to ``push_left``."""
+    return re.sub(rf"_({'|'.join(COLOURS)})_block_", "_", task)

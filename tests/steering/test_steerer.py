@@ -184,6 +184,65 @@ def test_value_map_reads_the_simulator_only_when_allowed(policy, obs):
     assert dataclasses.replace(config, privileged=True).to_dict()["privileged"] is True
 
 
+LIFT = "lift_blue_block_table"
+
+
+def scene_with_blue_block(x, y, yaw):
+    scene = np.zeros(24)
+    scene[12:18] = x, y, 0.46, 0.0, 0.0, yaw
+    return scene
+
+
+def reach_for(place, steps=40):
+    """A demonstration that goes straight to above a block at ``place`` (4,)."""
+    actions = np.zeros((steps, 7))
+    actions[:, :3] = (np.array([*place[:2], 0.5]) - ROBOT_OBS[:3]) / (0.02 * steps)
+    return Demonstration.from_actions(LIFT, ROBOT_OBS[:6], actions, np.array(place))
+
+
+def test_reference_is_shifted_to_where_the_block_lies(policy, obs):
+    library = DemonstrationLibrary([reach_for((0.1, -0.1, 0.46, 1.5))], "test")
+    config = dataclasses.replace(REFERENCE, unguided_last=0, privileged=True)
+    ends = []
+    for x in (0.0, 0.1, 0.2):
+        scene = scene_with_blue_block(x, -0.1, 1.5)
+        _, steerer = predict(policy, obs, library, config, LIFT, times=8, scene_obs=scene)
+        (followed,) = steerer._begun.followed
+        np.testing.assert_allclose(followed.demonstration.poses[-1, :3], [x, -0.1, 0.5], atol=1e-9)
+        ends.append(steerer._begun.hand.pose[0])
+    assert ends[0] < ends[1] - 0.05 < ends[2] - 0.1
+
+
+def test_demonstration_with_the_block_turned_alike_is_followed(policy, obs):
+    shown = [reach_for((0.1, -0.1, 0.46, yaw)) for yaw in (1.2, 1.9)]
+    config = dataclasses.replace(REFERENCE, candidates=1, privileged=True)
+    for yaw, chosen in ((1.3, 0), (1.3 + np.pi, 0), (1.8, 1)):
+        scene = scene_with_blue_block(0.1, -0.1, yaw)
+        library = DemonstrationLibrary(shown, "test")
+        _, steerer = predict(policy, obs, library, config, LIFT, scene_obs=scene)
+        poses = steerer._begun.followed[0].demonstration.poses
+        np.testing.assert_array_equal(poses, shown[chosen].poses)
+
+
+def test_places_of_a_lift_close_the_fingers_where_the_block_is_and_rise(policy, obs):
+    scene = scene_with_blue_block(0.1, -0.1, 1.5 - np.pi)
+    above, at, closed, up = waypoints(LIFT, None, scene[[12, 13, 14, 17]])
+    np.testing.assert_allclose(above[:2], [0.1, -0.1])
+    assert above[2] > at[2] == closed[2] < up[2]
+    assert [pose[6] for pose in (above, at, closed, up)] == [1, 1, -1, -1]
+    np.testing.assert_allclose(at[5], 1.5)  # half turned, as the arm comes nearer
+    config = SteeringConfig("v", value_map=1.0, strength=1.0, unguided_last=0, privileged=True)
+    _, steerer = predict(policy, obs, None, config, LIFT, times=30, scene_obs=scene)
+    assert len(steerer._begun.places) == 1  # all passed, the closing one too
+    np.testing.assert_allclose(steerer._begun.hand.pose[:3], up[:3], atol=0.03)
+
+
+def test_a_named_block_is_refused_where_the_scene_may_not_be_read(policy, obs, library):
+    for config in (REFERENCE, SteeringConfig("v", value_map=1.0, strength=1.0)):
+        with pytest.raises(UserError, match=r"blue block.*steering.privileged=true"):
+            predict(policy, obs, library, config, LIFT, scene_obs=np.zeros(24))
+
+
 def test_strength_follows_its_schedule_between_start_and_end():
     strength = Strength(2.0, "rising", start=2, unguided_last=2)
     values = [strength.at(index, 10) for index in range(10)]
@@ -198,6 +257,11 @@ def test_a_saved_library_is_the_same(library, tmp_path):
     assert opened.tasks == library.tasks == ("close_drawer", TASK)
     for one, other in zip(library.of(TASK), opened.of(TASK), strict=True):
         np.testing.assert_array_equal(one.poses, other.poses)
+        assert one.block is other.block is None
+    held = reach_for((0.1, -0.1, 0.46, 1.5))
+    DemonstrationLibrary([held], "test").save(tmp_path / "blocks.npz")
+    (opened_held,) = open_library(tmp_path / "blocks.npz").of(LIFT)
+    np.testing.assert_array_equal(opened_held.block, held.block)
 
 
 def test_a_library_of_a_calvin_folder_sums_up_its_actions(make_calvin, tmp_path):
