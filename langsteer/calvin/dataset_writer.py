@@ -13,10 +13,7 @@ Example::
 """
 
 import pickle
-import re
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +35,7 @@ from langsteer.calvin.dataset import (
 )
 from langsteer.calvin.kinematics import BASE_POSITION
 from langsteer.files import replacing
+from langsteer.sentences import EMBEDDING_DIM, HashedWords, SentenceEncoder
 
 IMAGES = {
     "rgb_static": np.uint8,
@@ -45,13 +43,9 @@ IMAGES = {
     "depth_static": np.float32,
     "depth_gripper": np.float32,
 }
-EMBEDDING_DIM = 384
-"""Of the sentence embeddings in the annotations, as in the official files."""
 
 # Full scale of a relative action, from CALVIN's robot: metres and radians for an action of 1.
 MAX_STEP_POSITION, MAX_STEP_ANGLE = 0.02, 0.05
-
-Embedding = Callable[[str], NDArray[np.float32]]
 
 
 def achieved_actions(
@@ -109,7 +103,7 @@ def save_metadata(
     config: Mapping[str, Any],
     scene: str = "calvin_scene_D",
     evaluation_sentences: Mapping[str, str] | None = None,
-    embed: Embedding | None = None,
+    encoder: SentenceEncoder | None = None,
 ) -> None:
     """Write all that a split has besides its frames, which must be there already.
 
@@ -121,12 +115,13 @@ def save_metadata(
         scene: CALVIN's name of the scene.
         evaluation_sentences: task to sentence; CALVIN's validation split has a file of their
             embeddings.
-        embed: sentence to (384,) float32; by default `hashed_embedding`.
+        encoder: of the sentences, whose embeddings the official files hold, too; by default
+            `HashedWords`. LangSteer itself reads the sentences and not the embeddings.
 
     Raises:
         BadFrameError: a frame of an episode is missing or damaged.
     """
-    embed = embed or hashed_embedding
+    encoder = encoder or HashedWords()
     table = np.array(sorted(episodes), dtype=np.int64).reshape(-1, 2)
     with replacing(folder / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
@@ -135,10 +130,10 @@ def save_metadata(
         temporary.write_text(yaml.safe_dump(statistics, sort_keys=False), encoding="utf-8")
     _save_npy(folder / "ep_lens.npy", table[:, 1] - table[:, 0] + 1)
     _save_npy(folder / "scene_info.npy", {scene: [int(table.min()), int(table.max())]})
-    _save_npy(folder / ANNOTATIONS, _annotation_tree(annotations, embed))
+    _save_npy(folder / ANNOTATIONS, _annotation_tree(annotations, encoder))
     if evaluation_sentences is not None:
         tree = {
-            task: {"emb": embed(sentence)[None, None], "ann": [sentence]}
+            task: {"emb": _embeddings(encoder, [sentence])[None], "ann": [sentence]}
             for task, sentence in evaluation_sentences.items()
         }
         _save_npy(folder / ANNOTATIONS.with_name("embeddings.npy"), tree)
@@ -169,31 +164,20 @@ def merged_config(
     }
 
 
-def hashed_embedding(sentence: str) -> NDArray[np.float32]:
-    """A sentence as (384,) float32 of unit length: its words and pairs of words, hashed.
-
-    The official files hold embeddings of a language model. These need none, are the same on every
-    machine, and sentences with words in common lie close to one another (feature hashing,
-    Weinberger et al. 2009). LangSteer itself reads the sentences and not the embeddings.
-    """
-    words = re.findall(r"\w+", sentence.lower())
-    pairs = [f"{first} {second}" for first, second in pairwise(words)]
-    vector = np.zeros(EMBEDDING_DIM, dtype=np.float32)
-    for feature in words + pairs:
-        digest = zlib.crc32(feature.encode())
-        vector[digest % EMBEDDING_DIM] += 1.0 if digest & 0x8000_0000 else -1.0
-    length = float(np.linalg.norm(vector))
-    return vector / np.float32(length) if length else vector
+def _embeddings(encoder: SentenceEncoder, sentences: Sequence[str]) -> NDArray[np.float32]:
+    """(N, 384) float32; equal sentences are looked at once."""
+    distinct, places = np.unique(np.array(sentences, dtype=np.str_), return_inverse=True)
+    return encoder.encode(distinct.tolist()).astype(np.float32).reshape(-1, EMBEDDING_DIM)[places]
 
 
-def _annotation_tree(annotations: Sequence[Annotation], embed: Embedding) -> dict[str, Any]:
+def _annotation_tree(annotations: Sequence[Annotation], encoder: SentenceEncoder) -> dict[str, Any]:
     """The dictionary of ``auto_lang_ann.npy``."""
-    embeddings = [embed(annotation.instruction)[None] for annotation in annotations]
+    sentences = [annotation.instruction for annotation in annotations]
     return {
         "language": {
-            "ann": [annotation.instruction for annotation in annotations],
+            "ann": sentences,
             "task": [annotation.task for annotation in annotations],
-            "emb": np.array(embeddings, dtype=np.float32).reshape(-1, 1, EMBEDDING_DIM),
+            "emb": _embeddings(encoder, sentences)[:, None],
         },
         "info": {
             "episodes": [],

@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "--episodes",
         choices=EPISODE_KINDS,
         default="language",
-        help="annotated windows (default) or whole recordings",
+        help="annotated windows (default), whole recordings, or these with the task they show",
     )
     add("--splits", nargs="+", choices=SPLITS, help="default: those that are there")
     add("--tasks", nargs="+", metavar="TASK", help="only these, e.g. open_drawer")

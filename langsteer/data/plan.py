@@ -42,7 +42,7 @@ from langsteer.data.store import (
 )
 from langsteer.errors import UserError
 
-EPISODE_KINDS = ("language", "play")
+EPISODE_KINDS = ("language", "play", "labelled")
 
 # Small datasets get smaller shards, so that there is work for several processes.
 _MIN_FRAMES_PER_SHARD, _WANTED_SHARDS = 64, 16
@@ -54,7 +54,8 @@ class ConversionSettings:
     """What to convert and how; see ``docs/zarr_format.md``.
 
     Attributes:
-        episodes: "language" for the annotated windows, "play" for whole recordings.
+        episodes: "language" for the annotated windows, "play" for whole recordings, "labelled" for
+            whole recordings with the task and sentence of those that show one task alone.
         splits: of "training" and "validation"; None takes those that are there.
         tasks: only windows of these tasks; None takes all.
         max_episodes: at most this many, in the store's order; None takes all.
@@ -273,8 +274,12 @@ def _wanted_windows(
 ) -> tuple[list[Annotation], list[Annotation]]:
     """The distinct windows to convert, by first frame, and those that only repeat one of them."""
     if settings.episodes == "play":
-        ranges = read_ranges(split).tolist()
-        return [Annotation(first, last + 1, "", "") for first, last in ranges], []
+        return _recordings(split, []), []
+    if settings.episodes == "labelled":
+        recordings = _recordings(split, read_annotations(split))
+        return [
+            one for one in recordings if settings.tasks is None or one.task in settings.tasks
+        ], []
     wanted, repeated = set(), []
     for window in read_annotations(split):
         if settings.tasks is not None and window.task not in settings.tasks:
@@ -283,6 +288,17 @@ def _wanted_windows(
             repeated.append(window)
         wanted.add(window)
     return sorted(wanted), repeated
+
+
+def _recordings(split: Split, annotations: Sequence[Annotation]) -> list[Annotation]:
+    """Whole recordings, with the task and the first sentence where all annotations say one task."""
+    found = []
+    for first, last in read_ranges(split).tolist():
+        within = sorted(one for one in annotations if first <= one.start and one.end - 1 <= last)
+        tasks = {one.task for one in within}
+        label = (within[0].task, within[0].instruction) if len(tasks) == 1 else ("", "")
+        found.append(Annotation(first, last + 1, *label))
+    return found
 
 
 def _window_problem(
@@ -349,7 +365,7 @@ def _frames_per_shard(n_frames: int) -> int:
 def _fingerprint(splits: Sequence[Split], settings: ConversionSettings) -> str:
     """Hex digest of the metadata files that the plan was made from."""
     digest = hashlib.sha256()
-    names = [CONFIG, RANGES] + ([ANNOTATIONS] if settings.episodes == "language" else [])
+    names = [CONFIG, RANGES] + ([] if settings.episodes == "play" else [ANNOTATIONS])
     for split in splits:
         for name in names:
             digest.update((split.folder / name).read_bytes())

@@ -75,8 +75,8 @@ class EpisodeTable:
 
     Attributes:
         split: (K,) str, "training" or "validation", as in the CALVIN folder.
-        task: (K,) str, CALVIN's name of the task; empty for play.
-        instruction: (K,) str, the sentence of the annotation; empty for play.
+        task: (K,) str, CALVIN's name of the task; empty where none is known, as for play.
+        instruction: (K,) str, the sentence of the annotation; empty likewise.
         first_frame: (K,) int64, CALVIN's number of the first frame.
         group: (K,) int64; episodes that share frames in the source, directly or through others,
             have the same number. Split by group to keep validation free of training frames.

@@ -10,7 +10,6 @@ Example::
     collect(Path("data/demos"), settings, num_workers=2)
 """
 
-import functools
 import json
 import shutil
 from collections import Counter
@@ -19,16 +18,8 @@ from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from langsteer.calvin.dataset import SPLITS, Annotation
-from langsteer.calvin.dataset_writer import (
-    Embedding,
-    hashed_embedding,
-    merged_config,
-    save_metadata,
-)
+from langsteer.calvin.dataset_writer import merged_config, save_metadata
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import TASKS
 from langsteer.envs.scene_config import BUILTIN
@@ -38,7 +29,7 @@ from langsteer.experts.writing import EpisodeJob, EpisodeNote, EpisodeWriter
 from langsteer.files import replacing
 from langsteer.processes import default_workers, worker_pool
 from langsteer.progress import progress_bar
-from langsteer.steering.embedding import make_encoder
+from langsteer.sentences import make_encoder, missing_packages
 
 NOTES = ".collection"
 _SETTINGS = "settings.json"
@@ -244,22 +235,8 @@ def _complete(
         merged_config(renderer, scene),
         scene,
         {task: phrasings(task)[0] for task in TASKS} if split == "validation" else None,
-        _sentence_embedding(),
+        None if missing_packages() else make_encoder("minilm"),
     )
-
-
-@functools.cache
-def _sentence_embedding() -> Embedding:
-    """MiniLM's, where the ``[language]`` extra is installed."""
-    encoder = make_encoder("auto")
-    if encoder is None:
-        return hashed_embedding
-
-    @functools.cache
-    def embed(sentence: str) -> NDArray[np.float32]:
-        return encoder.encode([sentence])[0].astype(np.float32)
-
-    return embed
 
 
 def _counts(notes: list[EpisodeNote]) -> str:

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import COLOURS, TASKS, checked_task
 from langsteer.errors import UserError
+from langsteer.sentences import SentenceEncoder
 from langsteer.steering.blocks import colour_of
-from langsteer.steering.embedding import SentenceEncoder, make_encoder
+from langsteer.steering.embedding import reading_encoder
 from langsteer.steering.lexical import LexicalFeatures, words_of
 
 _COLOUR = "coloured"
@@ -88,7 +89,7 @@ class InstructionReader:
     @classmethod
     def with_encoder(cls, name: str) -> "InstructionReader":
         """A reader by the name of its encoder: ``auto``, ``minilm`` or ``lexical``."""
-        return cls(make_encoder(name))
+        return cls(reading_encoder(name))
 
     def _features(self, sentences: Sequence[str]) -> NDArray[np.float64]:
         """(N, D) rows of length 1 at most; sentences have no colours any more."""

@@ -2,17 +2,19 @@
 
 A batch holds the points of the two observation frames only, not of the sixteen of the horizon. It
 carries its own diffusion noise and timesteps, drawn from (seed, epoch, step) and the window's place
-in the step, so that they do not depend on the number of ranks, workers or micro-batches.
+in the step, so that they do not depend on the number of ranks, workers or micro-batches. For a
+policy with language it has sentences, too, and which of them are withheld, drawn likewise.
 
 Example::
 
     data = CalvinData(open_store(path), policy_config, DatasetConfig(zarr_path=path), seed=42)
     schedule = Schedule(len(data.train), batch_size=16, accumulation=1, seed=42)
     for batch in train_loader(data, schedule, epoch=0, first_step=0, num_workers=2):
-        loss = policy(batch, batch["noise"], batch["timesteps"])
+        loss = policy(batch, batch["noise"], batch["timesteps"], withheld=batch.get("withheld"))
 """
 
 import hashlib
+import json
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -28,8 +30,10 @@ from langsteer.policies.dp3 import DP3Config
 from langsteer.training.config import DatasetConfig
 from langsteer.training.replay_buffer import ReplayBuffer
 from langsteer.training.sampler import MicroBatch, Schedule, Windows, make_windows
+from langsteer.training.sentences import EpisodeSentences
 
 GRIPPER = 6
+_LANGUAGE = 0x5A1D  # besides the step, so that the draws of the noise stay as they are
 Batch = dict[str, Any]
 
 
@@ -40,6 +44,7 @@ class CalvinData:
         train, val: windows; their episodes share no frame of the source.
         official_validation: whether ``val`` is CALVIN's own validation split.
         train_episodes, val_episodes: indices of the episodes.
+        sentences: of all episodes, or None for a policy without language.
     """
 
     def __init__(self, store: Store, policy: DP3Config, config: DatasetConfig, seed: int) -> None:
@@ -56,6 +61,9 @@ class CalvinData:
                 f"{store.path}: its {len(self.train_episodes)} training episodes are too short for "
                 f"a single window ({policy.horizon - self._pads[0] - self._pads[1]} frames)"
             )
+        self.sentences = (
+            EpisodeSentences(store, policy, config.sentences) if policy.language else None
+        )
         self.buffer = ReplayBuffer(store, policy.use_pc_color)
 
     @property
@@ -74,18 +82,31 @@ class CalvinData:
         return np.concatenate([np.arange(*bounds) for bounds in zip(starts, ends, strict=True)])
 
     def fingerprint(self) -> str:
-        """A digest of which windows there are; a resumed run must find the same."""
+        """A digest of which windows and sentences there are; a resumed run must find the same."""
         digest = hashlib.sha256(self.tail.encode())
         for windows in (self.train, self.val):
             digest.update(windows.first.tobytes())
+        if self.sentences is not None:
+            digest.update(json.dumps(self.sentences.texts).encode())
         return digest.hexdigest()[:16]
 
-    def batch(self, windows: Windows, index: NDArray[np.int64]) -> Batch:
+    def batch(
+        self,
+        windows: Windows,
+        index: NDArray[np.int64],
+        phrasing: NDArray[np.float64] | None = None,
+    ) -> Batch:
         """Observations and actions of some windows, in raw units.
+
+        Args:
+            windows: `train` or `val`.
+            index: (B,) which of them.
+            phrasing: (B,) draws within [0, 1) of sentences; their episodes' own if None.
 
         Returns:
             ``obs``: ``agent_pos`` (B, 2, 15) and ``point_cloud`` (B, 2, P, 3), or, where the points
-            lie on a device, ``rows`` (B, 2) int64 of them; ``action`` (B, horizon, 7); float32.
+            lie on a device, ``rows`` (B, 2) int64 of them, and for a policy with language
+            ``language`` (B, E); ``action`` (B, horizon, 7); float32.
         """
         offsets = np.arange(self.policy.horizon)
         rows = windows.rows(index, offsets)
@@ -99,14 +120,19 @@ class CalvinData:
             obs["rows"] = torch.from_numpy(seen)
         else:
             obs["point_cloud"] = torch.from_numpy(self.buffer.points(seen))
+        if self.sentences is not None:
+            episodes = np.searchsorted(self.store.episode_ends, windows.start[index], side="right")
+            obs["language"] = torch.from_numpy(self.sentences.embeddings(episodes, phrasing))
         return {"obs": obs, "action": torch.from_numpy(actions)}
 
     def train_batch(self, micro: MicroBatch, seed: int) -> Batch:
         """A micro-batch with its noise, timesteps and the numbers of its step."""
-        batch = self.batch(self.train, micro.windows)
-        noise, timesteps = diffusion_draws(
-            self.policy, micro.step_size, [seed, micro.epoch, micro.step]
-        )
+        step = [seed, micro.epoch, micro.step]
+        withheld, phrasing = language_draws(self.policy, micro.step_size, step)
+        batch = self.batch(self.train, micro.windows, phrasing[micro.positions])
+        if self.sentences is not None:
+            batch["withheld"] = torch.from_numpy(withheld[micro.positions])
+        noise, timesteps = diffusion_draws(self.policy, micro.step_size, step)
         batch["noise"] = noise[micro.positions].flatten(0, 1)
         batch["timesteps"] = timesteps[micro.positions].flatten()
         batch["share"] = micro.share
@@ -123,6 +149,14 @@ def diffusion_draws(
     timesteps = generator.integers(policy.num_train_timesteps, size=shape)
     noise = generator.standard_normal((*shape, policy.horizon, policy.action_dim), dtype=np.float32)
     return torch.from_numpy(noise), torch.from_numpy(timesteps)
+
+
+def language_draws(
+    policy: DP3Config, count: int, seed: list[int]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Of each window: whether its sentence is withheld (count,), and a draw of one (count,)."""
+    generator = np.random.default_rng([*seed, _LANGUAGE])
+    return generator.random(count) < policy.language_dropout, generator.random(count)
 
 
 def split_episodes(

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from langsteer.errors import UserError
 
 TAILS = ("repeat", "zero_motion")
+SENTENCES = ("own", "task")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "fp32", "bf16")
 RESUME = ("true", "false", "auto")
@@ -28,6 +29,7 @@ class DatasetConfig:
     max_train_episodes: int | None = None
     val_ratio: float = 0.02
     tail: str = "repeat"
+    sentences: str = "own"
 
 
 @dataclass
@@ -110,6 +112,7 @@ class TrainingConfig:
         _require(episodes is None or episodes >= 1, "dataset.max_train_episodes", episodes, ">= 1")
         _require(len(self.betas) == 2, "betas", self.betas, "two numbers")
         _require_one_of("dataset.tail", self.dataset.tail, TAILS)
+        _require_one_of("dataset.sentences", self.dataset.sentences, SENTENCES)
         _require_one_of("device", self.device, DEVICES)
         _require_one_of("precision", self.precision, PRECISIONS)
         _require_one_of("resume", self.resume, RESUME)

@@ -144,6 +144,8 @@ class Trainer:
         self.policy.set_normalizer(
             Normalizer.fit(policy_config, data.buffer.states[rows], data.buffer.actions[rows])
         )
+        if self.policy.language is not None and data.sentences is not None:
+            self.policy.language.remember(data.sentences.encoder)
         self.policy.to(device)
         self.ema = EMAModel(self.policy) if config.use_ema else None
         self.optimizer = make_optimizer(self.policy, config)
@@ -217,7 +219,9 @@ class Trainer:
         together = batch["last"] or self.ranks is self.policy
         with nullcontext() if together else self.ranks.no_sync():  # type: ignore[operator]
             with self.precision.autocast():
-                loss = self.ranks(moved, moved["noise"], moved["timesteps"])
+                loss = self.ranks(
+                    moved, moved["noise"], moved["timesteps"], withheld=moved.get("withheld")
+                )
             # DDP averages over the ranks, hence the factor.
             (loss * (batch["share"] * self.world.world_size)).backward()
         self._step_loss = self._step_loss + summable(loss.detach().double() * batch["share"])

@@ -10,13 +10,14 @@ Example::
 import itertools
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from langsteer.errors import UserError
 from langsteer.nesting import flatten
+from langsteer.policies.dp3 import DP3Config
 from langsteer.policies.loading import read_checkpoint
 from langsteer.training.checkpoint_util import (
     find_experiment,
@@ -39,6 +40,7 @@ _MUST_MATCH = (
     "training.dataset.max_train_episodes",
     "training.dataset.val_ratio",
     "training.dataset.tail",
+    "training.dataset.sentences",
 )
 
 
@@ -154,7 +156,10 @@ def check_fits(
 
 def _comparable(payload: Mapping[str, Any]) -> dict[str, Any]:
     flat = flatten({"pipeline": payload["pipeline"], "data": payload["data"]})
-    settings = flatten(payload["config"])
+    # Read back, so that keys which the checkpoint's version did not know have their defaults.
+    policy = DP3Config.from_dict(payload["config"]["policy"]).to_dict()
+    training = asdict(TrainingConfig.from_dict(payload["config"]["training"]))
+    settings = flatten({"policy": policy, "training": training})
     for key, value in settings.items():
         if any(key == name or key.startswith(f"{name}.") for name in _MUST_MATCH):
             flat[key] = value

@@ -50,10 +50,11 @@ def describe_data(data: CalvinData) -> str:
     """Episodes and windows of both splits, and where the points lie."""
     validation = "official" if data.official_validation else "held-out groups"
     points = "on the GPU" if data.buffer.points_on_device else "read from the store"
+    language = "" if data.sentences is None else f"; {data.sentences.describe(data.train_episodes)}"
     return (
         f"data {data.store.path}: {len(data.train_episodes)} training episodes with "
         f"{len(data.train)} windows; validation: {len(data.val_episodes)} episodes with "
-        f"{len(data.val)} windows ({validation}); points {points}"
+        f"{len(data.val)} windows ({validation}); points {points}{language}"
     )
 
 

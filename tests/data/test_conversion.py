@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,32 @@ def test_play_episodes_are_whole_recordings(small_calvin, small_settings, tmp_pa
     assert store.episodes.first_frame.tolist() == [10, 62, 200]
     assert set(store.episodes.task.tolist()) == {""}
     assert store.episodes.group.tolist() == [0, 1, 2]
+
+
+def test_labelled_episodes_are_the_recordings_with_the_task_that_they_alone_show(
+    make_calvin, small_settings, tmp_path
+):
+    windows = [
+        (12, 40, "open_drawer", "open the drawer"),  # twice the same task: its first sentence
+        (15, 50, "open_drawer", "pull the drawer out"),
+        (64, 80, "turn_on_led", "light the led"),
+        (70, 101, "open_drawer", "open the drawer"),  # two tasks
+        (125, 160, "turn_on_led", "beyond the end"),
+    ]
+    episodes = [(10, 50), (62, 100), (120, 150)]
+    root = make_calvin(tmp_path / "calvin", {"training": (episodes, windows)})
+    settings = small_settings(episodes="labelled", frames_per_shard=32)
+    labelled, play = (
+        convert(root, tmp_path / kind, replace(settings, episodes=kind), num_workers=1).store
+        for kind in ("labelled", "play")
+    )
+    assert labelled.episodes.task.tolist() == ["open_drawer", "", ""]
+    assert labelled.episodes.instruction.tolist() == ["open the drawer", "", ""]
+    for name in ("state", "action", "point_cloud"):
+        np.testing.assert_array_equal(labelled.read(name), play.read(name))
+    np.testing.assert_array_equal(labelled.episode_ends, play.episode_ends)
+    plan = make_plan(root, replace(settings, tasks=("open_drawer",)))
+    assert plan.table.first_frame.tolist() == [10]
 
 
 def test_skipped_arrays_change_nothing_else(

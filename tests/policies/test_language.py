@@ -80,7 +80,7 @@ def test_sentences_are_withheld_in_training_only(obs):
 
 def test_the_share_of_withheld_sentences_is_the_configs():
     language = policy_of(dataclasses.replace(SPOKEN, language_dropout=0.3)).language
-    kept = language.withhold(torch.ones(4000, 6), torch.Generator().manual_seed(0))
+    kept = language.withhold(torch.ones(4000, 6), generator=torch.Generator().manual_seed(0))
     assert (kept[:, 0] == 0).float().mean().item() == pytest.approx(0.3, abs=0.03)
 
 

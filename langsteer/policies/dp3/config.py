@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from langsteer.errors import UserError
+from langsteer.sentences import ENCODERS
 
 AGENT_POS_FEATURES = ("full", "tcp")
 PREDICTIONS = ("sample", "v", "preconditioned")
@@ -46,7 +47,8 @@ class DP3Config:
         sigma_data: standard deviation of normalised actions, for ``preconditioned``.
         noise_draws: noised trajectories trained per encoded observation.
         language: condition the policy on a sentence, too.
-        language_dim: width of the sentence's embedding; MiniLM's is 384.
+        language_encoder: what embeds sentences, of `langsteer.sentences.ENCODERS`.
+        language_dim: width of the sentence's embedding; 384 for both encoders.
         language_dropout: share of training samples whose sentence is withheld.
         language_guidance: classifier-free guidance scale of sampling; 1 is plain conditioning.
     """
@@ -70,6 +72,7 @@ class DP3Config:
     sigma_data: float = 0.4
     noise_draws: int = 1
     language: bool = False
+    language_encoder: str = "minilm"
     language_dim: int = 384
     language_dropout: float = 0.1
     language_guidance: float = 1.0
@@ -106,6 +109,7 @@ class DP3Config:
             f"at most num_train_timesteps={self.num_train_timesteps}",
         )
         self._require(self.sigma_data > 0, "sigma_data", "a number above 0")
+        self._require(self.language_encoder in ENCODERS, "language_encoder", ENCODERS)
         self._require(0 <= self.language_dropout < 1, "language_dropout", "a share below 1")
 
     def _require(self, holds: bool, name: str, expected: object) -> None:

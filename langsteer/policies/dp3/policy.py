@@ -89,9 +89,10 @@ class DP3(nn.Module):
         noise: Tensor | None = None,
         timesteps: Tensor | None = None,
         generator: torch.Generator | None = None,
+        withheld: Tensor | None = None,
     ) -> Tensor:
         """`compute_loss`, under the name by which DistributedDataParallel's hooks run."""
-        return self.compute_loss(batch, noise, timesteps, generator)
+        return self.compute_loss(batch, noise, timesteps, generator, withheld)
 
     def encode(self, obs: Observation) -> Tensor:
         """What the network sees of an observation but its sentence, (B, D).
@@ -138,6 +139,7 @@ class DP3(nn.Module):
         noise: Tensor | None = None,
         timesteps: Tensor | None = None,
         generator: torch.Generator | None = None,
+        withheld: Tensor | None = None,
     ) -> Tensor:
         """Mean squared error of the network's output over all steps of the horizon.
 
@@ -146,12 +148,13 @@ class DP3(nn.Module):
             noise: (B * noise_draws, horizon, 7), draws of one sample in a row; drawn if None.
             timesteps: (B * noise_draws,) int64; drawn if None.
             generator: for the draws, on any device; torch's global one if None.
+            withheld: (B,) bool, whose sentences are withheld in training mode; drawn if None.
         """
         condition = self.encode(batch["obs"])
         if self.language is not None:
             sentences = batch["obs"]["language"]
             if self.training:
-                sentences = self.language.withhold(sentences, generator)
+                sentences = self.language.withhold(sentences, withheld, generator)
             condition = self.language.append(condition, sentences)
         clean = self.normalizer.action.normalize(batch["action"])
         draws = self.config.noise_draws
