@@ -1,14 +1,17 @@
-"""The main job from nothing: demonstrations, conversion, training, evaluation, in minutes.
+"""The main job from nothing: demonstrations, conversion, training, steering, in minutes.
 
 ``make quickstart`` runs it. Each stage leaves its result in ``outputs/quickstart`` and is skipped
 when that is there; remove the folder to start again.
 """
 
 import argparse
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from langsteer.calvin.instructions import phrasings
 from langsteer.configuration import compose
 from langsteer.data.conversion import convert
 from langsteer.data.convert_command import describe
@@ -17,50 +20,62 @@ from langsteer.data.store import open_store
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.experiment import run_experiment
 from langsteer.evaluation.results import Summary
+from langsteer.evaluation.steering import Attempt, compare, video_path
 from langsteer.evaluation.video import write_gif
 from langsteer.experts.collection import CollectionSettings, collect, summary_lines
 from langsteer.processes import default_workers
 from langsteer.training.dp3_trainer import train
 
-TASK = "open_drawer"
-DEMONSTRATIONS, VALIDATION = 60, 3
+TASKS = ("open_drawer", "move_slider_left")
+DEMONSTRATIONS, VALIDATION = 40, 2
 POINTS = 128
-EPISODES = 10
+EPISODES, SHARED_STARTS = 10, 5
 DEMONSTRATION_SEED, EVALUATION_SEED = 0, 2026
-EXPERIMENT = "open_drawer"
+EXPERIMENT = "drawer_and_door"
+STAGES = 5
 
 
-def quickstart(folder: Path) -> Summary:
+@dataclass(frozen=True)
+class Outcome:
+    """What the quickstart found: episodes of the first task, and both tasks from shared starts."""
+
+    summary: Summary
+    attempts: list[Attempt]
+
+
+def quickstart(folder: Path) -> Outcome:
     """Do all stages that are not done yet in ``folder``."""
-    demos, store = folder / "demonstrations", folder / f"{TASK}.zarr"
-    _stage(1, f"record {DEMONSTRATIONS} demonstrations of {TASK}", lambda: _record(demos))
-    _stage(2, "convert them to Zarr", lambda: _convert(demos, store))
+    demos, store = folder / "demonstrations", folder / f"{EXPERIMENT}.zarr"
     checkpoint = folder / "checkpoints" / EXPERIMENT / "latest.ckpt"
-    _stage(3, "train a small DP3", lambda: _train(store, folder / "checkpoints"))
-    summaries: list[Summary] = []
-    _stage(
-        4,
-        f"run {EPISODES} episodes that it has not seen",
-        lambda: summaries.append(_evaluate(checkpoint, folder / "experiment")),
-    )
-    summary = summaries[0]
+    with _stage(1, f"record {DEMONSTRATIONS} demonstrations each of {' and '.join(TASKS)}"):
+        _record(demos)
+    with _stage(2, "convert them to Zarr, unlabelled"):
+        _convert(demos, store)
+    with _stage(3, "train a small DP3, which is not told what any of them shows"):
+        _train(store, folder / "checkpoints")
+    with _stage(4, f"steer it with a sentence in {EPISODES} episodes that it has not seen"):
+        summary = _evaluate(checkpoint, demos, folder / "experiment")
+    with _stage(5, "one scene, two sentences"):
+        attempts = _compare(checkpoint, demos, folder / "two_sentences")
     best = next((episode for episode in summary.episodes if episode["success"]), None)
     if best is not None:
         video = summary.folder / "episodes" / f"{best['episode']:04d}.mp4"
-        write_gif(video, folder / f"{TASK}.gif")
-    return summary
+        write_gif([video], folder / f"{TASKS[0]}.gif")
+    write_gif(_first_videos(folder / "two_sentences", attempts), folder / "two_sentences.gif")
+    return Outcome(summary, attempts)
 
 
-def _stage(number: int, title: str, work: Callable[[], object]) -> None:
-    print(f"\n[{number}/4] {title}", flush=True)
+@contextlib.contextmanager
+def _stage(number: int, title: str) -> Iterator[None]:
+    print(f"\n[{number}/{STAGES}] {title}", flush=True)
     begun = time.perf_counter()
-    work()
+    yield
     print(f"      {time.perf_counter() - begun:.0f} s", flush=True)
 
 
 def _record(path: Path) -> None:
     settings = CollectionSettings(
-        tasks=(TASK,),
+        tasks=TASKS,
         episodes_per_task=DEMONSTRATIONS,
         validation_per_task=VALIDATION,
         seed=DEMONSTRATION_SEED,
@@ -94,16 +109,40 @@ def _train(store: Path, checkpoints: Path) -> None:
         raise UserError("training was asked to stop; the same command goes on where it was")
 
 
-def _evaluate(checkpoint: Path, folder: Path) -> Summary:
+def _evaluate(checkpoint: Path, demos: Path, folder: Path) -> Summary:
     overrides = [
         f"policy.ckpt_path={checkpoint}",
-        f"env.task={TASK}",
+        "steering=reference",
+        f"steering.demonstrations={demos}",
+        f"env.instruction={phrasings(TASKS[0])[0]}",
         f"num_episodes={EPISODES}",
         f"seed={EVALUATION_SEED}",
         f"num_workers={min(2, default_workers())}",
         f"output_dir={folder}",
     ]
     return run_experiment(compose("experiment", overrides))
+
+
+def _compare(checkpoint: Path, demos: Path, folder: Path) -> list[Attempt]:
+    overrides = [
+        f"checkpoint={checkpoint}",
+        f"steering.demonstrations={demos}",
+        f"tasks=[{','.join(TASKS)}]",
+        "methods=[none,reference]",
+        "together=true",
+        f"starts={SHARED_STARTS}",
+        "videos=1",
+        f"output_dir={folder}",
+    ]
+    attempts = compare(overrides)
+    print((folder / "table.md").read_text(), end="")
+    return attempts
+
+
+def _first_videos(folder: Path, attempts: Sequence[Attempt]) -> list[Path]:
+    """What the steered policy did with each sentence from the first start."""
+    shown = [one for one in attempts if one.method == "reference"][: len(TASKS)]
+    return [video_path(folder, one.start, one.task, one.method) for one in shown]
 
 
 @exits_cleanly
@@ -115,8 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/quickstart"))
     options = parser.parse_args(arguments)
     begun = time.perf_counter()
-    summary = quickstart(options.folder)
-    print(f"\nThe drawer was opened in {summary.rate}.")
+    outcome = quickstart(options.folder)
+    summary = outcome.summary
+    print(f"\nAsked to open the drawer, it did in {summary.rate}.")
     print("\n".join(summary.lines()))
     print(f"videos:  {summary.folder / 'episodes'}/0000.mp4 ...")
+    print(f"one scene, two sentences: {options.folder / 'two_sentences.gif'}")
     print(f"all in {(time.perf_counter() - begun) / 60:.1f} minutes")

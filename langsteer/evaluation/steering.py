@@ -22,17 +22,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.calvin.benchmark import initial_states
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import SceneInfo, checked_task
+from langsteer.calvin.tasks import checked_task
 from langsteer.configuration import compose, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.contenders import Contender, contenders
+from langsteer.evaluation.paired_starts import Start, sample_starts
 from langsteer.evaluation.rollout import run_task
 from langsteer.evaluation.steering_report import write_report, write_table
-from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
-from langsteer.experts.view import Layout, View, read_layout
+from langsteer.evaluation.video import Film
 from langsteer.files import replacing
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
@@ -40,7 +39,6 @@ from langsteer.policies.loading import load_policy
 from langsteer.progress import track
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import DemonstrationLibrary, open_library
-from langsteer.steering.feasibility import why_infeasible
 from langsteer.steering.language import Reader, make_reader
 from langsteer.steering.steerer import Steerer, require_steerable
 
@@ -52,21 +50,6 @@ Compare steerings of one unconditional policy: same starts, same noise, each ins
       steering.demonstrations=data/demos starts=10
   ... methods=[none,reference] steering.unguided_last=1     # for all methods that leave it open
 """
-
-# Besides the seed, so that no demonstration of the same seed begins at a start of this.
-_STREAM = 0x57EE
-_DISPLACEMENT = np.array([0.10, 0.08, 0.06])
-_DISPLACEMENT_STEPS = 20
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where attempts begin: states for ``CalvinEnv.reset``, and the seed of their noise."""
-
-    number: int
-    robot_obs: NDArray[np.float64]
-    scene_obs: NDArray[np.float64]
-    seed: int
 
 
 @dataclass
@@ -113,22 +96,15 @@ class Setting:
     max_steps: int
 
 
-def sample_start(env: CalvinEnv, layout: Layout, seed: int, number: int) -> Start:
-    """A symbolic state of the benchmark, with the hand displaced by up to 10, 8 and 6 cm."""
-    random = np.random.default_rng([_STREAM, seed, number])
-    states = initial_states()
-    scene_obs = sample_scene(states[random.integers(len(states))], layout, random)
-    env.reset(options={"robot_obs": benchmark_robot_obs(), "scene_obs": scene_obs})
-    action = np.zeros(7)
-    action[:3] = random.uniform(-1, 1, 3) * _DISPLACEMENT / (0.02 * _DISPLACEMENT_STEPS)
-    action[6] = -1.0
-    for _ in range(_DISPLACEMENT_STEPS):
-        env.step(action)
-    return Start(number, env.robot_obs, scene_obs, int(random.integers(2**31)))
-
-
-def attempt(setting: Setting, start: Start, method: str, task: str, instruction: str) -> Attempt:
-    """Give the instruction at the start and let one method try."""
+def attempt(
+    setting: Setting,
+    start: Start,
+    method: str,
+    task: str,
+    instruction: str,
+    video: Path | None = None,
+) -> Attempt:
+    """Give the instruction at the start and let one method try; ``video`` is an MP4 to film to."""
     understood = setting.read(instruction).task
     env, contender = setting.env, setting.contenders[method]
     env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
@@ -144,7 +120,10 @@ def attempt(setting: Setting, start: Start, method: str, task: str, instruction:
 
     agent = Agent(contender.policy, predict=predict)
     agent.reset(start.seed)
-    run = run_task(env, agent, task, setting.max_steps)
+    film = None if video is None else Film(instruction)
+    run = run_task(env, agent, task, setting.max_steps, on_step=film)
+    if film is not None and video is not None:
+        film.write(video, run.outcome)
     predictions = len(run.predicted_at)
     own_steps = contender.policy.config.num_inference_steps
     return Attempt(
@@ -178,8 +157,7 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
     tasks = [checked_task(task) for task in config["tasks"]]
     library = _shared_library(methods)
     for task, steering in itertools.product(tasks, methods.values()):
-        if steering.steers:
-            require_steerable(steering, task, library)
+        require_steerable(steering, task, library)
     policy = load_policy(config["checkpoint"], config["device"])
     setting = Setting(
         _environment(config["env"], policy),
@@ -191,28 +169,30 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
     folder = Path(config["output_dir"])
     attempts: list[Attempt] = []
     clouds: dict[int, NDArray[np.float32]] = {}
-    layout = read_layout(setting.env)
     try:
-        for number in track(range(config["starts"]), "evaluating", unit="start"):
-            start = sample_start(setting.env, layout, config["seed"], number)
+        starts = sample_starts(
+            setting.env, tasks, config["starts"], config["seed"], config["together"]
+        )
+        for index, start in enumerate(track(starts, "evaluating", unit="start")):
             setting.env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
-            clouds[number] = setting.env.observe(point_cloud=True)["point_cloud"]
-            info = setting.env.info()
-            view = View(layout, start.robot_obs, start.scene_obs)
-            for task in (task for task in tasks if _can_be_done(task, info, view)):
+            clouds[start.number] = setting.env.observe(point_cloud=True)["point_cloud"]
+            for task, name in itertools.product(start.tasks, setting.contenders):
                 options = phrasings(task)
-                words = options[number % len(options)]
-                attempts += [
-                    attempt(setting, start, name, task, words) for name in setting.contenders
-                ]
+                words = options[start.number % len(options)]
+                video = video_path(folder, start.number, task, name)
+                filmed = video if index < config["videos"] else None
+                attempts.append(attempt(setting, start, name, task, words, filmed))
             _save(folder, config, methods, setting.env, attempts)
     finally:
         setting.env.close()
-    if not attempts:
-        raise UserError("none of the tasks can be done from any of the starts; use more starts")
     write_table(folder / "table.md", attempts)
     write_report(folder / "report.html", attempts, clouds)
     return attempts
+
+
+def video_path(folder: Path, start: int, task: str, method: str) -> Path:
+    """Where the film of an attempt lies in the folder of a comparison."""
+    return folder / "videos" / f"{start:03d}_{task}_{method}.mp4"
 
 
 def _check(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> None:
@@ -226,10 +206,6 @@ def _check(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> 
     for name in config["controls"]:
         if name not in methods:
             raise UserError(f"controls: {name!r} is none of methods={list(methods)}")
-
-
-def _can_be_done(task: str, info: SceneInfo, view: View) -> bool:
-    return why_infeasible(task, info) is None and has_room(task, view)
 
 
 def _environment(env: Mapping[str, Any], policy: DP3) -> CalvinEnv:
@@ -266,15 +242,24 @@ def _save(
         temporary.write_text(json.dumps(results))
 
 
-def _run(config: dict[str, Any]) -> None:
-    arguments = sys.argv[1:]
+def compare(arguments: Sequence[str]) -> list[Attempt]:
+    """Run the comparison that the command's arguments ask for.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
     if any(argument.startswith("steering=") for argument in arguments):
         raise UserError("name the steerings to be compared with methods=[none,reference,...]")
+    config = compose(NAME, arguments)
     methods = {
         name: SteeringConfig.from_dict(compose(NAME, [f"steering={name}", *arguments])["steering"])
         for name in config["methods"]
     }
-    attempts = evaluate(config, methods)
+    return evaluate(config, methods)
+
+
+def _run(config: dict[str, Any]) -> None:
+    attempts = compare(sys.argv[1:])
     folder = Path(config["output_dir"])
     print((folder / "table.md").read_text(), end="")
     print(f"\n{len(attempts)} attempts; {folder / 'report.html'} shows their paths")

@@ -8,6 +8,8 @@ Example::
 """
 
 import base64
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +56,17 @@ class Film:
                 writer.add(frame)
 
 
-def write_gif(video: Path, path: Path, every: int = 2) -> None:
-    """Write every ``every``-th frame of a video as a looping GIF, for pages that show no video."""
-    frames = read_frames(str(video))
-    width, height = next(frames)["size"]
-    images = [
-        Image.frombytes("RGB", (width, height), frame).quantize(64)
-        for index, frame in enumerate(frames)
-        if index % every == 0
-    ]
+def write_gif(videos: Sequence[Path], path: Path, every: int = 2) -> None:
+    """Write every ``every``-th frame as a looping GIF, for pages that show no video.
+
+    Several videos of one size stand side by side; one that is over shows its last frame.
+    """
+    rows = itertools.zip_longest(*(_images(video)[::every] for video in videos))
+    last: list[Image.Image] = []
+    images = []
+    for row in rows:
+        last = [image or before for image, before in itertools.zip_longest(row, last)]
+        images.append(_side_by_side(last))
     with replacing(path) as temporary:
         images[0].save(
             temporary,
@@ -72,6 +76,21 @@ def write_gif(video: Path, path: Path, every: int = 2) -> None:
             duration=1000 * every // FRAMES_PER_SECOND,
             loop=0,
         )
+
+
+def _images(video: Path) -> list[Image.Image]:
+    frames = read_frames(str(video))
+    size = next(frames)["size"]
+    return [Image.frombytes("RGB", size, frame) for frame in frames]
+
+
+def _side_by_side(images: Sequence[Image.Image]) -> Image.Image:
+    """One picture of 64 colours."""
+    width, height = images[0].size
+    picture = Image.new("RGB", (width * len(images), height))
+    for index, image in enumerate(images):
+        picture.paste(image, (index * width, 0))
+    return picture.quantize(64)
 
 
 def video_base64(path: Path) -> str | None:

@@ -270,7 +270,9 @@ class Steerer:
 def require_steerable(
     config: SteeringConfig, task: str, library: DemonstrationLibrary | None
 ) -> None:
-    """Raise `UserError` where the configuration cannot lead to the task from any state."""
+    """Raise `UserError` where the configuration steers but cannot lead to the task, ever."""
+    if not config.steers:
+        return
     if not config.privileged:
         block_place(task, None)
     if config.reference:

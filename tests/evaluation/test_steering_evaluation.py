@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("pybullet")
 
@@ -13,8 +14,9 @@ from langsteer.calvin.tasks import TASKS
 from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
-from langsteer.evaluation.steering import NAME, Attempt, evaluate
+from langsteer.evaluation.steering import NAME, Attempt, evaluate, video_path
 from langsteer.evaluation.steering_report import paired_gain, rows, table_cells
+from langsteer.evaluation.video import SIDE, write_gif
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.policies.loading import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from langsteer.steering.config import SteeringConfig
@@ -128,6 +130,33 @@ def test_controls_are_steered_alike_by_a_network_that_knows_nothing(results, tmp
     # Without guidance what it does depends on the noise alone, not on the task or the scene.
     moves = [np.diff(one["none, blank network"].path[:9], axis=0) for one in tried]
     assert np.abs(moves[0] - moves[1]).max() < 1e-6
+
+
+def test_starts_shared_by_all_tasks_allow_every_one_and_are_filmed(results, tmp_path):
+    _, _, config, methods = results
+    shared = {
+        "starts": 2,
+        "max_steps": 5,
+        "tasks": ["open_drawer", "turn_on_led"],
+        "together": True,
+        "videos": 1,
+        "output_dir": str(tmp_path),
+    }
+    attempts = evaluate({**config, **shared}, {"none": methods["none"]})
+    assert [one.task for one in attempts] == ["open_drawer", "turn_on_led"] * 2
+    first, last = attempts[0].start, attempts[-1].start
+    films = [video_path(tmp_path, first, one.task, "none") for one in attempts[:2]]
+    assert sorted((tmp_path / "videos").iterdir()) == sorted(films)
+    assert first != last
+    write_gif(films, tmp_path / "both.gif")
+    with Image.open(tmp_path / "both.gif") as both:
+        width, _ = both.size
+        assert width == 2 * 2 * SIDE
+        assert both.n_frames > 1
+    with pytest.raises(UserError, match="0 allow all of open_drawer, close_drawer"):
+        evaluate(
+            {**config, **shared, "starts": 1, "tasks": ["open_drawer", "close_drawer"]}, methods
+        )
 
 
 def test_the_same_evaluation_gives_the_same_attempts(results, tmp_path):
