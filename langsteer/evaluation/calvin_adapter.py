@@ -56,12 +56,14 @@ class CalvinModel:
 
         Args:
             obs: of ``PlayTableSimEnv.get_obs``: ``rgb_obs``, ``depth_obs``, ``robot_obs``.
-            goal: the instruction; an unsteered policy does not read it.
+            goal: the instruction; a policy without language does not read it.
 
         Returns:
             (7,) relative action with a gripper of exactly ±1, which CALVIN demands.
         """
         if not self._queue:
+            if isinstance(goal, str):
+                self.agent.instruct(goal)
             self._queue = list(self.agent.act(self._frame(obs)))
         elif len(self._queue) == self.agent.n_obs_steps - 1:
             self.agent.observe(self._frame(obs))

@@ -2,17 +2,24 @@
 
 Example::
 
-    for name, contender in contenders(policy, methods, controls=["reference"]).items(): ...
+    for name, contender in contenders(policy, methods, ["reference"], rival).items(): ...
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from langsteer.errors import UserError
+from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
+from langsteer.policies.loading import load_policy
 from langsteer.steering.config import SteeringConfig
+
+RIVAL = "language"
+"""The name of a policy that was trained with sentences and is told them."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +31,21 @@ class Contender:
 
 
 def contenders(
-    policy: DP3, methods: Mapping[str, SteeringConfig], controls: Sequence[str]
+    policy: DP3,
+    methods: Mapping[str, SteeringConfig],
+    controls: Sequence[str],
+    rival: DP3 | None = None,
 ) -> dict[str, Contender]:
-    """Each method, and each control: the same steering of a network that knows nothing."""
+    """Each method; each control, the same steering of a network that knows nothing; the rival.
+
+    The rival, a policy that was trained with sentences, is told the instruction and not steered.
+    """
     found = {name: Contender(policy, steering) for name, steering in methods.items()}
     blank = blank_network(policy)
     for name in controls:
         found[f"{name}, blank network"] = Contender(blank, methods[name])
+    if rival is not None:
+        found[RIVAL] = Contender(rival, SteeringConfig(RIVAL))
     return found
 
 
@@ -45,3 +60,26 @@ def blank_network(policy: DP3) -> DP3:
         for parameter in blank.model.final_conv[-1].parameters():
             parameter.zero_()
     return blank
+
+
+def load_rival(path: str | Path, guidance: float | None, base: DP3, device: str = "cpu") -> DP3:
+    """The language-conditioned policy that steering is measured against.
+
+    Args:
+        path: its checkpoint.
+        guidance: scale of its classifier-free guidance; the checkpoint's own if None.
+        base: the policy that is steered.
+        device: of the rival.
+
+    Raises:
+        UserError: it follows no sentences, or sees other point clouds than the base.
+    """
+    rival = load_policy(path, device)
+    if rival.language is None:
+        raise UserError(
+            f"rival={path}: this policy follows no sentences; train one with policy=steering_rival"
+        )
+    rival.check_pipeline(Agent(base).pipeline)
+    if guidance is not None:
+        rival.language.scale = guidance
+    return rival

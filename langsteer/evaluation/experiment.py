@@ -121,6 +121,7 @@ def play_episode(stage: Stage, number: int, folder: Path) -> Result:
     Performer(stage.env, images=False).prepare(task, random)
     seed = int(random.integers(2**31))
     stage.agent.reset(seed)
+    stage.agent.instruct(instruction)
     steer(stage.agent, settings["steering"], task, stage.env, seed)
     film = Film(instruction) if number < settings["videos"] else None
     run = run_task(stage.env, stage.agent, task, settings["max_steps"], on_step=film)

@@ -209,6 +209,7 @@ def play_chain(stage: Stage, number: int, folder: Path) -> Result:
         random = np.random.default_rng([settings["seed"], number, place])
         seed = int(random.integers(2**31))
         stage.agent.reset(seed)
+        stage.agent.instruct(instruction)
         _steer(stage, task, seed)
         film = Film(instruction) if number < settings["videos"] else None
         run = run_task(stage.env, stage.agent, task, settings["max_steps"], on_step=film)

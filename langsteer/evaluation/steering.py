@@ -15,7 +15,7 @@ import itertools
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,10 @@ from langsteer.calvin.tasks import checked_task
 from langsteer.configuration import compose, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.contenders import Contender, contenders
-from langsteer.evaluation.paired_starts import Start, sample_starts
-from langsteer.evaluation.rollout import run_task
+from langsteer.evaluation.attempts import Attempt, Setting, attempt
+from langsteer.evaluation.contenders import contenders, load_rival
+from langsteer.evaluation.paired_starts import sample_starts
 from langsteer.evaluation.steering_report import write_report, write_table
-from langsteer.evaluation.video import Film
 from langsteer.files import replacing
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
@@ -39,8 +38,8 @@ from langsteer.policies.loading import load_policy
 from langsteer.progress import track
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import DemonstrationLibrary, open_library
-from langsteer.steering.language import Reader, make_reader
-from langsteer.steering.steerer import Steerer, require_steerable
+from langsteer.steering.language import make_reader
+from langsteer.steering.steerer import require_steerable
 
 NAME = "evaluate_steering"
 USAGE = """
@@ -50,97 +49,6 @@ Compare steerings of one unconditional policy: same starts, same noise, each ins
       steering.demonstrations=data/demos starts=10
   ... methods=[none,reference] steering.unguided_last=1     # for all methods that leave it open
 """
-
-
-@dataclass
-class Attempt:
-    """One method at one task from one start.
-
-    Attributes:
-        start: its number.
-        method: its name.
-        task, instruction: what was asked for.
-        understood: the task that the instruction was read as.
-        success: whether the asked task was done.
-        others: other tasks that the oracle saw done.
-        steps: control steps taken.
-        prediction_ms: median time of a prediction.
-        denoiser_calls, gradient_calls: of a prediction, on average, each for all samples at once.
-        path: (T + 1, 3) measured tcp, metres.
-        samples: (N, K, 3) the first prediction's commanded paths, where it steered.
-    """
-
-    start: int
-    method: str
-    task: str
-    instruction: str
-    understood: str
-    success: bool
-    others: list[str]
-    steps: int
-    prediction_ms: float
-    denoiser_calls: float
-    gradient_calls: float
-    path: list[list[float]]
-    samples: list[list[list[float]]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all attempts share."""
-
-    env: CalvinEnv
-    contenders: Mapping[str, Contender]
-    library: DemonstrationLibrary | None
-    read: Reader
-    max_steps: int
-
-
-def attempt(
-    setting: Setting,
-    start: Start,
-    method: str,
-    task: str,
-    instruction: str,
-    video: Path | None = None,
-) -> Attempt:
-    """Give the instruction at the start and let one method try; ``video`` is an MP4 to film to."""
-    understood = setting.read(instruction).task
-    env, contender = setting.env, setting.contenders[method]
-    env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
-    steerer = Steerer(contender.steering, setting.library)
-    steerer.begin(understood, env.robot_obs, start.seed, env.scene_obs)
-    first_samples: list[NDArray[np.float32]] = []
-
-    def predict(policy: DP3, *arguments: Any) -> NDArray[np.float32]:  # noqa: ANN401 - passed on
-        actions = steerer.predict(policy, *arguments)
-        if steerer.trace is not None and not first_samples:
-            first_samples.append(steerer.trace.paths[..., :3])
-        return actions
-
-    agent = Agent(contender.policy, predict=predict)
-    agent.reset(start.seed)
-    film = None if video is None else Film(instruction)
-    run = run_task(env, agent, task, setting.max_steps, on_step=film)
-    if film is not None and video is not None:
-        film.write(video, run.outcome)
-    predictions = len(run.predicted_at)
-    own_steps = contender.policy.config.num_inference_steps
-    return Attempt(
-        start=start.number,
-        method=method,
-        task=task,
-        instruction=instruction,
-        understood=understood,
-        success=run.success,
-        others=sorted(run.tasks_seen - {task}),
-        steps=run.steps,
-        prediction_ms=run.prediction_ms,
-        denoiser_calls=own_steps + steerer.calls.denoiser / predictions,
-        gradient_calls=steerer.calls.gradients / predictions,
-        path=np.stack(run.robot_obs)[:, :3].round(4).tolist(),
-        samples=first_samples[0].round(4).tolist() if first_samples else [],
-    )
 
 
 def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> list[Attempt]:
@@ -159,9 +67,12 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
     for task, steering in itertools.product(tasks, methods.values()):
         require_steerable(steering, task, library)
     policy = load_policy(config["checkpoint"], config["device"])
+    rival = None
+    if config["rival"] is not None:
+        rival = load_rival(config["rival"], config["rival_guidance"], policy, config["device"])
     setting = Setting(
         _environment(config["env"], policy),
-        contenders(policy, methods, config["controls"]),
+        contenders(policy, methods, config["controls"], rival),
         library,
         make_reader(config["steering"]["encoder"], config["steering"]["plugin"]),
         config["max_steps"],

@@ -21,7 +21,7 @@ from langsteer.evaluation.statistics import Rate
 from langsteer.files import replacing
 
 if TYPE_CHECKING:
-    from langsteer.evaluation.steering import Attempt
+    from langsteer.evaluation.attempts import Attempt
 
 BASE = "none"
 RESAMPLES = 4000

@@ -10,6 +10,7 @@ Example::
 
 A prediction sees the present frame and the one a control step before it. Whoever executes several
 actions of a prediction therefore shows the frame before the next prediction to `Agent.observe`.
+A policy with language is told a sentence after each reset: ``policy.instruct("open the drawer")``.
 """
 
 from collections import deque
@@ -21,8 +22,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3
 from langsteer.policies.loading import load_policy
+from langsteer.sentences import make_encoder
 
 Frame = Mapping[str, ArrayLike]
 Predictor = Callable[[DP3, dict[str, torch.Tensor], torch.Generator], NDArray[np.float32]]
@@ -43,6 +46,9 @@ class Agent:
         policy: the network.
         predict: how a trajectory is chosen; steering puts its own here.
 
+    Raises:
+        UserError: the policy follows sentences, and what embedded them in training is not here.
+
     Attributes:
         pipeline: the observation pipeline that the policy was trained with.
         n_obs_steps: frames that a prediction sees.
@@ -54,6 +60,10 @@ class Agent:
         self.n_obs_steps = policy.config.n_obs_steps
         self._frames: deque[dict[str, torch.Tensor]] = deque(maxlen=self.n_obs_steps)
         self._generator = torch.Generator()
+        self._sentence: torch.Tensor | None = None
+        if policy.language is not None:
+            self._encoder = make_encoder(policy.config.language_encoder, "policy.language_encoder")
+            policy.language.check(self._encoder)
         self.reset()
 
     @property
@@ -64,9 +74,27 @@ class Agent:
         return ObservationPipeline.from_dict(self.policy.pipeline)
 
     def reset(self, seed: int = 0) -> None:
-        """Forget all frames, and draw noise from ``seed`` on. The same on every device."""
+        """Forget all frames and the instruction, and draw noise from ``seed`` on.
+
+        The noise is the same on every device.
+        """
         self._frames.clear()
+        self._sentence = None
         self._generator.manual_seed(seed)
+
+    def instruct(self, sentence: str | None) -> None:
+        """Say what is to be done until the next reset.
+
+        Args:
+            sentence: in words; None withholds it, and the policy does what it likes to do. A policy
+                without language reads none.
+        """
+        if self.policy.language is None:
+            return
+        if sentence is None:
+            self._sentence = torch.zeros(self.policy.config.language_dim)
+        else:
+            self._sentence = torch.from_numpy(self._encoder.encode([sentence])[0]).float()
 
     def observe(self, observation: Frame) -> None:
         """Remember a frame: ``point_cloud`` (P, 3 or 6) and ``robot_obs`` (15,), raw units."""
@@ -83,6 +111,9 @@ class Agent:
         Returns:
             (8, 7) ``rel_actions`` for this and the next steps. The gripper is as the network gave
             it: above 0 opens.
+
+        Raises:
+            UserError: the policy follows sentences and was told none since its reset.
         """
         self.observe(observation)
         missing = self.n_obs_steps - len(self._frames)
@@ -91,7 +122,18 @@ class Agent:
             key: torch.stack([frame[key] for frame in frames])[None].to(self.policy.device)
             for key in frames[0]
         }
+        if self.policy.language is not None:
+            obs["language"] = self._told()[None].to(self.policy.device)
         return self.predict(self.policy, obs, self._generator)
+
+    def _told(self) -> torch.Tensor:
+        if self._sentence is None:
+            raise UserError(
+                "this policy follows sentences and was told none: call "
+                "Agent.instruct('open the drawer') after each reset, or instruct(None) to leave "
+                "it without"
+            )
+        return self._sentence
 
 
 def load_agent(path: str | Path, device: str = "cpu", use_ema: bool = True) -> Agent:

@@ -1,5 +1,6 @@
 """A checkpoint of a tiny policy with random weights, and the commands that use it."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
+from langsteer.sentences import make_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = DP3Config(
@@ -26,6 +28,8 @@ def make_checkpoint(path: Path, pipeline: ObservationPipeline, config: DP3Config
     random = np.random.default_rng(0)
     states, actions = random.uniform(-1, 1, (64, 15)), random.uniform(-1, 1, (64, 7))
     policy.set_normalizer(Normalizer.fit(config, states, actions))
+    if policy.language is not None:
+        policy.language.remember(make_encoder(config.language_encoder))
     path.parent.mkdir(parents=True, exist_ok=True)
     payload = {
         "format": "langsteer-checkpoint",
@@ -50,6 +54,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that sees 64 points and knows nothing."""
     folder = tmp_path_factory.mktemp("checkpoints") / "random"
     return make_checkpoint(folder / "latest.ckpt", ObservationPipeline(n_points=64))
+
+
+@pytest.fixture(scope="session")
+def spoken_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, of a policy that is told sentences and knows nothing either."""
+    spoken = dataclasses.replace(
+        TINY, language=True, language_encoder="hashed", language_guidance=1.5
+    )
+    path = tmp_path_factory.mktemp("checkpoints") / "spoken" / "latest.ckpt"
+    return make_checkpoint(path, ObservationPipeline(n_points=64), spoken)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 pytest.importorskip("pybullet")
@@ -14,34 +13,22 @@ from langsteer.calvin.tasks import TASKS
 from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
-from langsteer.evaluation.steering import NAME, Attempt, evaluate, video_path
+from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.steering import NAME, evaluate, video_path
 from langsteer.evaluation.steering_report import paired_gain, rows, table_cells
 from langsteer.evaluation.video import SIDE, write_gif
-from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
-from langsteer.policies.loading import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+from langsteer.policies.dp3 import DP3Config
+from langsteer.policies.loading import load_policy
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import Demonstration, DemonstrationLibrary
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
+def checkpoint(checkpoint_factory, tmp_path_factory):
+    """Of a policy that denoises in ten steps, eight of which may be guided."""
     config = DP3Config(down_dims=(16, 32), n_groups=4, point_widths=(8, 16))
-    policy = DP3(config, ObservationPipeline(n_points=64).to_dict())
-    random = np.random.default_rng(0)
-    actions = random.uniform(-0.3, 0.3, (50, 7))
-    policy.set_normalizer(Normalizer.fit(config, random.normal(size=(50, 15)), actions))
     path = tmp_path_factory.mktemp("checkpoint") / "latest.ckpt"
-    payload = {
-        "format": CHECKPOINT_FORMAT,
-        "version": CHECKPOINT_VERSION,
-        "config": {"policy": config.to_dict()},
-        "pipeline": policy.pipeline,
-        "model": policy.state_dict(),
-        "ema": None,
-    }
-    torch.save(payload, path)
-    return path
+    return checkpoint_factory(path, ObservationPipeline(n_points=64), config)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +117,21 @@ def test_controls_are_steered_alike_by_a_network_that_knows_nothing(results, tmp
     # Without guidance what it does depends on the noise alone, not on the task or the scene.
     moves = [np.diff(one["none, blank network"].path[:9], axis=0) for one in tried]
     assert np.abs(moves[0] - moves[1]).max() < 1e-6
+
+
+def test_the_rival_tries_the_same_pairs_and_each_call_of_its_network_counts(
+    results, spoken_checkpoint, tmp_path
+):
+    _, _, config, methods = results
+    few = {"starts": 1, "rival": str(spoken_checkpoint), "output_dir": str(tmp_path)}
+    tried = list(by_pair(evaluate({**config, **few}, {"none": methods["none"]})).values())
+    steps = load_policy(spoken_checkpoint).config.num_inference_steps
+    for one in tried:
+        assert list(one) == ["none", "language"]
+        assert one["language"].path[0] == one["none"].path[0]
+        assert one["language"].denoiser_calls == 2 * steps
+    # Nothing but the sentence differs between the pairs of a start.
+    assert tried[0]["language"].path != tried[1]["language"].path
 
 
 def test_starts_shared_by_all_tasks_allow_every_one_and_are_filmed(results, tmp_path):

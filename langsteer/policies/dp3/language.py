@@ -69,6 +69,8 @@ class LanguageCondition(nn.Module):
 
     def check(self, encoder: SentenceEncoder) -> None:
         """Raise `UserError` where an encoder embeds sentences unlike the training's."""
+        if not self.probe.isfinite().all():
+            raise UserError("this policy does not know what embedded the sentences of its training")
         found = torch.from_numpy(encoder.encode([PROBE])[0]).to(self.probe)
         likeness = float(torch.dot(found, self.probe))
         if not likeness >= _LEAST_LIKENESS:

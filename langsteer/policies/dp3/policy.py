@@ -66,6 +66,11 @@ class DP3(nn.Module):
         """Where the weights are."""
         return self.normalizer.action.scale.device
 
+    @property
+    def calls_per_step(self) -> int:
+        """How often a denoising step asks the network, each for all samples at once."""
+        return 2 if self.language is not None and self.language.guides else 1
+
     def set_normalizer(self, normalizer: Normalizer) -> None:
         """Copy fitted limits into the policy, onto its device."""
         self.normalizer.load_state_dict(normalizer.state_dict())
