@@ -84,8 +84,6 @@ def run_experiment(config: Mapping[str, Any]) -> Summary:
 
 def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the results depend on, checked; how many processes do the work is not part of it."""
-    if config["policy"]["ckpt_path"] is None:
-        raise UserError("no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt")
     for name in ("num_episodes", "max_steps"):
         if not isinstance(config[name], int) or config[name] < 1:
             raise UserError(f"{name}={config[name]}: expected a whole number from 1 on")

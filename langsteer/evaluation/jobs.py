@@ -37,7 +37,7 @@ class Stage:
     """What a process needs for all its pieces of work: the agent, the environment, the settings.
 
     Raises:
-        UserError: no checkpoint, or a checkpoint whose clouds the environment cannot make.
+        UserError: a checkpoint whose clouds the environment cannot make.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -57,11 +57,6 @@ class Stage:
 def make_agent(settings: Settings) -> Agent:
     """The agent of ``policy.ckpt_path`` on ``device``."""
     path = settings["policy"]["ckpt_path"]
-    if path is None:
-        raise UserError(
-            "no checkpoint: set policy.ckpt_path, e.g. "
-            "policy.ckpt_path=outputs/checkpoints/<experiment>/latest.ckpt"
-        )
     agent = load_agent(path, device_name(settings["device"]), settings["policy"]["use_ema"])
     if agent.policy.config.use_pc_color and settings["env"]["renderer"] == "depth":
         raise UserError(
@@ -198,11 +193,19 @@ def settings_digest(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def checkpoint_identity(path: str | Path) -> dict[str, Any]:
+def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
     """What tells a checkpoint from another that had the same name before: size and content's end.
 
     A checkpoint's end holds the checksums of all its tensors.
+
+    Args:
+        path: ``policy.ckpt_path``.
+
+    Raises:
+        UserError: None, or as `read_checkpoint`.
     """
+    if path is None:
+        raise UserError("no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt")
     path = Path(path)
     read_checkpoint(path, mmap=True)  # bad input is found before a folder is made for it
     with path.open("rb") as file:

@@ -155,8 +155,6 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the results depend on, checked."""
-    if config["policy"]["ckpt_path"] is None:
-        raise UserError("no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt")
     number = config["num_chains"]
     if not isinstance(number, int) or not 1 <= number <= N_CHAINS:
         raise UserError(f"num_chains={number}: expected 1 to {N_CHAINS}")
