@@ -86,6 +86,8 @@ class GradientGuidance:
     2023, arXiv 2302.07121, "backward guidance" without its inversion) and MPGD (He et al. 2023,
     arXiv 2311.16424); the step size is that of gradient descent on a quadratic.
 
+    Make one for each prediction.
+
     Args:
         objective: see `objectives`.
         pose: (6,) commanded pose at the present, metres and radians.
@@ -105,6 +107,7 @@ class GradientGuidance:
         self.objective, self.pose, self.first_action = objective, pose, first_action
         self.strength = strength
         self.calls = calls or Calls()
+        self._step_sizes: Tensor | None = None
 
     def __call__(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
         """See `langsteer.policies.dp3.ddim.Guidance`."""
@@ -119,7 +122,9 @@ class GradientGuidance:
             actions = step.unnormalize(variable)[:, self.first_action :]
             energy = self.objective(commanded_path(self.pose.to(x0_hat), actions)).sum()
             (gradient,) = torch.autograd.grad(energy, variable)
-        return x0_hat - scale * gradient / self._curvature(x0_hat, step)
+        if self._step_sizes is None:  # the same at all steps of a prediction
+            self._step_sizes = 1 / self._curvature(x0_hat, step)
+        return x0_hat - scale * gradient * self._step_sizes
 
     def _curvature(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
         """lambda_max (A,) of each dimension's J^T J; the gripper's commands do not add up."""

@@ -94,9 +94,11 @@ class ValueMap:
         energy = pull.sum(dim=-1)
         if self.avoid is None or not len(self.avoid):
             return energy
-        gaps = torch.cdist(poses[..., POSITION].flatten(0, 1), self.avoid.to(poses))
-        nearest = gaps.min(dim=1).values.unflatten(0, poses.shape[:2])
-        push = (self.radius - nearest).clamp_min(0).square() / 2
+        positions, avoid = poses[..., POSITION], self.avoid.to(poses)
+        # The gradient goes to the nearest point alone; through all distances it takes longer.
+        nearest = avoid[torch.cdist(positions.detach(), avoid).argmin(dim=-1)]
+        gaps = torch.linalg.vector_norm(positions - nearest, dim=-1)
+        push = (self.radius - gaps).clamp_min(0).square() / 2
         return energy + self.avoidance * push.sum(dim=-1)
 
 
