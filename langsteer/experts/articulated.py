@@ -8,7 +8,7 @@ import numpy as np
 
 from langsteer.experts.motion import Move
 from langsteer.experts.skill import Plan, Planner, Scene
-from langsteer.experts.view import View
+from langsteer.experts.view import HANDLE_X, View
 
 DOWN = np.pi
 """Roll of a gripper that points down."""
@@ -21,7 +21,6 @@ _BEFORE_BAR = -0.272
 _BAR_HEIGHT = 0.043
 
 # Door: the handle is 0.04 wide and stands out to y = -0.03.
-_HANDLE_X = 0.14
 _HANDLE_HALF = 0.031
 _HANDLE_Y = -0.007
 _HANDLE_Z = 0.536
@@ -69,7 +68,7 @@ def _move_slider(direction: int) -> Planner:
         side = _HANDLE_HALF if direction > 0 else -_HANDLE_HALF
 
         def beside(value: float) -> float:
-            return float(layout.slider[0] + _HANDLE_X - value + side)
+            return float(layout.slider[0] + HANDLE_X - value + side)
 
         x = beside(scene.view.slider) + direction * scene.vary(0.025, 0.045)
         y = _HANDLE_Y + scene.vary(-0.006, 0.004)

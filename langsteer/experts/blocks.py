@@ -1,4 +1,4 @@
-"""Skills for the blocks: push, turn, lift, put down, stack.
+"""Skills for the blocks: turn, lift, put down, stack.
 
 All blocks are 4 cm wide and high; the fingers close on that width. A gripper that points down at
 yaw ψ opens its fingers across a block whose long side points along ψ.
@@ -12,7 +12,7 @@ from langsteer.calvin.tasks import COLOURS
 from langsteer.experts.articulated import ACROSS, DOWN
 from langsteer.experts.motion import CLOSED, OPEN, Move, Vector
 from langsteer.experts.skill import Plan, Planner, Scene
-from langsteer.experts.view import BLOCK_WIDTH, TABLE_HEIGHT, BlockView, View
+from langsteer.experts.view import BLOCK_WIDTH, TABLE_HEIGHT, BlockView, View, half_extents
 
 GRIP_HEIGHT = 0.012
 """Metres of the tcp above a block's centre while gripping it; the tips reach 12 mm below."""
@@ -21,12 +21,13 @@ DRAWER_FLOOR = TABLE_HEIGHT - 0.098
 """Height of the drawer's floor: a block lies in it with its centre at 0.362."""
 
 TABLE_EDGE = -0.18
-_PUSH_Z = TABLE_HEIGHT + 0.024
-_FINGER = 0.012
 _CLOSING_STEPS = 9
 _OPENING_STEPS = 5
 _FRONT_Y, _FRONT_Z = -0.09, 0.6
 _CABINET_TURN = 0.15
+_CLEAR = 0.004
+_OVERHANG = 0.012
+"""Metres that an upper block may stand off the lower one's middle so as to clear the door."""
 _WRIST = (-0.4, 3.5)
 """Yaws that the wrist reaches everywhere over the table."""
 
@@ -37,7 +38,7 @@ def grip_yaw(block: BlockView, towards: float = ACROSS) -> float:
     return float(block.yaw + turn * np.round((towards - block.yaw) / turn))
 
 
-def _grip(scene: Scene, colour: str, yaw: float | None = None) -> Plan:
+def grip(scene: Scene, colour: str, yaw: float | None = None) -> Plan:
     """Come from above, open, and close the fingers on a block."""
     block = scene.view.block(colour)
     if surface_of(block) == "slider":
@@ -59,7 +60,8 @@ def _to_front_of_cabinet(scene: Scene, x: float, gripper: float) -> Plan:
     yield Move((x, _FRONT_Y, _FRONT_Z + scene.vary(0.0, 0.02)), None, gripper, radius=0.04)
 
 
-def _rise(scene: Scene, height: float, gripper: float = CLOSED) -> Plan:
+def rise(scene: Scene, height: float, gripper: float = CLOSED) -> Plan:
+    """Go straight up."""
     x, y, z = scene.hand.position.tolist()
     yield Move((x, y, z + height), None, gripper, speed=0.36, radius=0.012)
 
@@ -67,8 +69,8 @@ def _rise(scene: Scene, height: float, gripper: float = CLOSED) -> Plan:
 def _lift(colour: str) -> Planner:
     def plan(scene: Scene) -> Plan:
         """Grip the block and raise it, out of the cabinet or the drawer if it lies there."""
-        yield from _grip(scene, colour)
-        yield from _rise(scene, scene.vary(0.09, 0.14))
+        yield from grip(scene, colour)
+        yield from rise(scene, scene.vary(0.09, 0.14))
         x, y, z = scene.hand.position.tolist()
         if y > 0.03:  # from within the cabinet, on to where there is room
             yield Move((x, y - 0.08, z + 0.02), None, CLOSED, radius=0.02)
@@ -153,39 +155,13 @@ def surface_of(block: BlockView) -> str:
     return "slider" if block.position[1] > 0.03 else "table"
 
 
-def _push(colour: str, direction: int) -> Planner:
-    def plan(scene: Scene) -> Plan:
-        """Push the block's side along x with closed fingers."""
-        block = scene.view.block(colour)
-        x, y, _ = block.position
-        reach = block.half_extent_along_x() + _FINGER
-        away = scene.vary(0.02, 0.035)
-        euler = (DOWN, 0.0, ACROSS + scene.vary(-0.06, 0.06))
-        y += scene.vary(-0.003, 0.003)
-        z = _PUSH_Z + scene.vary(-0.004, 0.006)
-        start = float(x - direction * (reach + away))
-        yield Move((start, float(y), z + scene.vary(0.06, 0.1)), euler, radius=0.012)
-        yield Move((start, float(y), z), euler, radius=0.006)
-        travel = scene.vary(0.108, 0.122)
-
-        def is_far(view: View) -> bool:
-            return direction * (view.block(colour).position[0] - x) > travel
-
-        goal = float(x + direction * (travel + 0.03 - reach))
-        yield Move((goal, float(y), z), euler, speed=0.3, radius=0.004, steady=True, until=is_far)
-        yield Move((scene.hand.position[0] - direction * 0.03, float(y), z + 0.01), euler)
-        yield from _rise(scene, scene.vary(0.06, 0.1))
-
-    return plan
-
-
 def _rotate(colour: str, sign: int) -> Planner:
     def plan(scene: Scene) -> Plan:
         """Grip the block, turn it where it lies, let go; +1 turns counterclockwise."""
         block = scene.view.block(colour)
         angle = sign * scene.vary(1.3, 1.6)
         first = grip_yaw(block, towards=ACROSS - angle / 2)
-        yield from _grip(scene, colour, first)
+        yield from grip(scene, colour, first)
         x, y, z = scene.hand.position.tolist()
         up = z + scene.vary(0.004, 0.01)
         yield Move((x, y, up), None, CLOSED, radius=0.004)
@@ -193,40 +169,9 @@ def _rotate(colour: str, sign: int) -> Planner:
         yield Move((x, y, up), euler, CLOSED, radius=0.004)
         yield Move((x, y, z), euler, CLOSED, radius=0.004)
         yield Move((x, y, z), euler, OPEN, wait=_OPENING_STEPS)
-        yield from _rise(scene, scene.vary(0.08, 0.12), OPEN)
+        yield from rise(scene, scene.vary(0.08, 0.12), OPEN)
 
     return plan
-
-
-def push_into_drawer(scene: Scene) -> Plan:
-    """Push a block on the table over the edge into the open drawer."""
-    view = scene.view
-    on_table = [c for c in COLOURS if surface_of(view.block(c)) == "table"]
-    centre = float(view.layout.drawer[0])
-    colour = min(on_table, key=lambda c: abs(view.block(c).position[0] - centre))
-    block = view.block(colour)
-    x, y, _ = (float(value) for value in block.position)
-    # The half extent along y is the one along x of the block turned by a quarter.
-    sine, cosine = abs(np.sin(block.yaw)), abs(np.cos(block.yaw))
-    reach = block.half_length * sine + BLOCK_WIDTH / 2 * cosine + _FINGER
-    euler = (DOWN, 0.0, ACROSS + scene.vary(-0.06, 0.06))
-    z = _PUSH_Z + scene.vary(-0.004, 0.006)
-    start = y + reach + scene.vary(0.015, 0.025)
-    yield Move((x, start, z + scene.vary(0.06, 0.1)), euler, radius=0.012)
-    yield Move((x, start, z), euler, radius=0.006)
-
-    def has_fallen(view: View) -> bool:
-        return bool(view.block(colour).position[2] < TABLE_HEIGHT - 0.03)
-
-    # On the way the block is led to the drawer's middle, as far as it lies beside it.
-    aim = float(np.clip(x, centre - 0.12, centre + 0.12))
-    edge = (aim, TABLE_EDGE - 0.02, z)
-    yield Move(edge, euler, speed=0.3, radius=0.006, steady=True, until=has_fallen)
-    yield from _rise(scene, scene.vary(0.06, 0.1))
-    if surface_of(scene.view.block(colour)) == "table":  # it slipped aside or caught on the table
-        yield from _grip(scene, colour)
-        yield from _rise(scene, 0.08)
-        yield from place_in_drawer(scene)
 
 
 def stack_block(scene: Scene) -> Plan:
@@ -240,25 +185,26 @@ def stack_block(scene: Scene) -> Plan:
     lower = view.block(min(gaps, key=lambda colour: gaps[colour]))
     x, y, z = (float(value) for value in lower.position)
     yaw = grip_yaw(lower, towards=float(scene.hand.euler[2]))
+    if held is not None:
+        block = view.block(held)
+        along_x, along_y = half_extents(block.half_length, block.yaw + yaw - scene.hand.euler[2])
+        before_door = view.door_front(x, along_x) - along_y - _CLEAR
+        y = float(np.clip(before_door, y - _OVERHANG, y))
     yield from _put_down(scene, (x, y, z + BLOCK_WIDTH + 0.003), yaw)
 
 
 def unstack_block(scene: Scene) -> Plan:
     """Take the upper block off and put it on the table."""
-    view = scene.view
-    top = max(COLOURS, key=lambda colour: float(view.block(colour).position[2]))
-    yield from _grip(scene, top)
-    yield from _rise(scene, scene.vary(0.07, 0.1))
+    yield from grip(scene, scene.view.highest())
+    yield from rise(scene, scene.vary(0.07, 0.1))
     yield from place_on_table(scene)
 
 
 PLANNERS: dict[str, Planner] = {
     **{
-        f"{verb}_{colour}_block_{side}": make(colour, sign)
-        # A turn to the right is clockwise seen from above; a push to the right goes along +x.
-        for verb, make, signs in (("rotate", _rotate, (-1, 1)), ("push", _push, (1, -1)))
+        f"rotate_{colour}_block_{side}": _rotate(colour, sign)
         for colour in COLOURS
-        for side, sign in zip(("right", "left"), signs, strict=True)
+        for side, sign in (("right", -1), ("left", 1))  # right is clockwise seen from above
     },
     **{
         f"lift_{colour}_block_{surface}": _lift(colour)
@@ -269,5 +215,4 @@ PLANNERS: dict[str, Planner] = {
     "place_in_drawer": place_in_drawer,
     "stack_block": stack_block,
     "unstack_block": unstack_block,
-    "push_into_drawer": push_into_drawer,
 }

@@ -11,11 +11,15 @@ import numpy as np
 
 from langsteer.calvin.tasks import checked_task
 from langsteer.errors import UserError
-from langsteer.experts import articulated, blocks
+from langsteer.experts import articulated, blocks, pushing
 from langsteer.experts.motion import Hand
 from langsteer.experts.skill import Planner, Skill
 
-PLANNERS: dict[str, Planner] = {**articulated.PLANNERS, **blocks.PLANNERS}
+PLANNERS: dict[str, Planner] = {
+    **articulated.PLANNERS,
+    **blocks.PLANNERS,
+    **pushing.PLANNERS,
+}
 
 SKILLED_TASKS: tuple[str, ...] = tuple(PLANNERS)
 """The tasks that the experts can do."""

@@ -28,6 +28,11 @@ BLOCK_WIDTH = 0.04
 """All blocks are as wide and as high as this; only their lengths differ."""
 
 DOOR_WIDTH = 0.28
+DOOR_FRONT = 0.012
+HANDLE_FRONT = -0.032
+"""The y before which nothing of the door stands: where its handle is not, and where it is."""
+HANDLE_X = 0.14
+_HANDLE_HALF_WIDTH = 0.02
 BUTTON_RADIUS = 0.036
 REACH = 0.4
 """Metres to either side of the table's middle within which blocks are handled."""
@@ -73,7 +78,7 @@ class Layout:
     def has_push_room(self, block: "BlockView", direction: int) -> bool:
         """Whether a block that is pushed along x stays in reach and clear of the button."""
         x, y, _ = block.position
-        ahead = x + direction * (PUSH_ROOM + block.half_extent_along_x())
+        ahead = x + direction * (PUSH_ROOM + block.half_extents[0])
         if abs(ahead) > REACH:
             return False
         beside = abs(y - self.button[1]) > BUTTON_RADIUS + BLOCK_WIDTH
@@ -107,10 +112,10 @@ class BlockView:
         """Whether the block's long axis points up."""
         return abs(float(self.rotation[2, 0])) > 0.7
 
-    def half_extent_along_x(self) -> float:
-        """Half of the block's extent along the world's x axis when it lies flat."""
-        cosine, sine = abs(np.cos(self.yaw)), abs(np.sin(self.yaw))
-        return float(self.half_length * cosine + BLOCK_WIDTH / 2 * sine)
+    @property
+    def half_extents(self) -> tuple[float, float]:
+        """Half of the block's extent along the world's x and y axes when it lies flat."""
+        return half_extents(self.half_length, self.yaw)
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,21 @@ class View:
         """Whether the LED is lit."""
         return bool(self.scene_obs[5] > 0.5)
 
+    def door_front(self, x: float, half_width: float) -> float:
+        """The y before which there is nothing of the door within ``half_width`` of ``x``."""
+        from_handle = abs(x - (self.layout.slider[0] + HANDLE_X - self.slider))
+        return HANDLE_FRONT if from_handle < _HANDLE_HALF_WIDTH + half_width else DOOR_FRONT
+
+    def room_before_door(self, block: BlockView) -> float:
+        """Metres between a block that lies flat and the door; negative where they meet."""
+        x, y, _ = (float(value) for value in block.position)
+        along_x, along_y = block.half_extents
+        return self.door_front(x, along_x) - y - along_y
+
+    def highest(self) -> str:
+        """The colour of the block that lies highest."""
+        return max(self.layout.colours, key=lambda colour: float(self.block(colour).position[2]))
+
     def block(self, colour: str) -> BlockView:
         """The block of this colour."""
         first = FIRST_BLOCK + 6 * self.layout.colours.index(colour)
@@ -174,6 +194,13 @@ class View:
         return BlockView(
             pose[:3].copy(), rotation_from_euler(pose[3:]), self.layout.half_lengths[colour]
         )
+
+
+def half_extents(half_length: float, yaw: float) -> tuple[float, float]:
+    """Half the extent along x and y of a block that lies flat and faces ``yaw``; metres."""
+    cosine, sine = abs(np.cos(yaw)), abs(np.sin(yaw))
+    along_x = half_length * cosine + BLOCK_WIDTH / 2 * sine
+    return float(along_x), float(half_length * sine + BLOCK_WIDTH / 2 * cosine)
 
 
 def read_layout(env: "CalvinEnv") -> Layout:
