@@ -224,7 +224,8 @@ def test_bad_action_is_refused_and_changes_nothing(action, complaint, env):
     [
         ({"robot_obs": np.zeros(14)}, r"robot_obs: shape \(15,\)"),
         ({"scene_obs": np.zeros(23)}, r"scene_obs: shape \(24,\)"),
-        ({"scene_obs": np.full(24, np.nan)}, "finite"),
+        ({"robot_obs": np.full(15, np.inf)}, "robot_obs.*finite"),
+        ({"scene_obs": np.full(24, np.nan)}, "scene_obs.*finite"),
         ({"scene_obs": np.full(24, 0.5)}, "0 or 1"),
         ({"state": np.zeros(3)}, "unknown options"),
     ],

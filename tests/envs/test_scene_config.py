@@ -1,5 +1,6 @@
 """Which assets are accepted, and what is said about those that are not."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -53,9 +54,12 @@ def test_builtin_scene_needs_no_checkout(monkeypatch):
     assert load_scene("builtin").table_urdf.is_file()
 
 
-def test_folder_that_is_no_checkout_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"no folder 'data'.*checkout of mees/calvin_env"):
-        load_scene("D", tmp_path)
+@pytest.mark.parametrize("folder", [".", "missing"])
+def test_folder_that_is_no_checkout_is_named(folder, tmp_path):
+    place = tmp_path / folder
+    says = f"{re.escape(str(place))}: no folder 'data'.*checkout of mees/calvin_env"
+    with pytest.raises(UserError, match=says):
+        load_scene("D", place)
 
 
 @pytest.mark.parametrize(

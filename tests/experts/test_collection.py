@@ -89,32 +89,59 @@ def test_a_dataset_is_a_function_of_its_settings_whatever_the_number_of_workers(
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_dataset(recorded, tmp_path):
     path, _ = recorded
-    arguments = ["--tasks", *SETTINGS.tasks, "--episodes_per_task", "1", "--seed", "3"]
-    arguments += ["--validation_per_task", "1", "--save_path", str(tmp_path / "killed")]
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "scripts/collect_demos.py", *arguments, "--num_workers", "2"],
-        start_new_session=True,
-    )
-    while process.poll() is None and not list((tmp_path / "killed").rglob("*.npz")):
-        time.sleep(0.05)
+    process = _start_recording(tmp_path / "killed")
+    _wait_for_a_frame(process, tmp_path / "killed")
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    deadline = time.monotonic() + 30
-    while _group_lives(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not _group_lives(process.pid), "workers outlived their parent"
+    process.communicate()
+    assert _is_gone(process.pid), "workers outlived their parent"
     collect(tmp_path / "killed", SETTINGS, num_workers=1)
     found, expected = contents(tmp_path / "killed"), contents(path)
     assert found.keys() == expected.keys()
     assert found == expected
 
 
-def _group_lives(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def test_a_worker_that_dies_is_a_clear_error_and_leaves_no_orphan(tmp_path):
+    process = _start_recording(tmp_path / "demos")
+    _wait_for_a_frame(process, tmp_path / "demos")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    command_lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    workers = [pid for pid, line in command_lines.items() if b"spawn_main" in line]
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "error: a worker process was killed" in said and "Traceback" not in said
+    assert _is_gone(process.pid)
+
+
+def _start_recording(path):
+    """`scripts/collect_demos.py` with the settings above and two workers, in a process group."""
+    arguments = ["--tasks", *SETTINGS.tasks, "--episodes_per_task", "1", "--seed", "3"]
+    arguments += ["--validation_per_task", "1", "--save_path", str(path), "--num_workers", "2"]
+    return subprocess.Popen(
+        [sys.executable, ROOT / "scripts/collect_demos.py", *arguments],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _wait_for_a_frame(process, path):
+    while process.poll() is None and not list(path.rglob("*.npz")):
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()
+
+
+def _is_gone(group):
+    """Whether no process of the group lives, half a minute later at the latest."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def test_a_finished_recording_is_left_alone_and_others_are_refused(recorded):
