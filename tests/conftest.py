@@ -27,6 +27,21 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def tiny_training() -> list[str]:
+    """Keys of a training whose policy is so small that a step takes some milliseconds."""
+    return [
+        "training=dp3_debug",
+        "policy=simple_dp3",
+        "policy.down_dims=[16,32]",
+        "policy.point_widths=[8,16,32]",
+        "policy.encoder_output_dim=8",
+        "policy.diffusion_step_embed_dim=16",
+        "training.device=cpu",
+        "training.num_workers=0",
+    ]
+
+
 SMALL_STATIC = FixedCamera(
     width=40,
     height=40,

@@ -143,6 +143,11 @@ def cores_per_rank(environment: Mapping[str, str]) -> int:
     return cores // max(1, _integer({"LOCAL_WORLD_SIZE": "1", **environment}, "LOCAL_WORLD_SIZE"))
 
 
+def gpus_of_job(environment: Mapping[str, str]) -> int:
+    """How many GPUs SLURM gave this job on this node; 0 outside of a job."""
+    return _integer(environment, "SLURM_GPUS_ON_NODE")
+
+
 @contextmanager
 def process_group(world: World, device: torch.device) -> Iterator[None]:
     """Connect the ranks for the duration of the block: NCCL on GPUs, else gloo.
@@ -158,17 +163,44 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)  # before NCCL picks one
+    store = _rendezvous(world)
+    _try_network(world, store)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    with _group(world, backend, dist.PrefixStore("training", store), COLLECTIVE_TIMEOUT):
+        yield
+
+
+@contextmanager
+def _group(
+    world: World, backend: str, store: dist.Store, timeout: datetime.timedelta
+) -> Iterator[None]:
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        store=_rendezvous(world),
-        rank=world.rank,
-        world_size=world.world_size,
-        timeout=COLLECTIVE_TIMEOUT,
+        backend, store=store, rank=world.rank, world_size=world.world_size, timeout=timeout
     )
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _try_network(world: World, store: dist.Store) -> None:
+    """Connect the ranks with each other for a moment, since the real group would wait for long.
+
+    Rank 0 is reached under MASTER_ADDR; the others under the address that gloo takes for theirs.
+    """
+    timeout = datetime.timedelta(seconds=RENDEZVOUS_SECONDS)
+    try:
+        with _group(world, "gloo", dist.PrefixStore("trial", store), timeout):
+            dist.barrier()
+    except RuntimeError as error:
+        chosen = os.environ.get("GLOO_SOCKET_IFNAME", "not set")
+        raise UserError(
+            f"rank {world.rank} of {world.world_size} found rank 0 at {world.master_addr}:"
+            f"{world.master_port}, but the ranks cannot connect with each other "
+            f"({str(error).splitlines()[0]}); set GLOO_SOCKET_IFNAME ({chosen}) and "
+            "NCCL_SOCKET_IFNAME to the network interface that all nodes share (`ip -br address` "
+            "lists them)"
+        ) from error
 
 
 def _rendezvous(world: World) -> dist.Store:

@@ -7,6 +7,7 @@ Example::
     optimizer = make_optimizer(policy, config, device)
 """
 
+import inspect
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from langsteer.errors import UserError
@@ -44,16 +46,18 @@ class Precision:
         return "bf16 autocast" if self.bf16 else "fp32"
 
 
-def choose_device(wanted: str, world: World) -> torch.device:
+def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.device:
     """This rank's device: its node's GPU of the local rank's number, else the CPU.
+
+    A job that was given GPUs trains on them or not at all, unless it asks for the CPU.
 
     Raises:
         UserError: a GPU is wanted and there is none for this rank.
     """
     count = torch.cuda.device_count() if wanted != "cpu" else 0
     if count == 0:
-        if wanted == "cuda":
-            raise UserError("training.device=cuda: PyTorch finds no GPU here; use device=cpu")
+        if wanted == "cuda" or (wanted == "auto" and gpus_of_job):
+            raise UserError(_why_no_gpu(wanted, gpus_of_job))
         return torch.device("cpu")
     # A scheduler that shows each task its own GPU alone numbers it 0 for all of them.
     number = 0 if count == 1 else world.local_rank
@@ -65,6 +69,27 @@ def choose_device(wanted: str, world: World) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     return torch.device("cuda", number)
+
+
+def _why_no_gpu(wanted: str, gpus_of_job: int) -> str:
+    job = f" (this job has {gpus_of_job} on the node)" if gpus_of_job else ""
+    if torch.version.cuda is None:
+        reason = (
+            f"PyTorch {torch.__version__} of this environment is built without CUDA; install a "
+            "CUDA build (pytorch.org)"
+        )
+    else:
+        reason = "PyTorch finds none; nvidia-smi tells whether the node's driver works"
+    return f"training.device={wanted}: no GPU{job}: {reason}, or set training.device=cpu"
+
+
+def data_parallel(module: nn.Module) -> DistributedDataParallel:
+    """Averages gradients over the ranks; buffers never change and are not sent at each step."""
+    # PyTorch 2.13 renamed the argument.
+    new, old = "forward_sync_buffers", "broadcast_buffers"
+    name = new if new in inspect.signature(DistributedDataParallel).parameters else old
+    unsent: dict[str, Any] = {name: False}
+    return DistributedDataParallel(module, **unsent)
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:

@@ -26,6 +26,10 @@ def hold_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
 
 
+class Stopped(Exception):
+    """Some rank was asked to stop, and all of them leave their work here."""
+
+
 class StopRequest:
     """Whether one of `SIGNALS` came since the block was entered; more of them change nothing.
 

@@ -5,9 +5,11 @@ size, so that the numbers do not depend on batch size or ranks. Losses are weigh
 
 Example::
 
-    numbers = validate(ema.model, data, action_windows=256, world=World())
+    numbers = validate(ema.model, data, 256, World(), precision, stop)
     numbers["val_loss"]
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,8 +18,9 @@ from torch import Tensor
 
 from langsteer.policies.dp3 import DP3
 from langsteer.training.calvin_dataset import Batch, CalvinData, diffusion_draws
-from langsteer.training.distributed import World, all_sum
+from langsteer.training.distributed import World, all_sum, any_rank
 from langsteer.training.pytorch_util import Precision, to_device
+from langsteer.training.signals import Stopped, StopRequest
 
 BLOCK = 64
 _SEED = 20_260_213  # of validation alone; runs of any seed are compared with each other
@@ -27,7 +30,12 @@ MILLIMETRES, DEGREES = 20.0, float(np.degrees(0.05))
 
 @torch.no_grad()
 def validate(
-    policy: DP3, data: CalvinData, action_windows: int, world: World, precision: Precision
+    policy: DP3,
+    data: CalvinData,
+    action_windows: int,
+    world: World,
+    precision: Precision,
+    stop: StopRequest,
 ) -> dict[str, float]:
     """Measure a policy on the validation windows, the ranks sharing the work.
 
@@ -37,28 +45,40 @@ def validate(
         action_windows: how many of them, evenly spread, have actions sampled and compared.
         world: this process among the ranks; all of them must call.
         precision: how training computes.
+        stop: obeyed between blocks.
 
     Returns:
         ``val_loss``; of the executed part of sampled trajectories ``val_position_error_mm`` and
         ``val_rotation_error_deg`` (mean length of the error per step) and
         ``val_gripper_accuracy`` (share of steps with the right sign). Empty without windows.
+
+    Raises:
+        Stopped: on every rank, where one of them was asked to stop meanwhile.
     """
     if not len(data.val):
         return {}
     was_training = policy.training
     policy.eval()
-    blocks = np.array_split(np.arange(len(data.val)), _count(len(data.val)))
     losses = torch.zeros(2, dtype=torch.float64)
-    for number in range(world.rank, len(blocks), world.world_size):
-        losses += _block_loss(policy, data, blocks[number], number, precision)
+    for number, block in _own_blocks(np.arange(len(data.val)), world, stop):
+        losses += _block_loss(policy, data, block, number, precision)
     numbers = {"val_loss": _mean(all_sum(losses))}
-    numbers |= _action_errors(policy, data, action_windows, world, precision)
+    numbers |= _action_errors(policy, data, action_windows, world, precision, stop)
     policy.train(was_training)
     return numbers
 
 
-def _count(windows: int) -> int:
-    return -(-windows // BLOCK)
+def _own_blocks(
+    windows: NDArray[np.int64], world: World, stop: StopRequest
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """This rank's blocks with their numbers; the ranks ask in step whether to go on."""
+    blocks = np.array_split(windows, -(-len(windows) // BLOCK))
+    for first in range(0, len(blocks), world.world_size):
+        if any_rank(stop.requested):
+            raise Stopped
+        number = first + world.rank
+        if number < len(blocks):
+            yield number, blocks[number]
 
 
 def _mean(sum_and_count: Tensor) -> float:
@@ -82,16 +102,20 @@ def _batch(policy: DP3, data: CalvinData, index: NDArray[np.int64]) -> Batch:
 
 
 def _action_errors(
-    policy: DP3, data: CalvinData, count: int, world: World, precision: Precision
+    policy: DP3,
+    data: CalvinData,
+    count: int,
+    world: World,
+    precision: Precision,
+    stop: StopRequest,
 ) -> dict[str, float]:
     count = min(count, len(data.val))
     if not count:
         return {}
     chosen = np.linspace(0, len(data.val) - 1, count).astype(np.int64)
-    blocks = np.array_split(chosen, _count(count))
     sums = torch.zeros(4, dtype=torch.float64)
-    for number in range(world.rank, len(blocks), world.world_size):
-        sums += _block_errors(policy, data, blocks[number], number, precision)
+    for number, block in _own_blocks(chosen, world, stop):
+        sums += _block_errors(policy, data, block, number, precision)
     position, rotation, gripper, steps = all_sum(sums).tolist()
     return {
         "val_position_error_mm": position / steps,

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,15 +21,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = [
-    "training=dp3_debug",
-    "policy=simple_dp3",
-    "policy.down_dims=[16,32]",
-    "policy.point_widths=[8,16,32]",
-    "policy.encoder_output_dim=8",
-    "policy.diffusion_step_embed_dim=16",
-    "training.device=cpu",
-    "training.num_workers=0",
+# 420 steps, validated and saved each 140.
+SHORT = [
     "training.batch_size=4",
     "training.num_epochs=60",
     "training.val_every=20",
@@ -219,13 +213,15 @@ def project(tmp_path: Path, converted: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def submit_training(cluster: Cluster, project: Path) -> Iterator[Callable[..., Job]]:
+def submit_training(
+    cluster: Cluster, project: Path, tiny_overrides: list[str]
+) -> Iterator[Callable[..., Job]]:
     """``submit_training(options, *overrides)`` a tiny training by the shipped script."""
     jobs = []
 
     def submit(options: list[str], *overrides: str, **environment: str) -> Job:
         script = "scripts/slurm_train_dp3.sh"
-        arguments = [*TINY, *overrides]
+        arguments = [*tiny_overrides, *overrides]
         options = [*CPU_ONLY, *options]
         jobs.append(cluster.submit(project, script, *arguments, options=options, **environment))
         return jobs[-1]
@@ -236,21 +232,23 @@ def submit_training(cluster: Cluster, project: Path) -> Iterator[Callable[..., J
             cluster.command("scancel", job.number)
 
 
-@pytest.fixture
-def tiny_overrides() -> list[str]:
-    """The keys of the tiny training."""
-    return TINY
+@pytest.fixture(scope="session")
+def tiny_overrides(tiny_training: list[str]) -> list[str]:
+    """The keys of the training that is submitted."""
+    return [*tiny_training, *SHORT]
 
 
 @pytest.fixture(scope="session")
-def undisturbed(converted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(
+    converted: Path, tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The experiment of the same training by two processes of torchrun."""
     folder = tmp_path_factory.mktemp("torchrun")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     launcher += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
     overrides = [f"training.checkpoint_dir={folder}", "training.experiment_name=undisturbed"]
     subprocess.run(
-        [*launcher, str(ROOT / "scripts" / "train_dp3.py"), *TINY, *overrides],
+        [*launcher, str(ROOT / "scripts" / "train_dp3.py"), *tiny_overrides, *overrides],
         check=True,
         capture_output=True,
         env=clean_environment(CALVIN_ZARR_PATH=str(converted)),
@@ -296,6 +294,21 @@ def assert_same_run() -> Callable[[Path, Path], None]:
         assert metrics(experiment) == metrics(expected)
 
     return check
+
+
+@pytest.fixture
+def patched_ranks(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """The environment in which each rank, and nothing else, runs some Python before it trains."""
+
+    def environment(code: str) -> dict[str, str]:
+        folder = tmp_path / "patch"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(
+            f"import os\nif 'SLURM_STEP_ID' in os.environ:\n{textwrap.indent(code, '    ')}"
+        )
+        return {"PYTHONPATH": str(folder)}
+
+    return environment
 
 
 @pytest.fixture

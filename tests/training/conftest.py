@@ -23,15 +23,7 @@ from langsteer.training.dp3_trainer import train
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 32
-TINY = [
-    "training=dp3_debug",
-    "policy=simple_dp3",
-    "policy.down_dims=[16,32]",
-    "policy.point_widths=[8,16,32]",
-    "policy.encoder_output_dim=8",
-    "policy.diffusion_step_embed_dim=16",
-    "training.device=cpu",
-    "training.num_workers=0",
+SHORT = [
     "training.num_epochs=3",
     "training.batch_size=8",
     "training.val_every=1",
@@ -77,8 +69,8 @@ def store_factory() -> Callable[..., Path]:
 class Training:
     """Runs the trainer for one store, with the tiny policy."""
 
-    def __init__(self, store: Path, folder: Path) -> None:
-        self.store, self.folder, self.defaults = store, folder, TINY
+    def __init__(self, store: Path, folder: Path, defaults: list[str]) -> None:
+        self.store, self.folder, self.defaults = store, folder, defaults
 
     def command(self, *overrides: str, ranks: int = 1) -> list[str]:
         """The command line; with more ranks through torchrun on loopback."""
@@ -199,15 +191,15 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def training(tiny_store: Path, tmp_path: Path) -> Training:
+def training(training_on: Callable[[Path, Path], Training], tiny_store: Path, tmp_path: Path):
     """The trainer on the tiny store."""
-    return Training(tiny_store, tmp_path)
+    return training_on(tiny_store, tmp_path)
 
 
 @pytest.fixture
-def training_on() -> Callable[[Path, Path], Training]:
+def training_on(tiny_overrides: list[str]) -> Callable[[Path, Path], Training]:
     """The trainer on another store, in another folder."""
-    return Training
+    return lambda store, folder: Training(store, folder, tiny_overrides)
 
 
 @pytest.fixture
@@ -217,9 +209,9 @@ def unused_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def tiny_overrides() -> list[str]:
+def tiny_overrides(tiny_training: list[str]) -> list[str]:
     """What makes the guide's configurations small enough for a test."""
-    return TINY
+    return [*tiny_training, *SHORT]
 
 
 @pytest.fixture(scope="session")

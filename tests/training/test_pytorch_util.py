@@ -107,9 +107,20 @@ def test_cpu_computes_in_fp32_unless_asked():
 
 def test_missing_gpu_is_an_error_where_one_is_wanted(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(UserError, match="finds no GPU"):
+    with pytest.raises(UserError, match=r"training\.device=cuda: no GPU"):
         choose_device("cuda", World())
     assert choose_device("auto", World()).type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "reason"), [(None, "built without CUDA; install a CUDA build"), ("12.8", "nvidia-smi")]
+)
+def test_job_with_gpus_never_trains_on_the_cpu_by_accident(monkeypatch, cuda, reason):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    with pytest.raises(UserError, match=f"this job has 4 on the node.*{reason}"):
+        choose_device("auto", World(), gpus_of_job=4)
+    assert choose_device("cpu", World(), gpus_of_job=4).type == "cpu"
 
 
 @pytest.mark.parametrize(("shown", "local_rank", "number"), [(4, 3, 3), (1, 3, 0), (1, 0, 0)])
@@ -128,7 +139,8 @@ def test_more_ranks_than_gpus_on_a_node_is_an_error(monkeypatch):
 def test_gpu_is_set_before_nccl_picks_one(monkeypatch):
     calls = []
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(str(device)))
-    monkeypatch.setattr(distributed, "_rendezvous", lambda world: calls.append("rendezvous"))
+    monkeypatch.setattr(distributed, "_rendezvous", lambda world: distributed.dist.HashStore())
+    monkeypatch.setattr(distributed, "_try_network", lambda world, store: calls.append("trial"))
     monkeypatch.setattr(
         distributed.dist, "init_process_group", lambda backend, **kwargs: calls.append(backend)
     )
@@ -136,4 +148,4 @@ def test_gpu_is_set_before_nccl_picks_one(monkeypatch):
     world = World(rank=1, local_rank=1, world_size=2, master_addr="127.0.0.1", master_port=1)
     with distributed.process_group(world, torch.device("cuda", 1)):
         pass
-    assert calls == ["cuda:1", "rendezvous", "cpu:gloo,cuda:nccl", "end"]
+    assert calls == ["cuda:1", "trial", "cpu:gloo,cuda:nccl", "end"]

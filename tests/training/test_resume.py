@@ -1,6 +1,7 @@
 """An interrupted run is the run that was never stopped."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 import torch
 
+from langsteer.training import validation
 from langsteer.training.signals import EXIT_PREEMPTED
 
 TIMES = {"samples_per_second"}
@@ -77,6 +79,24 @@ def test_run_asked_to_stop_saves_mid_epoch_and_goes_on_there(training, number):
     assert_same_run(training, "whole", "stopped")
 
 
+def test_run_asked_to_stop_in_its_validation_leaves_it_and_validates_anew(training, monkeypatch):
+    training.here("training.experiment_name=whole")
+    compute_loss = validation._block_loss
+
+    def told_meanwhile(*arguments):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return compute_loss(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "_block_loss", told_meanwhile)
+        training.here("training.experiment_name=stopped", status=EXIT_PREEMPTED)
+    progress = training.latest("stopped")["progress"]
+    assert (progress["epoch"], progress["step_in_epoch"]) == (0, 11)
+    assert not any("val_loss" in record for record in records(training, "stopped"))
+    training.here("training.experiment_name=stopped", "training.resume=true")
+    assert_same_run(training, "whole", "stopped")
+
+
 def test_resume_without_a_name_finds_the_newest_run_and_says_which(training):
     training.here("training.experiment_name=dp3_debug_20200101", "training.num_epochs=1")
     output = training.here("training.resume=true", "training.num_epochs=2")
@@ -89,6 +109,20 @@ def test_resume_from_a_named_checkpoint(training):
     path = training.folder / "run" / "epoch_0001.ckpt"
     output = training.here("training.resume=true", f"training.resume_checkpoint_path={path}")
     assert "epoch_0001.ckpt at epoch 1" in output
+
+
+def test_requeued_run_from_a_named_checkpoint_goes_on_with_its_own(training):
+    """A job's script asks for ``auto``, also where its user named a checkpoint to begin with."""
+    training.here("training.experiment_name=whole")
+    path = training.folder / "whole" / "epoch_0001.ckpt"
+    command = [
+        "training.experiment_name=job",
+        f"training.resume_checkpoint_path={path}",
+        "training.resume=auto",
+    ]
+    assert "whole/epoch_0001.ckpt at epoch 1" in training.here(*command)
+    assert "job/latest.ckpt at epoch 3" in training.here(*command)
+    assert_same_state(training.latest("whole")["model"], training.latest("job")["model"])
 
 
 def test_damaged_latest_falls_back_to_the_checkpoint_before_and_says_so(training):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from langsteer.data.store import open_array
-from langsteer.training import dp3_trainer
+from langsteer.training import run_state
 from langsteer.training.signals import EXIT_PREEMPTED
 
 NAMED = "training.experiment_name=run"
@@ -22,7 +22,7 @@ def no_model(monkeypatch):
     def build(*arguments):
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr(dp3_trainer, "DP3", build)
+    monkeypatch.setattr(run_state, "DP3", build)
 
 
 def outcome(process, seconds=60):

@@ -1,0 +1,120 @@
+"""Optimiser steps: gradients of micro-batches, over the ranks, and the losses on the way.
+
+Example::
+
+    learner = Learner(state, world, precision)
+    for batch in batches:
+        learner.add(batch)
+        if batch["last"]:
+            learner.step()
+    learner.collect_losses()
+    state.progress.epoch_loss
+"""
+
+from contextlib import nullcontext
+
+import torch
+from torch import nn
+
+from langsteer.errors import UserError
+from langsteer.training.calvin_dataset import Batch
+from langsteer.training.distributed import World, all_sum
+from langsteer.training.pytorch_util import (
+    Precision,
+    data_parallel,
+    learning_rate,
+    step_unless_broken,
+    summable,
+    to_device,
+)
+from langsteer.training.run_state import RunState
+
+
+class Learner:
+    """Changes a run's weights and progress, the same on every rank.
+
+    Losses and norms stay on the device until somebody asks, so that no step waits for a GPU.
+    """
+
+    def __init__(self, state: RunState, world: World, precision: Precision) -> None:
+        self.state, self.world, self.precision = state, world, precision
+        self._policy: nn.Module = state.policy
+        if world.world_size > 1:
+            self._policy = data_parallel(state.policy)
+        self._step_loss: torch.Tensor | float = 0.0
+        self._uncollected: torch.Tensor | float = 0.0
+        self._gradient_norm: torch.Tensor | float = 0.0
+        self._broken: torch.Tensor | bool = False
+
+    def add(self, batch: Batch) -> int:
+        """Add a micro-batch's gradient, weighted so that each window of the step counts alike.
+
+        Returns:
+            How many windows that were, of all ranks.
+        """
+        state, size = self.state, self.world.world_size
+        moved = to_device(batch, state.device, state.data.buffer)
+        together = batch["last"] or self._policy is state.policy
+        with nullcontext() if together else self._policy.no_sync():  # type: ignore[operator]
+            with self.precision.autocast():
+                loss = self._policy(
+                    moved, moved["noise"], moved["timesteps"], withheld=moved.get("withheld")
+                )
+            # DDP averages over the ranks, hence the factor.
+            (loss * (batch["share"] * size)).backward()
+        self._step_loss = self._step_loss + summable(loss.detach().double() * batch["share"])
+        return len(moved["action"]) * size
+
+    def step(self) -> None:
+        """Change the weights by the gradients that were added, unless one is not finite."""
+        state, progress = self.state, self.state.progress
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.learning_rate(progress.step)
+        self._gradient_norm = step_unless_broken(state.optimizer, state.policy)
+        self._broken = ~self._gradient_norm.isfinite() | self._broken
+        if state.ema is not None:
+            state.ema.update(state.policy)
+        self._uncollected = self._uncollected + self._step_loss
+        self._step_loss = 0.0
+        progress.step += 1
+        progress.step_in_epoch += 1
+        progress.unlogged_steps += 1
+        if state.device.type == "cpu":
+            self._raise_if_broken()
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of an optimiser step, from 0."""
+        config = self.state.config
+        return learning_rate(
+            step, self.state.total_steps, config.learning_rate, config.warmup_steps
+        )
+
+    @property
+    def gradient_norm(self) -> float:
+        """Of the last step."""
+        return float(self._gradient_norm)
+
+    def collect_losses(self) -> None:
+        """Add the ranks' losses since the last call to the progress, the same on each rank.
+
+        Raises:
+            UserError: a loss or gradient was not finite.
+        """
+        self._raise_if_broken()
+        local = torch.as_tensor(self._uncollected, dtype=torch.float64).cpu()
+        self._uncollected = 0.0
+        loss = float(all_sum(local))
+        self.state.progress.unlogged_loss += loss
+        self.state.progress.epoch_loss += loss
+
+    def _raise_if_broken(self) -> None:
+        """Asked where the GPU is waited for anyway; no weight was changed meanwhile."""
+        if bool(self._broken):
+            progress = self.state.progress
+            raise UserError(
+                f"the loss or its gradient is not finite near step {progress.step} (epoch "
+                f"{progress.epoch + 1}); the weights were left as they were before. Check the data "
+                f"(scripts/visualize_dataset.py --check {self.state.data.store.path}), or try a "
+                "lower training.learning_rate or training.precision=fp32, and go on from the last "
+                "checkpoint with training.resume=true"
+            )

@@ -1,0 +1,136 @@
+"""What a run changes and a checkpoint holds, from fresh or as it was saved.
+
+Example::
+
+    state = RunState(settings, policy_config, data, schedule, torch.device("cpu"))
+    state.restore(experiment.resumed, experiment.checkpoint)
+    torch.save(state.payload(), path)
+"""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
+from langsteer.policies.loading import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+from langsteer.training.calvin_dataset import CalvinData
+from langsteer.training.checkpoint_util import provenance
+from langsteer.training.config import TrainingConfig
+from langsteer.training.ema_model import EMAModel
+from langsteer.training.experiment import check_fits
+from langsteer.training.pytorch_util import make_optimizer
+from langsteer.training.sampler import Schedule
+
+
+@dataclass
+class Progress:
+    """How far a run is, in completed epochs and optimiser steps, and its unlogged numbers.
+
+    ``step_in_epoch`` counts within epoch ``epoch``, ``records`` the lines of the metrics. The sums
+    are of losses of single steps since the last record, and since the epoch began.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    records: int = 0
+    unlogged_loss: float = 0.0
+    unlogged_steps: int = 0
+    epoch_loss: float = 0.0
+
+
+class RunState:
+    """The policy, its average, the optimiser, and how far they are.
+
+    Attributes:
+        ema: None without averaging.
+        metrics: the numbers of the last completed epoch.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        policy_config: DP3Config,
+        data: CalvinData,
+        schedule: Schedule,
+        device: torch.device,
+    ) -> None:
+        self.config, self.data, self.schedule, self.device = config, data, schedule, device
+        torch.manual_seed(config.seed)  # the same initial weights on every rank
+        self.policy = _new_policy(policy_config, data).to(device)
+        self.ema = EMAModel(self.policy) if config.use_ema else None
+        self.optimizer = make_optimizer(self.policy, config)
+        self.progress = Progress()
+        self.metrics: dict[str, float] = {}
+
+    @property
+    def evaluated(self) -> DP3:
+        """The weights that are validated: the averaged ones, where there are any."""
+        model = self.policy if self.ema is None else self.ema.model
+        assert isinstance(model, DP3)
+        return model
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.schedule.steps_per_epoch * self.config.num_epochs
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration of policy and training, as plain values."""
+        return {"policy": self.policy.config.to_dict(), "training": asdict(self.config)}
+
+    def payload(self) -> dict[str, Any]:
+        """All that a checkpoint holds."""
+        random = {"torch": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            "format": CHECKPOINT_FORMAT,
+            "version": CHECKPOINT_VERSION,
+            "config": self.settings(),
+            "pipeline": self.policy.pipeline,
+            "data": {
+                "windows": self.data.fingerprint(),
+                "effective_batch_size": self.schedule.effective_batch_size,
+            },
+            "model": self.policy.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {"step": self.progress.step, "total_steps": self.total_steps},
+            "progress": {
+                **asdict(self.progress),
+                "ema_updates": 0 if self.ema is None else self.ema.updates,
+            },
+            "rng": random,
+            "metrics": self.metrics,
+            "provenance": provenance(),
+        }
+
+    def restore(self, payload: dict[str, Any], path: Path | None) -> None:
+        """Become what was saved; raises `UserError` where it was another run (`check_fits`)."""
+        check_fits(path, payload, self.payload())
+        self.policy.load_state_dict(payload["model"])
+        self.optimizer.load_state_dict(payload["optimizer"])
+        if self.ema is not None:
+            self.ema.model.load_state_dict(payload["ema"])
+            self.ema.updates = payload["progress"]["ema_updates"]
+        names = [field.name for field in fields(Progress)]
+        self.progress = Progress(**{name: payload["progress"][name] for name in names})
+        self.metrics = payload["metrics"]
+        torch.set_rng_state(payload["rng"]["torch"])
+        if "cuda" in payload["rng"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state(payload["rng"]["cuda"], self.device)
+
+
+def _new_policy(config: DP3Config, data: CalvinData) -> DP3:
+    """Untrained, with the normaliser of the training data."""
+    policy = DP3(config, data.store.pipeline.to_dict())
+    rows = data.train_rows()
+    policy.set_normalizer(
+        Normalizer.fit(config, data.buffer.states[rows], data.buffer.actions[rows])
+    )
+    if policy.language is not None and data.sentences is not None:
+        policy.language.remember(data.sentences.encoder)
+    return policy
