@@ -86,6 +86,7 @@ array_shard() {
 
 step_pid=
 warned=
+resubmit_with= # what a new job needs to be told, to go on where this one stopped
 
 # Passes a warning on to the ranks. As USR1 whatever it was: srun takes SIGTERM as an order to kill.
 # shellcheck disable=SC2317,SC2329 # called by trap
@@ -118,7 +119,7 @@ run_to_the_end() {
     if should_requeue "$status"; then
         echo "$(date '+%F %T') interrupted: requeueing job $SLURM_JOB_ID"
         scontrol requeue "$SLURM_JOB_ID" && exit "$status"
-        fail "job $SLURM_JOB_ID could not be requeued; submit it again to go on"
+        fail "job $SLURM_JOB_ID could not be requeued; submit it again ${resubmit_with:+with $resubmit_with }to go on"
     fi
     [ "$status" -eq 0 ] || echo "the step failed with status $status; not requeued" >&2
     exit "$status"

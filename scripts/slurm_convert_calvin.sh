@@ -31,13 +31,12 @@ CALVIN_ROOT=${CALVIN_ROOT:-/path/to/calvin_dataset}
 CALVIN_ZARR_PATH=${CALVIN_ZARR_PATH:-data/calvin_training.zarr}
 # ---- no need to edit below ----------------------------------------------------------------------
 
-root=$(dirname "$0")/..
 # SLURM runs a copy of this script somewhere else.
-[ -f "$root/scripts/slurm_common.sh" ] || root=${SLURM_SUBMIT_DIR:-.}
-cd "$root"
-[ -f scripts/slurm_common.sh ] || { echo "error: $PWD is not LangSteer's folder; call sbatch there" >&2; exit 2; }
+cd "$(dirname "$0")/.."
+[ -f scripts/slurm_common.sh ] || cd "${SLURM_SUBMIT_DIR:-.}"
 # shellcheck source=scripts/slurm_common.sh
-. scripts/slurm_common.sh
+. scripts/slurm_common.sh ||
+    { echo "error: $PWD is not LangSteer's folder; call sbatch there" >&2; exit 2; }
 activate_environment "$VENV" langsteer.data.convert_command
 [ -d "$CALVIN_ROOT/training" ] || [ -d "$CALVIN_ROOT/validation" ] ||
     fail "CALVIN_ROOT=$CALVIN_ROOT: no CALVIN dataset there, expected a folder with training/ or validation/"

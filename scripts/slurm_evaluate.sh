@@ -29,13 +29,12 @@ VENV=${VENV-.venv} # empty: the Python that modules or conda provide
 # export CALVIN_ENV_ROOT=/path/to/calvin_env    # for env.scene=A, B, C or D
 # ---- no need to edit below ----------------------------------------------------------------------
 
-root=$(dirname "$0")/..
 # SLURM runs a copy of this script somewhere else.
-[ -f "$root/scripts/slurm_common.sh" ] || root=${SLURM_SUBMIT_DIR:-.}
-cd "$root"
-[ -f scripts/slurm_common.sh ] || { echo "error: $PWD is not LangSteer's folder; call sbatch there" >&2; exit 2; }
+cd "$(dirname "$0")/.."
+[ -f scripts/slurm_common.sh ] || cd "${SLURM_SUBMIT_DIR:-.}"
 # shellcheck source=scripts/slurm_common.sh
-. scripts/slurm_common.sh
+. scripts/slurm_common.sh ||
+    { echo "error: $PWD is not LangSteer's folder; call sbatch there" >&2; exit 2; }
 activate_environment "$VENV" langsteer.evaluation.long_horizon
 
 if [ "${1:-}" = --test ]; then

@@ -34,13 +34,12 @@ export CALVIN_ZARR_PATH=${CALVIN_ZARR_PATH:-data/calvin_training.zarr}
 # MASTER_ADDR (first node) and MASTER_PORT (from the job's number) can be set here too.
 # ---- no need to edit below ----------------------------------------------------------------------
 
-root=$(dirname "$0")/..
 # SLURM runs a copy of this script somewhere else.
-[ -f "$root/scripts/slurm_common.sh" ] || root=${SLURM_SUBMIT_DIR:-.}
-cd "$root"
-[ -f scripts/slurm_common.sh ] || { echo "error: $PWD is not LangSteer's folder; call sbatch there" >&2; exit 2; }
+cd "$(dirname "$0")/.."
+[ -f scripts/slurm_common.sh ] || cd "${SLURM_SUBMIT_DIR:-.}"
 # shellcheck source=scripts/slurm_common.sh
-. scripts/slurm_common.sh
+. scripts/slurm_common.sh ||
+    { echo "error: $PWD is not LangSteer's folder; call sbatch there" >&2; exit 2; }
 activate_environment "$VENV" langsteer.training.dp3_trainer
 
 if [ "${1:-}" = --test ]; then
@@ -65,6 +64,9 @@ tasks=${SLURM_NTASKS_PER_NODE:-1}
 # One folder for all runs of this job, so that a requeued one goes on there. Arguments come later
 # and win. A requeued job goes on even if it was told to begin anew or somewhere else.
 # shellcheck disable=SC2016 # ${training.name} is for the configuration
-arguments=('training.experiment_name=${training.name}_'"$SLURM_JOB_ID" training.resume=auto "$@")
+name='training.experiment_name=${training.name}_'$SLURM_JOB_ID
+arguments=("$name" training.resume=auto "$@")
 [ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || arguments+=(training.resume=auto)
+# shellcheck disable=SC2034 # used by run_to_the_end
+resubmit_with="'$name' in front of its own keys"
 run_to_the_end python scripts/train_dp3.py "${arguments[@]}"

@@ -1,5 +1,10 @@
 """``--test``: what would run, and what a queue would otherwise find out hours later."""
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from langsteer.configuration import compose
@@ -8,6 +13,7 @@ from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config
 from langsteer.training.preflight import check, checkpoint_bytes
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN = "scripts/slurm_train_dp3.sh"
 CONVERT = "scripts/slurm_convert_calvin.sh"
 TWO_NODES = ["--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1", "--"]
@@ -111,3 +117,11 @@ def test_training_script_outside_of_a_job_says_so(run_script):
     done = run_script(TRAIN)
     assert done.returncode == 2
     assert "submit this script with sbatch" in done.stderr
+
+
+def test_script_outside_of_the_repository_says_so(tmp_path):
+    script = Path(shutil.copy(ROOT / TRAIN, tmp_path / "elsewhere.sh"))
+    environment = {**os.environ, "SLURM_SUBMIT_DIR": str(tmp_path)}
+    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"error: {tmp_path} is not LangSteer's folder; call sbatch there" in done.stderr

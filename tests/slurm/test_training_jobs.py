@@ -53,21 +53,18 @@ def test_signals_and_preemption_change_no_run(
 
 
 BREAKS_ON_ALARM = """
-import os, signal
+import signal
 def broken(number, frame):
     raise RuntimeError("a fault of ours")
-if "SLURM_STEP_ID" in os.environ:
-    is_second = os.environ["SLURM_PROCID"] == "1"
-    signal.signal(signal.SIGALRM, broken if is_second else signal.SIG_IGN)
+is_second = os.environ["SLURM_PROCID"] == "1"
+signal.signal(signal.SIGALRM, broken if is_second else signal.SIG_IGN)
 """
 
 
-def test_crashed_rank_ends_the_job_with_its_traceback(cluster, submit_training, tmp_path):
-    faulty = tmp_path / "faulty"
-    faulty.mkdir()
-    (faulty / "sitecustomize.py").write_text(BREAKS_ON_ALARM)
+def test_crashed_rank_ends_the_job_with_its_traceback(cluster, submit_training, patched_ranks):
     layout = ["--nodes=2", "--ntasks-per-node=1"]
-    job = submit_training(layout, "training.num_epochs=9999", PYTHONPATH=str(faulty))
+    faulty = patched_ranks(BREAKS_ON_ALARM)
+    job = submit_training(layout, "training.num_epochs=9999", **faulty)
     job.wait_for_step(20)
     cluster.command("scancel", "--signal=ALRM", f"{job.number}.0")
     job.wait("FAILED", 60)
@@ -93,8 +90,7 @@ def test_batch_shell_waits_for_no_ranks(cluster, project):
     assert "1 process, cpu" in (project / "logs" / "shell.out").read_text()
 
 
-@pytest.mark.slow
-def test_time_limit_changes_no_run(submit_training, undisturbed, assert_same_run):
+def test_time_limit_changes_no_run(cluster, submit_training, undisturbed, assert_same_run):
     # The limit is a minute, the least that SLURM knows; it looks at its clock every half a minute.
     layout = ["--nodes=2", "--ntasks-per-node=1", "--time=1", "--signal=B:USR1@25"]
     job = submit_training(layout)
@@ -105,15 +101,17 @@ def test_time_limit_changes_no_run(submit_training, undisturbed, assert_same_run
     job.wait_for_log("SLURM sent SIGUSR1")
     for pid in ranks:
         os.kill(pid, signal.SIGCONT)
-    job.wait("COMPLETED", 200)
-    assert int(job.field("Restarts")) >= 1
+    job.wait_for_restart(1)
+    # Once is enough; a busy machine might need several more minutes.
+    cluster.command("scontrol", "update", f"jobid={job.number}", "timelimit=30")
+    job.wait("COMPLETED")
+    assert job.field("Restarts") == "1"
     steps = saved_and_resumed(job.log())
-    assert len(steps) == int(job.field("Restarts"))
+    assert len(steps) == 1
     assert all(saved == resumed for saved, resumed in steps), steps
     assert_same_run(job.experiment, undisturbed)
 
 
-@pytest.mark.slow
 def test_node_that_goes_down_changes_no_run(cluster, submit_training, undisturbed, assert_same_run):
     job = submit_training(["--nodes=2", "--ntasks-per-node=1"])
     job.wait_for_step(200)
@@ -123,22 +121,12 @@ def test_node_that_goes_down_changes_no_run(cluster, submit_training, undisturbe
     job.wait_for_restart(1)
     job.wait_for_end_of_rank(0)
     cluster.set_network("node2", "up")
-    job.wait("COMPLETED", 200)
+    job.wait("COMPLETED")
     # The last checkpoint was that of epoch 20, of 7 steps each.
     assert re.findall(r"resuming .*, step (\d+)", job.log()) == ["140"]
     assert_same_run(job.experiment, undisturbed)
 
 
-@pytest.mark.slow
-def test_master_that_nobody_reaches_is_named(submit_training):
-    layout = ["--nodes=2", "--ntasks-per-node=1"]
-    job = submit_training(layout, MASTER_ADDR="10.255.255.1", MASTER_PORT="23456")
-    job.wait("FAILED", 120)
-    assert "rendezvous at 10.255.255.1:23456" in job.log()
-    assert "check that MASTER_ADDR is rank 0's host" in job.log()
-
-
-@pytest.mark.slow
 def test_interrupted_job_goes_on_in_the_same_run_of_wandb(
     cluster, submit_training, undisturbed, assert_same_run
 ):
