@@ -31,6 +31,8 @@ SHORT = [
     "training.log_every=5",
 ]
 CONVERTED = ["--num_points", "64", "--crop", "32", "--frames_per_file", "8"]
+# Seconds that anything may take on a machine with much else to do; half a minute is usual.
+PATIENCE = 300
 # The node's CPUs of one task; the cluster has no GPU to train on.
 CPU_ONLY = ["--gpus-per-node=0", "--cpus-per-task=1"]
 
@@ -67,7 +69,7 @@ class Job:
         logs = sorted((self.folder / "logs").glob(f"*_{self.number}.*"), reverse=True)
         return "\n".join(path.read_text() for path in logs)
 
-    def wait(self, state: str, seconds: float = 120) -> None:
+    def wait(self, state: str, seconds: float = PATIENCE) -> None:
         """Until the job is in a state; a job that ends in another fails the test."""
         ended = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY")
 
@@ -80,12 +82,12 @@ class Job:
 
     def wait_for_restart(self, count: int) -> None:
         """Until the job was requeued ``count`` times and has not been started again more often."""
-        wait_until(lambda: int(self.field("Restarts")) >= count, 120, self.log)
+        wait_until(lambda: int(self.field("Restarts")) >= count, PATIENCE, self.log)
         assert int(self.field("Restarts")) == count
 
     def wait_for_log(self, text: str) -> None:
         """Until the job has printed something."""
-        wait_until(lambda: text in self.log(), 90, self.log)
+        wait_until(lambda: text in self.log(), PATIENCE, self.log)
 
     def processes(self, rank: int) -> list[int]:
         """Processes of a rank, found by folder and environment; all nodes are on this machine."""
@@ -100,7 +102,7 @@ class Job:
 
     def wait_for_end_of_rank(self, rank: int) -> None:
         """Until no process of a rank is left."""
-        wait_until(lambda: not self.processes(rank), 60, self.log)
+        wait_until(lambda: not self.processes(rank), PATIENCE, self.log)
 
     @property
     def experiment(self) -> Path:
@@ -111,7 +113,7 @@ class Job:
         """Until the training has logged an optimiser step."""
         wait_until(
             lambda: any(record["step"] >= step for record in metrics(self.experiment)),
-            150,
+            PATIENCE,
             lambda: f"step {step} does not come: {self.field('JobState')}\n{self.log()}",
         )
 
@@ -252,7 +254,7 @@ def undisturbed(
         check=True,
         capture_output=True,
         env=clean_environment(CALVIN_ZARR_PATH=str(converted)),
-        timeout=240,
+        timeout=PATIENCE,
     )
     return folder / "undisturbed"
 
@@ -332,3 +334,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("slurm"))
+            item.add_marker(pytest.mark.timeout(4 * PATIENCE))

@@ -78,7 +78,7 @@ def test_cancelled_job_saves_and_stays_cancelled(cluster, submit_training):
     job = submit_training(["--nodes=1", "--ntasks-per-node=2"], "training.num_epochs=9999")
     job.wait_for_step(20)
     cluster.command("scancel", job.number)
-    job.wait("CANCELLED", 30)
+    job.wait("CANCELLED")
     assert "saved step" in job.log()
     assert "requeueing" not in job.log()
 
