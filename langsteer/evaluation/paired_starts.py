@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.calvin.benchmark import initial_states
+from langsteer.calvin.benchmark import initial_states, is_feasible
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
@@ -72,18 +72,29 @@ def sample_starts(
 def sample_start(
     env: CalvinEnv, layout: Layout, seed: int, number: int, tasks: Sequence[str]
 ) -> Start:
-    """A symbolic state of the benchmark, with the hand displaced by up to 10, 8 and 6 cm."""
+    """A symbolic state of the benchmark, with the hand displaced by up to 10, 8 and 6 cm.
+
+    A task counts as one that can be done where the benchmark's rules and the oracle allow it, and a
+    block has room to be pushed.
+    """
     random = np.random.default_rng([_STREAM, seed, number])
     states = initial_states()
-    scene_obs = sample_scene(states[random.integers(len(states))], layout, random)
+    state = states[random.integers(len(states))]
+    scene_obs = sample_scene(state, layout, random)
     env.reset(options={"robot_obs": benchmark_robot_obs(), "scene_obs": scene_obs})
     action = np.zeros(7)
     action[:3] = random.uniform(-1, 1, 3) * _DISPLACEMENT / (0.02 * _DISPLACEMENT_STEPS)
     action[6] = -1.0
     for _ in range(_DISPLACEMENT_STEPS):
         env.step(action)
-    info, view = env.info(), View(layout, env.robot_obs, scene_obs)
+    info, view = env.info(), View(layout, env.robot_obs, env.scene_obs)
     feasible = tuple(
-        task for task in tasks if why_infeasible(task, info) is None and has_room(task, view)
+        task
+        for task in tasks
+        if is_feasible(state, (task,)) and why_infeasible(task, info) is None
+        if has_room(task, view)
     )
-    return Start(number, env.robot_obs, scene_obs, int(random.integers(2**31)), feasible)
+    # The blocks have come to rest: one that still falls touches nothing, and the oracle counts a
+    # push or a lift only of a block that lay on something.
+    seed = int(random.integers(2**31))
+    return Start(number, env.robot_obs, env.scene_obs, seed, feasible)

@@ -9,11 +9,13 @@ from PIL import Image
 
 pytest.importorskip("pybullet")
 
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.tasks import COLOURS, TABLE, TABLE_TOP, TASKS
 from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.paired_starts import sample_starts
 from langsteer.evaluation.steering import NAME, evaluate, video_path
 from langsteer.evaluation.steering_report import paired_gain, rows, table_cells
 from langsteer.evaluation.video import SIDE, write_gif
@@ -159,6 +161,21 @@ def test_starts_shared_by_all_tasks_allow_every_one_and_are_filmed(results, tmp_
         evaluate(
             {**config, **shared, "starts": 1, "tasks": ["open_drawer", "close_drawer"]}, methods
         )
+
+
+def test_blocks_of_a_start_lie_on_the_table_so_that_the_oracle_sees_them_pushed_and_lifted():
+    env = CalvinEnv("builtin")
+    tasks = [
+        f"{verb}_{colour}_block_{where}"
+        for colour in COLOURS
+        for verb, where in (("push", "left"), ("push", "right"), ("lift", "table"))
+    ]
+    for start in sample_starts(env, tasks, 4, seed=0, together=False):
+        env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
+        blocks = env.info().blocks
+        for task in start.tasks:
+            assert blocks[f"block_{task.split('_')[1]}"].contacts == {(TABLE, TABLE_TOP)}
+    env.close()
 
 
 def test_the_same_evaluation_gives_the_same_attempts(results, tmp_path):
