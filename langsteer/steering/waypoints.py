@@ -30,8 +30,9 @@ _TILTED = (math.pi, -0.8, 1.24)
 
 _DOWN, _ACROSS = math.pi, math.pi / 2
 """A hand that points down; the yaw at which the arm faces the table."""
-_GRIP_HEIGHT, _PUSH_HEIGHT = 0.012, 0.004
-"""Metres of the tcp above a block's centre."""
+_GRIP_HEIGHT, _PUSH_HEIGHT = -0.004, 0.004
+"""Metres of the tcp above a block's centre. A place counts as reached some way before it, so the
+fingers are sent lower than where they are to close."""
 _BESIDE, _PUSHED_TO = 0.09, 0.10
 """Metres along x from where a block's centre was: where a push begins and ends."""
 _ABOVE = 0.11
