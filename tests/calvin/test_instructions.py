@@ -1,10 +1,16 @@
 """Words for tasks: complete, distinct, and held-out ones apart."""
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.tasks import COLOURS, TASKS
 from langsteer.errors import UserError
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -26,3 +32,24 @@ def test_no_phrasing_means_two_tasks_or_is_both_seen_and_held_out():
 def test_an_unknown_task_is_refused():
     with pytest.raises(UserError, match="push_into_drawer"):
         phrasings("push_in_drawer")
+
+
+def test_no_sentence_to_measure_with_is_a_phrasing_to_train_on():
+    frozen = yaml.safe_load((BENCHMARKS / "instructions.yaml").read_text())
+    trained = {_plain(phrase) for task in TASKS for phrase in phrasings(task)}
+    meant = [
+        sentence.format(colour=colour)
+        for sentences in frozen["meant"].values()
+        for sentence in sentences
+        for colour in COLOURS
+    ]
+    held_out = [phrase for task in TASKS for phrase in phrasings(task, held_out=True)]
+    assert not trained & {_plain(text) for text in [*meant, *frozen["refused"], *held_out]}
+    named = {name.format(colour=colour) for name in frozen["meant"] for colour in COLOURS}
+    assert named == set(TASKS)
+    assert min(len(sentences) for sentences in frozen["meant"].values()) >= 5
+
+
+def _plain(sentence: str) -> str:
+    """Its words alone: neither capitals nor commas make a sentence another one."""
+    return " ".join(re.findall(r"\w+", sentence.lower()))
