@@ -237,6 +237,15 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         return self._robot_obs.copy()
 
     @property
+    def commanded_pose(self) -> NDArray[np.float64]:
+        """The pose (6,) float64 that the next relative action is added to; a copy.
+
+        xyz in metres and Euler angles in radians, not wrapped. The arm lags behind it; after a
+        reset they are the same.
+        """
+        return np.concatenate([self._robot.target_position, self._robot.target_euler])
+
+    @property
     def scene_obs(self) -> NDArray[np.float64]:
         """CALVIN's ``scene_obs`` (24,) float64 after the last step; a copy.
 

@@ -84,7 +84,7 @@ def attempt(
     env, contender = setting.env, setting.contenders[method]
     env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
     steerer = Steerer(contender.steering, setting.library)
-    steerer.begin(understood, env.robot_obs, start.seed, env.scene_obs)
+    steerer.begin(understood, env.commanded_pose, start.seed, env.scene_obs)
     first_samples: list[NDArray[np.float32]] = []
 
     def predict(policy: DP3, *arguments: Any) -> NDArray[np.float32]:  # noqa: ANN401 - passed on

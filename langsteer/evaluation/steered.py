@@ -55,7 +55,7 @@ def steer(agent: Agent, steering: Mapping[str, Any], task: str, env: CalvinEnv, 
     require_feasible(task, env.info())
     library = _library(config.demonstrations) if config.demonstrations else None
     steerer = Steerer(config, library)
-    steerer.begin(task, env.robot_obs, seed, env.scene_obs)
+    steerer.begin(task, env.commanded_pose, seed, env.scene_obs)
     agent.predict = steerer.predict
 
 

@@ -204,7 +204,8 @@ def _extent(
     """First frame and one past the last of the demonstration around an annotated window."""
     inside = (ranges[:, 0] <= annotation.start) & (annotation.start <= ranges[:, 1])
     begin, end = ranges[inside][0] if inside.any() else (annotation.start, annotation.end - 1)
-    before = [other.end for other in annotations if other.end <= annotation.start]
-    after = [other.start for other in annotations if other.start >= annotation.end]
+    # Windows overlap where one task follows another at once.
+    before = [min(one.end, annotation.start) for one in annotations if one.start < annotation.start]
+    after = [max(one.start, annotation.end) for one in annotations if one.start > annotation.start]
     first = max(begin, annotation.start - MAX_LEAD, *before[-1:] or [begin])
     return int(first), int(min(end + 1, *after[:1] or [end + 1]))

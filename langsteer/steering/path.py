@@ -10,7 +10,7 @@ are (..., 7): xyz in metres, Euler angles in radians, gripper command within [-1
 
 Example::
 
-    hand = CommandedPose(robot_obs)
+    hand = CommandedPose(env.commanded_pose)
     path = commanded_path(hand.pose, actions)       # (S, K, 7) of actions (S, K, 7)
     hand.advance(executed)                          # (n, 7) actions that were executed
 """
@@ -68,9 +68,9 @@ class CommandedPose:
         pose: (6,) float64, metres and radians; Euler angles are not wrapped.
     """
 
-    def __init__(self, robot_obs: NDArray[np.floating]) -> None:
-        """Begin where an episode does: ``robot_obs`` (15,) right after the reset, arm at rest."""
-        self.pose: NDArray[np.float64] = np.array(robot_obs[:6], dtype=np.float64)
+    def __init__(self, pose: NDArray[np.floating]) -> None:
+        """Begin at the pose (6,) that the next action is added to."""
+        self.pose: NDArray[np.float64] = np.array(pose, dtype=np.float64)
 
     def advance(self, actions: NDArray[np.floating]) -> None:
         """Add executed actions (n, 7)."""

@@ -3,7 +3,7 @@
 Example::
 
     steerer = Steerer(SteeringConfig(reference=1.0, strength=1.0, demonstrations="data/demos"))
-    steerer.begin("open_drawer", env.robot_obs)
+    steerer.begin("open_drawer", env.commanded_pose)
     agent = Agent(policy, predict=steerer.predict)      # predicts (8, 7) actions, steered
 
 The steerer sums up the actions it returned to know the commanded pose, so all of them must be
@@ -110,7 +110,7 @@ class Steerer:
     def begin(
         self,
         task: str,
-        robot_obs: NDArray[np.floating],
+        commanded: NDArray[np.floating],
         seed: int = 0,
         scene_obs: NDArray[np.floating] | None = None,
     ) -> None:
@@ -118,7 +118,8 @@ class Steerer:
 
         Args:
             task: one of CALVIN's.
-            robot_obs: (15,) now, the arm at rest.
+            commanded: (6,) the pose that the next relative action is added to,
+                `CalvinEnv.commanded_pose`; of an arm at rest it is where the tcp is.
             seed: of the further samples' noise and of repetitions.
             scene_obs: (24,) now; read only with ``privileged``.
 
@@ -126,7 +127,7 @@ class Steerer:
             UserError: no demonstration of the task, no places known for it, or it names a block
                 whose place may not be read.
         """
-        hand = CommandedPose(robot_obs)
+        hand = CommandedPose(commanded)
         followed, places = [], []
         if self.config.steers:
             known = scene_obs if self.config.privileged else None

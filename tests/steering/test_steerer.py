@@ -66,7 +66,7 @@ def library():
 
 def predict(policy, obs, library, config, task=TASK, seed=3, times=1, scene_obs=None):
     steerer = Steerer(config, library)
-    steerer.begin(task, ROBOT_OBS, seed=5, scene_obs=scene_obs)
+    steerer.begin(task, ROBOT_OBS[:6], seed=5, scene_obs=scene_obs)
     generator = torch.Generator().manual_seed(seed)
     actions = [steerer.predict(policy, obs, generator) for _ in range(times)]
     return np.concatenate(actions), steerer
@@ -281,6 +281,16 @@ def test_a_library_of_a_calvin_folder_sums_up_its_actions(make_calvin, tmp_path)
     np.testing.assert_allclose(one.poses[1:, :3] - frames[0]["robot_obs"][:3], ways, atol=1e-7)
 
 
+def test_demonstrations_of_overlapping_windows_take_nothing_of_each_others_tasks(
+    make_calvin, tmp_path
+):
+    windows = [(5, 20, TASK, "x"), (12, 28, "close_drawer", "y")]
+    library = open_library(make_calvin(tmp_path, {"training": ([(0, 30)], windows)}))
+    (one,), (two,) = library.of(TASK), library.of("close_drawer")
+    assert len(one) == 20  # to its window's end
+    assert len(two) == 31 - 12  # from its window's beginning
+
+
 def test_missing_and_damaged_demonstrations_are_told(library, tmp_path):
     with pytest.raises(UserError, match="collect_demos"):
         open_library(tmp_path / "nothing.npz")
@@ -288,9 +298,9 @@ def test_missing_and_damaged_demonstrations_are_told(library, tmp_path):
     with pytest.raises(UserError, match="not a library"):
         open_library(tmp_path / "bad.npz")
     with pytest.raises(UserError, match="close_drawer, open_drawer"):
-        Steerer(REFERENCE, library).begin("turn_on_led", ROBOT_OBS)
+        Steerer(REFERENCE, library).begin("turn_on_led", ROBOT_OBS[:6])
     with pytest.raises(UserError, match="knows no places"):
-        Steerer(SteeringConfig(value_map=1.0, strength=1.0)).begin("stack_block", ROBOT_OBS)
+        Steerer(SteeringConfig(value_map=1.0, strength=1.0)).begin("stack_block", ROBOT_OBS[:6])
 
 
 @pytest.mark.parametrize(
