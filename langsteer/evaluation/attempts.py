@@ -21,6 +21,7 @@ from langsteer.evaluation.rollout import run_task
 from langsteer.evaluation.video import Film
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
+from langsteer.steering.blocks import KnownScene
 from langsteer.steering.demonstrations import DemonstrationLibrary
 from langsteer.steering.language import Reader
 from langsteer.steering.steerer import Steerer
@@ -84,7 +85,8 @@ def attempt(
     env, contender = setting.env, setting.contenders[method]
     env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
     steerer = Steerer(contender.steering, setting.library)
-    steerer.begin(understood, env.commanded_pose, start.seed, env.scene_obs)
+    known = KnownScene(env.scene_obs, env.block_names)
+    steerer.begin(understood, env.commanded_pose, start.seed, known)
     first_samples: list[NDArray[np.float32]] = []
 
     def predict(policy: DP3, *arguments: Any) -> NDArray[np.float32]:  # noqa: ANN401 - passed on

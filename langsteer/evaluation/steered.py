@@ -13,6 +13,7 @@ from typing import Any
 
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.policies.agent import Agent
+from langsteer.steering.blocks import KnownScene
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import DemonstrationLibrary, open_library
 from langsteer.steering.feasibility import require_feasible
@@ -55,7 +56,8 @@ def steer(agent: Agent, steering: Mapping[str, Any], task: str, env: CalvinEnv, 
     require_feasible(task, env.info())
     library = _library(config.demonstrations) if config.demonstrations else None
     steerer = Steerer(config, library)
-    steerer.begin(task, env.commanded_pose, seed, env.scene_obs)
+    known = KnownScene(env.scene_obs, env.block_names)
+    steerer.begin(task, env.commanded_pose, seed, known)
     agent.predict = steerer.predict
 
 

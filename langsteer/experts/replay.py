@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from langsteer.calvin.dataset import (
-    CONFIG,
     SPLITS,
     Annotation,
     Split,
@@ -27,7 +25,7 @@ from langsteer.calvin.dataset import (
     read_annotations,
     read_frame,
 )
-from langsteer.calvin.npy import UnreadableFileError, load_npy
+from langsteer.calvin.scenes import scene_of
 from langsteer.calvin.tasks import achieved
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.envs.scene_config import ASSETS_VARIABLE, SCENES
@@ -81,33 +79,6 @@ def replay(
             done_after = step + 1
     held = achieved(start, env.info(), annotation.task)
     return Replay(split.name, annotation, done_after, held, error)
-
-
-def scene_of(split: Split, frame: int) -> str:
-    """The scene in which a frame was recorded: ``"A"`` ... ``"D"`` or ``"builtin"``.
-
-    Training folders of several scenes tell it in ``scene_info.npy``, all in their configuration.
-
-    Raises:
-        UserError: neither tells it.
-    """
-    path = split.folder / "scene_info.npy"
-    names: list[str] = []
-    if path.is_file():
-        try:
-            table = load_npy(path).item()
-            names = [name for name, (first, last) in table.items() if first <= frame <= last]
-        except (UnreadableFileError, ValueError, AttributeError, TypeError) as error:
-            raise UserError(f"{path}: not CALVIN's table of scenes ({error})") from error
-    if not names:
-        tree = yaml.safe_load((split.folder / CONFIG).read_text(encoding="utf-8"))
-        names = [str(tree["scene"].get("name", ""))]
-    scene = names[0].removeprefix("calvin_scene_")
-    if scene not in SCENES:
-        raise UserError(
-            f"{split.folder}: scene {names[0]!r} of frame {frame} is not known; --scene"
-        )
-    return scene
 
 
 @exits_cleanly

@@ -5,11 +5,14 @@ which a steering must be allowed to read (``steering.privileged=true``).
 
 Example::
 
-    place = block_place("lift_red_block_table", scene_obs)      # (4,) or None
+    scene = KnownScene(env.scene_obs, env.block_names)
+    place = block_place("lift_red_block_table", scene)      # (4,) or None
     yaw_gap(place[YAW], demonstrated[YAW])
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,32 +30,79 @@ def colour_of(task: str) -> str | None:
     return next((colour for colour in COLOURS if f"_{colour}_" in task), None)
 
 
-def block_place(task: str, scene_obs: NDArray[np.floating] | None) -> NDArray[np.float64] | None:
-    """Where the block lies that a task names.
+@dataclass(frozen=True)
+class KnownScene:
+    """What a privileged steering reads from the simulator.
+
+    Attributes:
+        scene_obs: (24,) now.
+        block_names: of its blocks in their order, `CalvinEnv.block_names`.
+    """
+
+    scene_obs: NDArray[np.floating]
+    block_names: tuple[str, ...]
+
+    def place(self, name: str) -> NDArray[np.float64]:
+        """(4,) float64: xyz in metres and yaw in radians of a block."""
+        first = _FIRST_BLOCK + _BLOCK_SIZE * self.block_names.index(name)
+        pose = np.asarray(self.scene_obs[first : first + _BLOCK_SIZE], dtype=np.float64)
+        return np.array([*pose[:3], pose[_YAW_IN_POSE]])
+
+
+def block_place(task: str, scene: KnownScene | None) -> NDArray[np.float64] | None:
+    """Where the block lies that a task is about.
+
+    That is the block it names; for stacking the one that is stacked upon, the nearest to the
+    highest, which is held; for unstacking the highest; for pushing into the drawer the nearest to
+    the table's edge.
 
     Args:
         task: one of CALVIN's.
-        scene_obs: (24,), blocks in CALVIN's order from the seventh value on; None where it may not
-            be read.
+        scene: None where it may not be read.
 
     Returns:
-        (4,) float64: xyz in metres and yaw in radians; None for a task that names no block.
+        (4,) float64: xyz in metres and yaw in radians; None for a task about no block that lies.
 
     Raises:
-        UserError: the task names a block, and the scene may not be read.
+        UserError: the task is about a block, and the scene may not be read.
     """
     colour = colour_of(task)
-    if colour is None:
+    if colour is None and task not in _CHOICES:
         return None
-    if scene_obs is None:
+    if scene is None:
+        which = "a" if colour is None else f"the {colour}"
         raise UserError(
-            f"steering towards {task} needs the place of the {colour} block, which a cloud without "
+            f"steering towards {task} needs the place of {which} block, which a cloud without "
             "colours cannot tell; set steering.privileged=true to read it from the simulator "
             "(results keep that)"
         )
-    first = _FIRST_BLOCK + _BLOCK_SIZE * COLOURS.index(colour)
-    pose = np.asarray(scene_obs[first : first + _BLOCK_SIZE], dtype=np.float64)
-    return np.array([*pose[:3], pose[_YAW_IN_POSE]])
+    if colour is not None:
+        return scene.place(f"block_{colour}")
+    return _CHOICES[task]([scene.place(name) for name in scene.block_names])
+
+
+Places = list[NDArray[np.float64]]
+
+
+def _highest(places: Places) -> NDArray[np.float64]:
+    return max(places, key=lambda place: float(place[2]))
+
+
+def _stacked_upon(places: Places) -> NDArray[np.float64]:
+    held = _highest(places)
+    others = [place for place in places if place is not held]
+    return min(others, key=lambda place: float(np.linalg.norm(place[:2] - held[:2])))
+
+
+def _nearest_to_edge(places: Places) -> NDArray[np.float64]:
+    return min(places, key=lambda place: float(place[1]))
+
+
+_CHOICES: dict[str, Callable[[Places], NDArray[np.float64]]] = {
+    "stack_block": _stacked_upon,
+    "unstack_block": _highest,
+    "push_into_drawer": _nearest_to_edge,
+}
 
 
 def yaw_gap(one: float, other: float) -> float:

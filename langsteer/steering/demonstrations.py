@@ -27,10 +27,11 @@ from langsteer.calvin.dataset import (
     read_frame,
     read_ranges,
 )
+from langsteer.calvin.scenes import BLOCK_NAMES, scene_of
 from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.progress import track
-from langsteer.steering.blocks import block_place
+from langsteer.steering.blocks import KnownScene, block_place
 from langsteer.steering.path import METRES_PER_UNIT, METRIC, POSE_DIM, RADIANS_PER_UNIT
 
 MAX_LEAD = 128
@@ -193,7 +194,8 @@ def _read_split(split: Split) -> Iterator[Demonstration]:
             for number in range(first, last)
         ]
         actions = np.stack([frame["rel_actions"] for frame in frames])
-        block = block_place(annotation.task, frames[0]["scene_obs"])
+        names = BLOCK_NAMES[scene_of(split, annotation.start)]
+        block = block_place(annotation.task, KnownScene(frames[0]["scene_obs"], names))
         start = frames[0]["robot_obs"][:6]
         yield Demonstration.from_actions(annotation.task, start, actions, block)
 

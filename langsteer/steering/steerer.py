@@ -21,7 +21,7 @@ from torch import Tensor
 
 from langsteer.policies.dp3 import DP3
 from langsteer.policies.dp3.ddim import Guidance
-from langsteer.steering.blocks import YAW, block_place, yaw_gap
+from langsteer.steering.blocks import YAW, KnownScene, block_place, yaw_gap
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import (
     Demonstration,
@@ -112,7 +112,7 @@ class Steerer:
         task: str,
         commanded: NDArray[np.floating],
         seed: int = 0,
-        scene_obs: NDArray[np.floating] | None = None,
+        scene: KnownScene | None = None,
     ) -> None:
         """Head for a task from here.
 
@@ -121,22 +121,24 @@ class Steerer:
             commanded: (6,) the pose that the next relative action is added to,
                 `CalvinEnv.commanded_pose`; of an arm at rest it is where the tcp is.
             seed: of the further samples' noise and of repetitions.
-            scene_obs: (24,) now; read only with ``privileged``.
+            scene: read only with ``privileged``.
 
         Raises:
-            UserError: no demonstration of the task, no places known for it, or it names a block
-                whose place may not be read.
+            UserError: no demonstration of the task, no places known for it, or it is about a
+                block whose place may not be read.
         """
         hand = CommandedPose(commanded)
         followed, places = [], []
         if self.config.steers:
-            known = scene_obs if self.config.privileged else None
+            known = scene if self.config.privileged else None
             block = block_place(task, known)
             if self.config.reference:
                 assert self.library is not None
                 followed = self._nearest(self.library.of(task), hand.pose, block)
             if self.config.value_map:
-                places = waypoints(task, None if known is None else Joints.of(known), block)
+                places = waypoints(
+                    task, None if known is None else Joints.of(known.scene_obs), block
+                )
         self._rollout = _Rollout(hand, followed, places, seed)
         self.trace = None
 
@@ -274,13 +276,13 @@ def require_steerable(
     """Raise `UserError` where the configuration steers but cannot lead to the task, ever."""
     if not config.steers:
         return
-    if not config.privileged:
-        block_place(task, None)
     if config.reference:
         assert library is not None
         library.of(task)
     if config.value_map:
         require_places(task)
+    if not config.privileged:
+        block_place(task, None)
 
 
 def _unwrapped(

@@ -16,10 +16,11 @@ import itertools
 
 from langsteer.calvin.dataset import open_dataset, read_annotations, read_frame, read_ranges
 from langsteer.calvin.instructions import phrasings
+from langsteer.calvin.scenes import scene_of
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.experts.collection import CollectionSettings, collect
-from langsteer.experts.replay import replay, scene_of
+from langsteer.experts.replay import replay
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = CollectionSettings(("open_drawer", "turn_on_led"), 1, 1, seed=3)

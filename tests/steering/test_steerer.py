@@ -9,9 +9,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from langsteer.calvin.tasks import BLOCKS
 from langsteer.configuration import config_folder
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
+from langsteer.steering.blocks import KnownScene
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import (
     Demonstration,
@@ -66,7 +68,8 @@ def library():
 
 def predict(policy, obs, library, config, task=TASK, seed=3, times=1, scene_obs=None):
     steerer = Steerer(config, library)
-    steerer.begin(task, ROBOT_OBS[:6], seed=5, scene_obs=scene_obs)
+    known = None if scene_obs is None else KnownScene(scene_obs, BLOCKS)
+    steerer.begin(task, ROBOT_OBS[:6], seed=5, scene=known)
     generator = torch.Generator().manual_seed(seed)
     actions = [steerer.predict(policy, obs, generator) for _ in range(times)]
     return np.concatenate(actions), steerer
@@ -300,7 +303,7 @@ def test_missing_and_damaged_demonstrations_are_told(library, tmp_path):
     with pytest.raises(UserError, match="close_drawer, open_drawer"):
         Steerer(REFERENCE, library).begin("turn_on_led", ROBOT_OBS[:6])
     with pytest.raises(UserError, match="knows no places"):
-        Steerer(SteeringConfig(value_map=1.0, strength=1.0)).begin("stack_block", ROBOT_OBS[:6])
+        Steerer(SteeringConfig(value_map=1.0, strength=1.0)).begin("place_in_slider", ROBOT_OBS[:6])
 
 
 @pytest.mark.parametrize(

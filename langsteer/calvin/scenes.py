@@ -1,0 +1,48 @@
+"""The scenes of CALVIN: which one a frame was recorded in, and how it orders its blocks.
+
+Example::
+
+    scene = scene_of(split, annotation.start)       # "D"
+    BLOCK_NAMES[scene]                              # ("block_red", "block_blue", "block_pink")
+"""
+
+import yaml
+
+from langsteer.calvin.dataset import CONFIG, Split
+from langsteer.calvin.npy import UnreadableFileError, load_npy
+from langsteer.errors import UserError
+
+_RED, _BLUE, _PINK = "block_red", "block_blue", "block_pink"
+BLOCK_NAMES = {
+    "builtin": (_RED, _BLUE, _PINK),
+    "A": (_PINK, _BLUE, _RED),
+    "B": (_RED, _BLUE, _PINK),
+    "C": (_BLUE, _RED, _PINK),
+    "D": (_RED, _BLUE, _PINK),
+}
+"""The blocks in the order of ``scene_obs``: that of each scene's configuration in calvin_env."""
+
+
+def scene_of(split: Split, frame: int) -> str:
+    """The scene in which a frame was recorded: ``"A"`` ... ``"D"`` or ``"builtin"``.
+
+    Training folders of several scenes tell it in ``scene_info.npy``, all in their configuration.
+
+    Raises:
+        UserError: neither tells it.
+    """
+    path = split.folder / "scene_info.npy"
+    names: list[str] = []
+    if path.is_file():
+        try:
+            table = load_npy(path).item()
+            names = [name for name, (first, last) in table.items() if first <= frame <= last]
+        except (UnreadableFileError, ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{path}: not CALVIN's table of scenes ({error})") from error
+    if not names:
+        tree = yaml.safe_load((split.folder / CONFIG).read_text(encoding="utf-8"))
+        names = [str(tree["scene"].get("name", ""))]
+    scene = names[0].removeprefix("calvin_scene_")
+    if scene not in BLOCK_NAMES:
+        raise UserError(f"{split.folder}: scene {names[0]!r} of frame {frame} is not known")
+    return scene
