@@ -7,7 +7,7 @@ Example::
 
     scene = KnownScene(env.scene_obs, env.block_names)
     place = block_place("lift_red_block_table", scene)      # (4,) or None
-    yaw_gap(place[YAW], demonstrated[YAW])
+    yaw_turn(demonstrated[YAW], place[YAW])
 """
 
 import math
@@ -105,6 +105,6 @@ _CHOICES: dict[str, Callable[[Places], NDArray[np.float64]]] = {
 }
 
 
-def yaw_gap(one: float, other: float) -> float:
-    """Radians within [0, pi/2] between two yaws of a block, which looks the same half turned."""
-    return abs((one - other + math.pi / 2) % math.pi - math.pi / 2)
+def yaw_turn(before: float, after: float) -> float:
+    """Radians within [-pi/2, pi/2) by which a block, the same half turned, is turned at least."""
+    return (after - before + math.pi / 2) % math.pi - math.pi / 2

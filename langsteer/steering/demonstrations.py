@@ -31,7 +31,7 @@ from langsteer.calvin.scenes import BLOCK_NAMES, scene_of
 from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.progress import track
-from langsteer.steering.blocks import KnownScene, block_place
+from langsteer.steering.blocks import YAW, KnownScene, block_place, yaw_turn
 from langsteer.steering.path import METRES_PER_UNIT, METRIC, POSE_DIM, RADIANS_PER_UNIT
 
 MAX_LEAD = 128
@@ -77,11 +77,15 @@ class Demonstration:
         return cls(task, poses, block)
 
     def for_block_at(self, place: NDArray[np.float64] | None) -> "Demonstration":
-        """The same way, shifted to a block that lies at ``place`` (4,); None shifts nothing."""
+        """The same way, shifted to a block that lies at ``place`` (4,), the hand turned with it.
+
+        None shifts nothing. Where the hand goes is not turned: a push to the left stays one.
+        """
         if place is None or self.block is None:
             return self
         poses = self.poses.copy()
         poses[:, :3] += place[:3] - self.block[:3]
+        poses[:, 5] += yaw_turn(self.block[YAW], place[YAW])
         return Demonstration(self.task, poses, place)
 
     def ahead(self, phase: int, steps: int) -> NDArray[np.float64]:

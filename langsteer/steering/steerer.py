@@ -21,7 +21,7 @@ from torch import Tensor
 
 from langsteer.policies.dp3 import DP3
 from langsteer.policies.dp3.ddim import Guidance
-from langsteer.steering.blocks import YAW, KnownScene, block_place, yaw_gap
+from langsteer.steering.blocks import YAW, KnownScene, block_place, yaw_turn
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import (
     Demonstration,
@@ -159,7 +159,7 @@ class Steerer:
             distances = one.distances(pose, 0, min(FIRST_PHASES, len(one)))
             gap = float(distances.min())
             if block is not None and shown.block is not None:
-                gap += METRES_PER_YAW * yaw_gap(block[YAW], shown.block[YAW])
+                gap += METRES_PER_YAW * abs(yaw_turn(block[YAW], shown.block[YAW]))
             joined.append((gap, Followed(one, int(distances.argmin()))))
         joined.sort(key=lambda pair: pair[0])
         return [followed for _, followed in joined[: self.config.candidates]]

@@ -216,15 +216,16 @@ def test_reference_is_shifted_to_where_the_block_lies(policy, obs):
     assert ends[0] < ends[1] - 0.05 < ends[2] - 0.1
 
 
-def test_demonstration_with_the_block_turned_alike_is_followed(policy, obs):
+def test_demonstration_with_the_block_turned_alike_is_followed_and_the_hand_turned(policy, obs):
     shown = [reach_for((0.1, -0.1, 0.46, yaw)) for yaw in (1.2, 1.9)]
     config = dataclasses.replace(REFERENCE, candidates=1, privileged=True)
-    for yaw, chosen in ((1.3, 0), (1.3 + np.pi, 0), (1.8, 1)):
+    for yaw, chosen, turn in ((1.3, 0, 0.1), (1.3 + np.pi, 0, 0.1), (1.8, 1, -0.1)):
         scene = scene_with_blue_block(0.1, -0.1, yaw)
         library = DemonstrationLibrary(shown, "test")
         _, steerer = predict(policy, obs, library, config, LIFT, scene_obs=scene)
         poses = steerer._begun.followed[0].demonstration.poses
-        np.testing.assert_array_equal(poses, shown[chosen].poses)
+        turned = shown[chosen].poses + np.array([0, 0, 0, 0, 0, turn, 0])
+        np.testing.assert_allclose(poses, turned, atol=1e-12)
 
 
 def test_places_of_a_lift_close_the_fingers_where_the_block_is_and_rise(policy, obs):
