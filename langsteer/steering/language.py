@@ -6,15 +6,16 @@ Example::
     reader.read("please pull the drawer open")     # Reading(task="open_drawer", confidence=0.97)
     reader.read("make me a coffee")                # UserError that names the nearest tasks
 
-Colours are read as words. The rest of a sentence is compared with the known phrasings of all tasks
-by kernel ridge regression on the code of a task (what is done, to which part, in which direction),
-so that what "left" means is learnt from doors and blocks alike. The features are the sentence's
-words and letters and, with the ``[language]`` extra, its MiniLM embedding.
+Two readings have to agree. Words that decide are read as words (`langsteer.steering.wording`):
+colours, sides, and the things spoken of, which must be those of the task. What is done to them is
+learnt from the known phrasings by kernel ridge regression on the code of a task (its template, and
+the parts of its name, so that what "on" means is learnt from bulb and LED alike). The features are
+the sentence's words and letters, the actions among its words and, with the ``[language]`` extra,
+its MiniLM embedding.
 """
 
 import importlib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,26 +25,36 @@ from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import COLOURS, TASKS, checked_task
 from langsteer.errors import UserError
 from langsteer.sentences import SentenceEncoder
-from langsteer.steering.blocks import colour_of
 from langsteer.steering.embedding import reading_encoder
-from langsteer.steering.lexical import LexicalFeatures, words_of
-
-_COLOUR = "coloured"
-"""Stands for every colour, in sentences and in the names of tasks."""
-
-_PARTS = (
-    ("left", "right"),
-    ("open", "close"),
-    ("turn_on", "turn_off"),
-    ("lightbulb", "led"),
-    ("slider", "drawer", "table"),
-    ("rotate", "push", "lift", "place", "stack", "unstack", "move", "turn_o"),
+from langsteer.steering.lexical import LexicalFeatures
+from langsteer.steering.wording import (
+    SIDES,
+    Told,
+    actions_in,
+    may_mean,
+    template_of,
+    told_by,
+    words_of,
 )
 
-# All found by leaving out each phrasing in turn of those to train on (docs/steering.md).
-_RIDGE = 0.3
-_TEMPERATURE = {"lexical": 0.4, "embedded": 0.35}
-_LEAST_NEARNESS = {"lexical": 0.35, "embedded": 0.45}
+_PARTS = (
+    *("open", "close", "turn_on", "turn_off", "lightbulb", "led", "slider", "drawer", "table"),
+    *("rotate", "push", "lift", "place", "stack", "unstack", "move", "turn_o"),
+)
+_TEMPLATES = {template_of(task): task for task in TASKS}
+"""Names of tasks without colour and side, and one task of each."""
+_CODES = np.array(
+    [
+        [float(name == other) for other in _TEMPLATES] + [float(part in name) for part in _PARTS]
+        for name in _TEMPLATES
+    ]
+)
+
+# Found by leaving out each of the phrasings to train on in turn (docs/steering.md).
+_RIDGE = 0.2
+_TEMPERATURE = 0.35
+_LEAST_NEARNESS = {"lexical": 0.4, "embedded": 0.5}
+"""Cosine to the nearest known phrasing, by kind of reader."""
 LEAST_CONFIDENCE = 0.8
 
 
@@ -62,29 +73,28 @@ Reader = Callable[[str], Reading]
 class InstructionReader:
     """Places instructions among the tasks by the phrasings known of each; see the module."""
 
-    def __init__(self, encoder: SentenceEncoder | None = None) -> None:
-        """Learn the phrasings to train on of all tasks; ``encoder`` None looks at words alone."""
+    def __init__(
+        self,
+        encoder: SentenceEncoder | None = None,
+        known: Iterable[tuple[str, str]] | None = None,
+    ) -> None:
+        """Learn phrasings.
+
+        Args:
+            encoder: of sentences; None looks at words alone.
+            known: (phrasing, task) to learn; None for all that are to be trained on.
+        """
         self._encoder = encoder
-        self._kind = "lexical" if encoder is None else "embedded"
-        self._templates = sorted({_without_colour(task) for task in TASKS})
-        parts = [part for group in _PARTS for part in group]
-        self._codes = np.array(
-            [
-                [float(name == other) for other in self._templates]
-                + [float(part in name) for part in parts]
-                for name in self._templates
-            ]
-        )
-        meaning = {
-            _without_colour(phrase): self._templates.index(_without_colour(task))
-            for task in TASKS
-            for phrase in phrasings(task)
-        }
-        known, targets = list(meaning), self._codes[list(meaning.values())]
-        self._lexical = LexicalFeatures(known)
-        self._known = self._features(known)
-        gram = self._known @ self._known.T
-        self._solution = np.linalg.solve(gram + _RIDGE * np.eye(len(gram)), targets)
+        if known is None:
+            known = ((phrase, task) for task in TASKS for phrase in phrasings(task))
+        meaning = {told_by(phrase).rest: template_of(task) for phrase, task in known}
+        names = list(_TEMPLATES)
+        self._vocabulary = set().union(*map(words_of, meaning))
+        self._lexical = LexicalFeatures(list(meaning))
+        self._known = self._features(list(meaning))
+        gram = self._known @ self._known.T + _RIDGE * np.eye(len(meaning))
+        targets = _CODES[[names.index(name) for name in meaning.values()]]
+        self._weights = self._known.T @ np.linalg.solve(gram, targets)
 
     @classmethod
     def with_encoder(cls, name: str) -> "InstructionReader":
@@ -92,32 +102,34 @@ class InstructionReader:
         return cls(reading_encoder(name))
 
     def _features(self, sentences: Sequence[str]) -> NDArray[np.float64]:
-        """(N, D) rows of length 1 at most; sentences have no colours any more."""
-        rows = self._lexical.encode(sentences)
-        if self._encoder is None:
-            return rows
-        return np.hstack([rows, self._encoder.encode(sentences)]) / np.sqrt(2)
+        """(N, D) rows of length 1 at most; sentences have no colours and sides any more."""
+        parts = [self._lexical.encode(sentences), actions_in(sentences, self._vocabulary)]
+        if self._encoder is not None:
+            parts.append(self._encoder.encode(sentences))
+        return np.hstack(parts) / np.sqrt(len(parts))
 
     def probabilities(self, instruction: str) -> dict[str, float]:
-        """Each task's share; they add up to 1. A task of another colour than the named has 0."""
-        features = self._features([_without_colour(instruction)])
-        code = features @ self._known.T @ self._solution
-        distances = np.square(code - self._codes).sum(axis=1)
-        shares = np.exp((distances.min() - distances) / _TEMPERATURE[self._kind])
-        shares /= shares.sum()
-        of_template = dict(zip(self._templates, shares, strict=True))
-        colours = set(words_of(instruction)) & set(COLOURS) or set(COLOURS)
-        found = {}
-        for task in TASKS:
-            colour = colour_of(task)
-            among = 1 if colour is None else len(colours)
-            is_meant = colour is None or colour in colours
-            found[task] = float(of_template[_without_colour(task)] / among) if is_meant else 0.0
-        return found
+        """Each task's share; they add up to 1.
 
-    def nearness(self, instruction: str) -> float:
-        """Cosine to the nearest known phrasing: whether this speaks of such tasks at all."""
-        return float((self._features([_without_colour(instruction)]) @ self._known.T).max())
+        Tasks of other colours, sides or things than those named have 0. Where no task is about the
+        things named, the shares only say which are nearest.
+        """
+        told = told_by(instruction)
+        return self._shares(told, self._features([told.rest])[0])
+
+    def _shares(self, told: Told, features: NDArray[np.float64]) -> dict[str, float]:
+        fits = np.array([may_mean(told, task) for task in _TEMPLATES.values()])
+        distances = np.square(features @ self._weights - _CODES).sum(axis=1)
+        if fits.any():
+            distances[~fits] = np.inf
+        shares = np.exp((distances.min() - distances) / _TEMPERATURE)
+        of_template = dict(zip(_TEMPLATES, shares / shares.sum(), strict=True))
+        return {
+            task: float(of_template[template_of(task)])
+            * _part(task, told.colours, COLOURS)
+            * _part(task, told.sides, SIDES)
+            for task in TASKS
+        }
 
     def read(self, instruction: str) -> Reading:
         """The task that is meant.
@@ -125,14 +137,19 @@ class InstructionReader:
         Raises:
             UserError: where that is not clear; the message names the nearest tasks.
         """
-        shares = self.probabilities(instruction)
+        told = told_by(instruction)
+        features = self._features([told.rest])[0]
+        shares = self._shares(told, features)
         nearest = sorted(shares, key=lambda task: -shares[task])[:3]
         task, confidence = nearest[0], shares[nearest[0]]
-        is_near = self.nearness(instruction) >= _LEAST_NEARNESS[self._kind]
-        if confidence >= LEAST_CONFIDENCE and is_near:
+        least = _LEAST_NEARNESS["lexical" if self._encoder is None else "embedded"]
+        is_like = may_mean(told, task) and (self._known @ features).max() >= least
+        if confidence >= LEAST_CONFIDENCE and is_like and not told.is_negated:
             return Reading(task, confidence)
         listed = ", ".join(f"{name} ({shares[name]:.0%})" for name in nearest)
-        what = "not clear which task this means" if is_near else "not like any known instruction"
+        what = "not clear which task this means" if is_like else "not like any known instruction"
+        if told.is_negated:
+            what = "it says what not to do"
         raise UserError(
             f"instruction {instruction!r}: {what}; nearest are {listed}. Say it in other words, "
             f"such as {phrasings(task)[0]!r}"
@@ -141,9 +158,11 @@ class InstructionReader:
     __call__ = read
 
 
-def _without_colour(text: str) -> str:
-    """A sentence or a task's name with one word for all colours, in lower case."""
-    return re.sub(rf"(?<![a-z])({'|'.join(COLOURS)})(?![a-z])", _COLOUR, text.lower())
+def _part(task: str, named: frozenset[str], values: Sequence[str]) -> float:
+    """A task's share among those that differ in one value, its colour or its side."""
+    own = next((value for value in values if f"_{value}" in task), None)
+    among = named or frozenset(values)
+    return 1.0 if own is None else (own in among) / len(among)
 
 
 def make_reader(encoder: str = "auto", plugin: str | None = None) -> Reader:

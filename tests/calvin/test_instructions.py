@@ -9,6 +9,7 @@ import yaml
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import COLOURS, TASKS
 from langsteer.errors import UserError
+from langsteer.steering.wording import ACTIONS, THINGS, told_by, words_of
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -48,6 +49,16 @@ def test_no_sentence_to_measure_with_is_a_phrasing_to_train_on():
     named = {name.format(colour=colour) for name in frozen["meant"] for colour in COLOURS}
     assert named == set(TASKS)
     assert min(len(sentences) for sentences in frozen["meant"].values()) >= 5
+
+
+def test_words_that_are_read_as_words_come_from_phrasings_to_train_on():
+    known = {words for task in TASKS for phrase in phrasings(task) for words in _told(phrase)}
+    written_in = {word for names in (*THINGS.values(), *ACTIONS.values()) for word in names.split()}
+    assert written_in <= known
+
+
+def _told(phrase: str) -> set[str]:
+    return words_of(told_by(phrase).rest)
 
 
 def _plain(sentence: str) -> str:

@@ -1,6 +1,7 @@
 """Instructions in free words: known, unseen, official, coloured, and not to be placed."""
 
 import socket
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.language import frozen_sentences, verdict
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.tasks import COLOURS, TASKS
 from langsteer.errors import UserError
 from langsteer.steering.embedding import reading_encoder
 from langsteer.steering.language import InstructionReader, Reading, make_reader
@@ -38,6 +40,41 @@ def test_known_phrasings_are_placed(reader):
 def test_held_out_phrasings_are_understood_well_above_chance(reader):
     pairs = [(phrase, task) for task in TASKS for phrase in phrasings(task, held_out=True)]
     assert share_right(reader, pairs) >= (0.5 if reader._encoder is None else 0.7)
+
+
+def test_frozen_sentences_are_read_right_or_refused_but_hardly_ever_wrong(reader):
+    pairs = frozen_sentences()["frozen sentences"]
+    found = Counter(verdict(reader, *pair) for pair in pairs)
+    assert found["right"] >= 0.8 * len(pairs)
+    assert found["wrong"] <= 0.03 * len(pairs)
+
+
+def test_a_sentence_without_one_clear_task_is_refused(reader):
+    pairs = frozen_sentences()["to be refused"]
+    found = Counter(verdict(reader, *pair) for pair in pairs)
+    assert found["refused"] >= 0.9 * len(pairs)
+
+
+def test_no_colour_or_side_is_read_that_another_was_told_of(reader):
+    for sentence, task in frozen_sentences()["frozen sentences"]:
+        for name, share in reader.probabilities(sentence).items():
+            for value in ("red", "blue", "pink", "left", "right"):
+                is_other = f"_{value}" in name and f"_{value}" not in task
+                assert not (is_other and told_of_another(sentence, value) and share > 0)
+
+
+def told_of_another(sentence, value):
+    """Whether a sentence names colours, or sides, and not this one."""
+    kind = COLOURS if value in COLOURS else ("left", "right", "clockwise")
+    return any(word in sentence.lower() for word in kind) and value not in sentence.lower()
+
+
+@pytest.mark.parametrize(
+    "instruction", ["do not open the drawer", "never turn on the led", "don\u2019t shut the drawer"]
+)
+def test_what_is_not_to_be_done_is_refused(reader, instruction):
+    with pytest.raises(UserError, match="what not to do"):
+        reader.read(instruction)
 
 
 def test_official_sentences_are_understood(reader, shared):

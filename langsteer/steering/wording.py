@@ -1,0 +1,149 @@
+"""What the words of an instruction say plainly: colours, sides, and which things it is about.
+
+An embedding puts "left" near "right" and a bulb near an LED, while the words that decide are plain
+to see. So they are read as words, and only what is done to the thing is left to be learnt.
+
+Example::
+
+    told = told_by("slide the door leftwards")
+    told.sides, told.things                     # {"left"}, {"slider"}
+    told.rest                                   # "slide the door sideways"
+    may_mean(told, "move_slider_left")          # True: it names a door, and no other thing
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.calvin.tasks import COLOURS
+
+_COLOURED, _SIDEWAYS = "coloured", "sideways"
+"""Stand for every colour and every side in the rest of a sentence."""
+
+SIDES = ("left", "right")
+_SIDE = re.compile(
+    r"\b(?:(?P<turned>(?P<left_turn>(?:counter|anti)[- ]?)?clockwise)"
+    r"|(?:(?P<left>left)|right)(?:wards?)?)\b"
+)
+
+# Things and actions have no word that is in no phrasing to train on: whether other words are
+# understood is then measured and not written in.
+THINGS = {
+    "block": "block blocks cube cubes object item thing toy coloured",
+    "tower": "tower stack stacked unstack pile",
+    "drawer": "drawer",
+    "slider": "slider sliding door cabinet cupboard closet shelf panel",
+    "table": "table desk counter",
+    "lightbulb": "bulb yellow lever",
+    "led": "led green button",
+}
+_SWITCH = re.compile(r"\b(?:the|light|a) switch\b")
+"""The thing, which belongs to the bulb; "switch on" is something done to any light."""
+
+ACTIONS = {
+    "turn": "turn turned rotate rotation twist spin swing twirl wring orientation face clockwise",
+    "push": "push slide slides shove move moves nudge sweep drive shift drag press poke displace "
+    "propel brush",
+    "lift": "lift lifted pick raise grab grasp grip take fetch collect remove extract seize carry "
+    "elevate",
+    "put": "put place set lay drop leave deposit insert keep release",
+    "fall": "fall falls drops lands edge slide",
+    "on": "on up upwards raise light lights lit shine shines activate enable",
+    "off": "off down downwards lower dark darken deactivate disable extinguish out stop",
+    "open": "open out outwards pull extend towards",
+    "shut": "close closed closes shut in inwards back retract disappear",
+    "build": "stack build make pile onto upon top another second",
+    "undo": "off apart unstack separate dismantle destroy collapse down knock upper",
+}
+"""What is done, by the words for it; a word may belong to several."""
+
+_NEGATION = re.compile(r"\b(?:not|never|dont)\b|n't\b")
+
+_ABOUT = (
+    ("place_in_slider", ("slider",), ("block",)),
+    ("place_in_drawer", ("drawer",), ("block",)),
+    ("unstack_block", (), ("block", "tower")),
+    ("stack_block", (), ("block", "tower", "table")),
+    ("push_into_drawer", ("block", "drawer"), ("table",)),
+    ("block_slider", ("block", "slider"), ()),
+    ("block_drawer", ("block", "drawer"), ()),
+    ("block", ("block",), ("table",)),
+    ("slider", ("slider",), ()),
+    ("drawer", ("drawer",), ("table",)),
+    ("lightbulb", ("lightbulb",), ()),
+    ("led", ("led",), ()),
+)
+"""(what is in a task's name, things that an instruction must name, things that it may name); the
+first that fits."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an instruction says plainly.
+
+    Attributes:
+        colours: of `COLOURS`, those named.
+        sides: ``left`` and ``right``, where named; clockwise is right.
+        things: names of the parts and blocks that it speaks of.
+        is_negated: it says what not to do.
+        rest: the sentence in lower case with one word for all colours and one for all sides.
+    """
+
+    colours: frozenset[str]
+    sides: frozenset[str]
+    things: frozenset[str]
+    is_negated: bool
+    rest: str
+
+
+def told_by(instruction: str) -> Told:
+    """What the words of an instruction say."""
+    text = instruction.lower().replace("\u2019", "'")
+    colours = frozenset(re.findall(rf"\b(?:{'|'.join(COLOURS)})\b", text))
+    text = re.sub(rf"\b(?:{'|'.join(COLOURS)})\b", _COLOURED, text)
+    sides = frozenset(
+        "left" if match["left"] or match["left_turn"] else "right" for match in _SIDE.finditer(text)
+    )
+    rest = _SIDE.sub(lambda match: "clockwise" if match["turned"] else _SIDEWAYS, text)
+    words = words_of(rest)
+    things = {thing for thing, names in THINGS.items() if not words.isdisjoint(names.split())}
+    if _SWITCH.search(rest):
+        things.add("lightbulb")
+    return Told(colours, sides, frozenset(things), _NEGATION.search(rest) is not None, rest)
+
+
+def words_of(sentence: str) -> set[str]:
+    """The different words of a sentence in lower case."""
+    return set(re.findall(r"[a-z]+", sentence))
+
+
+def template_of(task: str) -> str:
+    """A task's name with one word for all colours and one for all sides."""
+    return re.sub("left|right", _SIDEWAYS, re.sub("|".join(COLOURS), _COLOURED, task))
+
+
+def may_mean(told: Told, task: str) -> bool:
+    """Whether an instruction names the things of a task and none that it is not about."""
+    needed, others = next((needs, may) for part, needs, may in _ABOUT if part in task)
+    named = told.things & (set(needed) | set(others))
+    return bool(named) and named == told.things and set(needed) <= told.things
+
+
+def actions_in(sentences: Sequence[str], vocabulary: Collection[str]) -> NDArray[np.float64]:
+    """Which of `ACTIONS` sentences have words for.
+
+    Args:
+        sentences: N of them, in lower case.
+        vocabulary: no other words count.
+
+    Returns:
+        (N, 11) float64, rows of length 1, or 0 where there is no such word.
+    """
+    rows = np.zeros((len(sentences), len(ACTIONS)))
+    for row, sentence in zip(rows, sentences, strict=True):
+        words = words_of(sentence) & set(vocabulary)
+        row[:] = [not words.isdisjoint(names.split()) for names in ACTIONS.values()]
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1.0)
