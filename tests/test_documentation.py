@@ -39,16 +39,20 @@ def script_of(words):
 
 @cache
 def help_text(script):
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True
+    )
+    if done.stderr.startswith("error: the simulator needs"):
+        pytest.skip(done.stderr.strip())
+    done.check_returncode()
+    return done.stdout
 
 
 def test_pages_hold_commands():
     assert len(ALL) > 20
 
 
-@pytest.mark.parametrize(("page", "words"), ALL, ids=lambda value: " ".join(value)[:60])
+@pytest.mark.parametrize(("page", "words"), ALL, ids=[" ".join((p, *w))[:60] for p, w in ALL])
 def test_documented_command_exists(page, words):
     if words[0] == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

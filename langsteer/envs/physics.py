@@ -13,15 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-try:
-    import pybullet
-except ImportError as error:
-    from langsteer.errors import UserError
+from langsteer.envs.requirements import require_simulator
 
-    raise UserError(
-        "the simulator needs PyBullet, which is not installed: pip install 'langsteer[sim]' "
-        "(PyBullet 3.2.7 has wheels for Python 3.10 and 3.11)"
-    ) from error
+require_simulator()
+
+import pybullet  # noqa: E402 - after the check
 
 TIME_STEP = 1.0 / 240.0
 GRAVITY = -9.8
