@@ -119,7 +119,7 @@ def _check_against(store: Store, root: Path) -> Iterator[tuple[list[str], int]]:
 
 def _windows(split: Split, store: Store) -> set[Annotation]:
     """The windows that a store of its kind could have."""
-    if store.episodes.task.astype(bool).any():
+    if (store.episodes.task != "").any():
         return set(read_annotations(split))
     return {Annotation(first, last + 1, "", "") for first, last in read_ranges(split).tolist()}
 
