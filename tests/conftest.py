@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from langsteer.calvin.cameras import PIXEL_CENTRE, STATIC_CAMERA, Camera, FixedCamera, rays
 from langsteer.calvin.dataset import Annotation
@@ -17,6 +18,10 @@ from langsteer.calvin.kinematics import gripper_camera_pose, tcp_pose
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

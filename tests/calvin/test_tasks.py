@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from langsteer.calvin import tasks
@@ -81,7 +81,6 @@ def product(first, second):
     )
 
 
-@settings(deadline=None)
 @given(
     degrees=st.floats(-179, 179).filter(lambda angle: abs(abs(angle) - 60) > 1e-6),
     tilt=st.floats(-40, 40).filter(lambda angle: abs(abs(angle) - 30) > 1e-6),
@@ -109,7 +108,6 @@ def test_rotation_needs_a_support_and_little_travel():
         assert not achieved(start, scene(red=spoilt), "rotate_red_block_left")
 
 
-@settings(deadline=None)
 @given(distance=st.floats(-0.3, 0.3))
 def test_push_is_travel_along_x(distance):
     found = detect(scene(), scene(red=block((distance, 0.05, 0.46))))

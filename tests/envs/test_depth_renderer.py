@@ -236,7 +236,7 @@ def test_floor_through_the_camera_is_cut_at_the_near_plane() -> None:
     assert (depth[:50] == 20.0).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_culling_meshlets_changes_no_pixel(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -267,7 +267,7 @@ def test_loops_run_where_no_folder_can_keep_them(monkeypatch: pytest.MonkeyPatch
     assert _compiled(doubled)(3.0) == 6.0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_neighbouring_triangles_leave_no_gap(seed: int) -> None:
     rng = np.random.default_rng(seed)

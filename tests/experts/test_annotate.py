@@ -18,7 +18,7 @@ CLOSED = SceneInfo(0.0, 0.0, 0.0, 0.0, False, False, BLOCKS, frozenset())
 OPEN = replace(CLOSED, drawer=0.2)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(frames=st.integers(20, 130), done=st.integers(1, 129))
 def test_windows_have_calvins_lengths_and_end_within_16_frames_of_the_completion(frames, done):
     infos = [OPEN if frame >= done else CLOSED for frame in range(frames)]

@@ -26,7 +26,7 @@ def scheduler_of(prediction, steps):
     return scheduler
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(steps=st.integers(1, 100), seed=st.integers(0, 10**6), scale=st.floats(0.1, 2))
 @pytest.mark.parametrize("prediction", ["sample", "v"])
 def test_sampling_is_that_of_diffusers(prediction, steps, seed, scale):

@@ -13,7 +13,6 @@ DEFAULT = convolution.LIBRARY_BELOW
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 # The fixture of this module is the same for all examples.
 SETTINGS = settings(
-    deadline=None,
     max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -47,7 +47,6 @@ def test_a_dimension_that_does_not_move_is_centred_and_not_blown_up():
     assert normalizer.action.scale[2] == 1
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 50),
     turns=hnp.arrays(np.int64, (len(ANGLES),), elements=st.integers(-3, 3)),

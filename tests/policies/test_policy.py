@@ -105,7 +105,7 @@ def test_adding_turns_to_a_stored_angle_changes_no_action(features, prediction):
         torch.testing.assert_close(actions, expected, atol=2e-5, rtol=0)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000))
 def test_the_order_of_points_changes_no_feature(seed):
     policy, obs = policy_of(), obs_of(seed=seed)

@@ -84,7 +84,7 @@ def test_official_sentences_are_understood(reader, shared):
     assert share_right(reader, pairs) >= 0.9
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(task=st.sampled_from(TASKS), before=st.sampled_from(["please ", "now ", ""]))
 def test_shares_add_up_and_other_colours_have_none(task, before):
     reader = LEXICAL

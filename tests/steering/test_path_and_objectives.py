@@ -42,7 +42,7 @@ def poses(seed, shape=(3, 15, 7)):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), temperature=st.floats(0.001, 1.0))
 def test_reference_energy_is_at_most_a_mean_and_at_least_the_nearest(seed, temperature):
     targets = poses(seed, (4, 15, 7)) * 0.1

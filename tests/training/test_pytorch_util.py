@@ -83,7 +83,7 @@ def test_gradients_are_not_clipped(defaults):
     torch.testing.assert_close(ours.weight, plain.weight, rtol=0, atol=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=30), st.integers(1, 29))
 def test_sums_of_losses_do_not_depend_on_where_an_interruption_cuts_them(values, cut):
     parts = [summable(torch.tensor(value, dtype=torch.float64)) for value in values]

@@ -32,7 +32,7 @@ def step_contents(arguments, world_size, epoch):
     return contents, shares
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(schedules, st.integers(1, 4), epochs)
 def test_every_window_occurs_once_per_epoch_over_all_ranks(arguments, world_size, epoch):
     contents, shares = step_contents(arguments, world_size, epoch)
@@ -41,7 +41,7 @@ def test_every_window_occurs_once_per_epoch_over_all_ranks(arguments, world_size
     np.testing.assert_allclose(list(shares.values()), 1.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(schedules, st.integers(1, 4), epochs)
 def test_ranks_and_micro_batches_do_not_change_what_a_step_learns_from(
     arguments, world_size, epoch
@@ -51,7 +51,7 @@ def test_ranks_and_micro_batches_do_not_change_what_a_step_learns_from(
     assert step_contents(arguments, world_size, epoch)[0] == step_contents(alone, 1, epoch)[0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(schedules, epochs, st.integers(0, 80))
 def test_order_from_a_step_on_is_the_rest_of_the_epoch(arguments, epoch, first_step):
     schedule = Schedule(**arguments)
@@ -61,7 +61,7 @@ def test_order_from_a_step_on_is_the_rest_of_the_epoch(arguments, epoch, first_s
     assert [m.last for m in resumed] == [m.last for m in rest]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(schedules, epochs)
 def test_each_step_ends_with_exactly_one_optimizer_step(arguments, epoch):
     """So no gradient of an epoch's remainder leaks into the next epoch."""
@@ -82,7 +82,7 @@ def test_windows_are_as_many_as_the_references():
     assert len(make_windows(ends - 60, ends, HORIZON, BEFORE, AFTER)) == 2650
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6))
 def test_windows_repeat_the_ends_of_their_episode_and_never_leave_it(lengths):
     ends = np.cumsum(lengths)
