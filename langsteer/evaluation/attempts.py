@@ -61,6 +61,11 @@ class Attempt:
     samples: list[list[list[float]]] = field(default_factory=list)
 
 
+def video_path(folder: Path, start: int, task: str, method: str) -> Path:
+    """Where the film of an attempt lies in the folder of a comparison."""
+    return folder / "videos" / f"{start:03d}_{task}_{method}.mp4"
+
+
 @dataclass(frozen=True)
 class Setting:
     """What all attempts share."""

@@ -36,12 +36,12 @@ from langsteer.evaluation.jobs import (
     run_jobs,
     settings_digest,
 )
-from langsteer.evaluation.report import rate_bars, tile, write_page
+from langsteer.evaluation.page import Section, View, rate_bars, tile, write_page
 from langsteer.evaluation.results import write_csv
 from langsteer.evaluation.rollout import TaskRun, run_task
 from langsteer.evaluation.statistics import Rate
 from langsteer.evaluation.steered import checked_steering, steer
-from langsteer.evaluation.video import Film, video_base64
+from langsteer.evaluation.video import Film
 from langsteer.files import replacing
 from langsteer.policies.agent import sample_once
 from langsteer.steering.feasibility import why_infeasible
@@ -59,6 +59,7 @@ The same command again goes on with chains that are not finished yet.
 """
 
 CHAINS = "chains"
+_SECTION = Section("Tasks of the chains that were filmed", "Open one for its video.")
 _COLUMNS = ("chain", "completed", "tasks", "steps")
 
 
@@ -259,6 +260,9 @@ def _write(folder: Path, settings: Settings, summary: BenchmarkSummary) -> None:
     write_page(
         folder / "report.html",
         title="LangSteer: CALVIN's long-horizon benchmark",
+        section=_SECTION,
+        views=_filmed(folder / CHAINS, settings, summary),
+        settings=content["settings"] | {"environment": content["environment"]},
         tiles=[
             tile(f"{summary.average_length:.2f}", "average length, of 5"),
             tile(str(len(summary.results)), "chains"),
@@ -268,21 +272,17 @@ def _write(folder: Path, settings: Settings, summary: BenchmarkSummary) -> None:
             rate_bars("Tasks in a row", summary.in_a_row()),
             rate_bars("Success by task", summary.tasks()),
         ],
-        episodes=_filmed(folder / CHAINS, settings, summary),
-        settings=content["settings"] | {"environment": content["environment"]},
     )
 
 
-def _filmed(folder: Path, settings: Settings, summary: BenchmarkSummary) -> list[dict[str, Any]]:
+def _filmed(folder: Path, settings: Settings, summary: BenchmarkSummary) -> list[View]:
     """The subtasks of the chains that were filmed, for the report."""
     return [
-        {
-            "title": f"chain {result['chain']}, task {place}: \u201c{subtask['instruction']}\u201d",
-            "success": subtask["success"],
-            "outcome": "success" if subtask["success"] else "failed",
-            "video": video_base64(folder / f"{result['chain']:04d}_{place}.mp4"),
-            "cloud": None,
-        }
+        View(
+            f"chain {result['chain']}, task {place}: \u201c{subtask['instruction']}\u201d",
+            [("success" if subtask["success"] else "failed", subtask["success"])],
+            {"": folder / f"{result['chain']:04d}_{place}.mp4"},
+        )
         for result in summary.results[: settings["videos"]]
         for place, subtask in enumerate(result["subtasks"], start=1)
     ]

@@ -18,10 +18,10 @@ from langsteer.data.convert_command import describe
 from langsteer.data.plan import ConversionSettings
 from langsteer.data.store import open_store
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.attempts import Attempt, video_path
 from langsteer.evaluation.experiment import run_experiment
 from langsteer.evaluation.results import Summary
-from langsteer.evaluation.steering import compare, video_path
+from langsteer.evaluation.steering import compare
 from langsteer.evaluation.video import write_gif
 from langsteer.experts.collection import CollectionSettings, collect, summary_lines
 from langsteer.processes import default_workers

@@ -1,113 +1,80 @@
-"""A run's report: one HTML page with rates, videos and paths, that needs no network.
+"""An experiment's report: rates, videos, and the gripper's paths.
 
 Example::
 
     write_report(summary)       # outputs/experiments/<run>/report.html
 """
 
-import base64
-import html
-import json
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plotly.offline import get_plotlyjs
 
+from langsteer.evaluation.page import (
+    MAX_VIEWS,
+    Section,
+    View,
+    cloud_trace,
+    line_trace,
+    rate_bars,
+    tile,
+    write_page,
+    xyz,
+)
 from langsteer.evaluation.results import Summary
-from langsteer.evaluation.statistics import Rate
-from langsteer.evaluation.video import video_base64
-from langsteer.files import replacing
 
-_MAX_CLOUD = 2048
-# Those with a video, and some more: a page of a thousand would not open on a phone.
-_MAX_EPISODES = 100
+_GOOD, _BAD, _PREDICTED = "#2da44e", "#e5484d", "#f5a524"
+_SECTION = Section(
+    "Episodes",
+    "Open one for its video and the gripper's path over the first point cloud that the policy saw; "
+    "dots on the path are where predictions were made.",
+)
 
 
 def write_report(summary: Summary) -> None:
     """Write ``report.html`` of an experiment."""
     rate = summary.rate
     low, high = (f"{100 * bound:.0f}" for bound in rate.interval)
-    tiles = [
-        tile(f"{100 * rate.value:.0f} %", f"success, 95 % interval {low}-{high} %"),
-        tile(f"{rate.successes} of {rate.attempts}", "episodes"),
-        tile(f"{summary.prediction_ms:.0f} ms", "median time per prediction"),
-    ]
     tasks = summary.task_rates()
     first = summary.episodes[0]
+    folder = summary.folder / "episodes"
     write_page(
         summary.folder / "report.html",
         title=f"LangSteer: {first['task'] if len(tasks) == 1 else f'{len(tasks)} tasks'}",
-        tiles=tiles,
-        bars=[rate_bars("Success by task", tasks)],
-        episodes=[
-            episode_view(summary.folder / "episodes", episode)
-            for episode in summary.episodes[:_MAX_EPISODES]
-        ],
+        section=_SECTION,
+        views=[_view(folder, episode) for episode in summary.episodes[:MAX_VIEWS]],
         settings={"provenance": summary.provenance(), "settings": summary.settings},
+        tiles=[
+            tile(f"{100 * rate.value:.0f} %", f"success, 95 % interval {low}-{high} %"),
+            tile(f"{rate.successes} of {rate.attempts}", "episodes"),
+            tile(f"{summary.prediction_ms:.0f} ms", "median time per prediction"),
+        ],
+        bars=[rate_bars("Success by task", tasks)],
     )
 
 
-def write_page(
-    path: Path,
-    title: str,
-    tiles: Sequence[Mapping[str, str]],
-    bars: Sequence[Mapping[str, Any]],
-    episodes: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
-) -> None:
-    """Write a page of `tile`, `rate_bars` and `episode_view` parts."""
-    data = {"title": title, "tiles": tiles, "bars": bars, "episodes": episodes}
-    # "</" would end the script element that the data lies in.
-    text = json.dumps({**data, "settings": settings}).replace("</", "<\\/")
-    template = resources.files("langsteer.evaluation").joinpath("report.html").read_text("utf-8")
-    before, after = template.replace("{{title}}", html.escape(title)).split("{{plotly}}")
-    with replacing(path) as temporary:
-        page = before + get_plotlyjs() + after.replace("{{data}}", text)
-        temporary.write_text(page, encoding="utf-8")
-
-
-def tile(value: str, label: str) -> dict[str, str]:
-    """A number with what it is."""
-    return {"value": value, "label": label}
-
-
-def rate_bars(title: str, rates: Mapping[str, Rate]) -> dict[str, Any]:
-    """A bar for each rate."""
-    rows = [
-        {"label": label, "value": rate.value, "text": f"{rate.successes}/{rate.attempts}"}
-        for label, rate in rates.items()
-        if rate.attempts
-    ]
-    return {"title": title, "rows": rows}
-
-
-def episode_view(folder: Path, episode: Mapping[str, Any]) -> dict[str, Any]:
+def _view(folder: Path, episode: Mapping[str, Any]) -> View:
     """An episode with its video and its path, as far as they were kept."""
-    name = f"{episode['episode']:04d}"
-    view = {
-        "title": f"#{episode['episode']} {episode['task']}: \u201c{episode['instruction']}\u201d",
-        "success": episode["success"],
-        "outcome": f"{'success' if episode['success'] else 'failed'} ({episode['steps']} steps)",
-        "video": video_base64(folder / f"{name}.mp4"),
-    }
-    return {**view, **_path_view(folder / f"{name}.npz")}
+    name, success = f"{episode['episode']:04d}", episode["success"]
+    return View(
+        f"#{episode['episode']} {episode['task']}: \u201c{episode['instruction']}\u201d",
+        [(f"{'success' if success else 'failed'} ({episode['steps']} steps)", success)],
+        {"": folder / f"{name}.mp4"},
+        _traces(folder / f"{name}.npz", success),
+    )
 
 
-def _path_view(path: Path) -> dict[str, Any]:
-    """The tcp's path, the first cloud and the steps of predictions, for the 3-D plot."""
+def _traces(path: Path, success: bool) -> list[dict[str, Any]]:
+    """The first cloud, the tcp's path and the places of predictions."""
     if not path.exists():
-        return {"cloud": None}
+        return []
     with np.load(path, allow_pickle=False) as trajectory:
-        cloud = trajectory["point_cloud"][:, :3]
-        return {
-            "cloud": _floats(cloud[:: max(1, len(cloud) // _MAX_CLOUD)]),
-            "path": _floats(trajectory["robot_obs"][:, :3]),
-            "predicted_at": trajectory["predicted_at"].tolist(),
-        }
-
-
-def _floats(values: np.ndarray) -> str:
-    return base64.b64encode(np.asarray(values, dtype="<f4").tobytes()).decode("ascii")
+        cloud, hand = trajectory["point_cloud"], trajectory["robot_obs"][:, :3]
+        places = hand[trajectory["predicted_at"]]
+    dots = {"type": "scatter3d", "mode": "markers", "marker": {"size": 4, "color": _PREDICTED}}
+    return [
+        cloud_trace(cloud),
+        line_trace(hand, _GOOD if success else _BAD, 5),
+        {**xyz(places), **dots, "showlegend": False},
+    ]

@@ -27,10 +27,11 @@ from langsteer.calvin.tasks import checked_task
 from langsteer.configuration import compose, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.attempts import Attempt, Setting, attempt
+from langsteer.evaluation.attempts import Attempt, Setting, attempt, video_path
 from langsteer.evaluation.contenders import contenders, load_rival
-from langsteer.evaluation.paired_starts import sample_starts
-from langsteer.evaluation.steering_report import write_report, write_table
+from langsteer.evaluation.paired_starts import Start, sample_starts
+from langsteer.evaluation.steering_report import write_report
+from langsteer.evaluation.steering_table import write_table
 from langsteer.files import replacing
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
@@ -62,48 +63,55 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
         UserError: bad input, found before the first attempt.
     """
     _check(config, methods)
-    tasks = [checked_task(task) for task in config["tasks"]]
+    setting = _setting(config, methods)
+    folder = Path(config["output_dir"])
+    made_by = _provenance(config, methods, setting.env)
+    attempts: list[Attempt] = []
+    clouds: dict[int, NDArray[np.float32]] = {}
+    try:
+        starts = sample_starts(
+            setting.env, config["tasks"], config["starts"], config["seed"], config["together"]
+        )
+        for index, start in enumerate(track(starts, "evaluating", unit="start")):
+            setting.env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
+            clouds[start.number] = setting.env.observe(point_cloud=True)["point_cloud"]
+            filmed_to = folder if index < config["videos"] else None
+            attempts += _attempts_from(start, setting, filmed_to)
+            _save(folder / "results.json", made_by, attempts)
+    finally:
+        setting.env.close()
+    write_table(folder / "table.md", attempts)
+    write_report(folder, attempts, clouds, made_by)
+    return attempts
+
+
+def _setting(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> Setting:
+    """The simulator, the contenders and what they share, all of them fit for all tasks."""
     library = _shared_library(methods)
-    for task, steering in itertools.product(tasks, methods.values()):
-        require_steerable(steering, task, library)
+    for task, steering in itertools.product(config["tasks"], methods.values()):
+        require_steerable(steering, checked_task(task), library)
     policy = load_policy(config["checkpoint"], config["device"])
     rival = None
     if config["rival"] is not None:
         rival = load_rival(config["rival"], config["rival_guidance"], policy, config["device"])
-    setting = Setting(
+    return Setting(
         _environment(config["env"], policy),
         contenders(policy, methods, config["controls"], rival),
         library,
         make_reader(config["steering"]["encoder"], config["steering"]["plugin"]),
         config["max_steps"],
     )
-    folder = Path(config["output_dir"])
-    attempts: list[Attempt] = []
-    clouds: dict[int, NDArray[np.float32]] = {}
-    try:
-        starts = sample_starts(
-            setting.env, tasks, config["starts"], config["seed"], config["together"]
-        )
-        for index, start in enumerate(track(starts, "evaluating", unit="start")):
-            setting.env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
-            clouds[start.number] = setting.env.observe(point_cloud=True)["point_cloud"]
-            for task, name in itertools.product(start.tasks, setting.contenders):
-                options = phrasings(task)
-                words = options[start.number % len(options)]
-                video = video_path(folder, start.number, task, name)
-                filmed = video if index < config["videos"] else None
-                attempts.append(attempt(setting, start, name, task, words, filmed))
-            _save(folder, config, methods, setting.env, attempts)
-    finally:
-        setting.env.close()
-    write_table(folder / "table.md", attempts)
-    write_report(folder / "report.html", attempts, clouds)
-    return attempts
 
 
-def video_path(folder: Path, start: int, task: str, method: str) -> Path:
-    """Where the film of an attempt lies in the folder of a comparison."""
-    return folder / "videos" / f"{start:03d}_{task}_{method}.mp4"
+def _attempts_from(start: Start, setting: Setting, filmed_to: Path | None) -> list[Attempt]:
+    """Every feasible task asked for, in words that go with the start, and tried by everyone."""
+    found = []
+    for task, name in itertools.product(start.tasks, setting.contenders):
+        options = phrasings(task)
+        words = options[start.number % len(options)]
+        video = None if filmed_to is None else video_path(filmed_to, start.number, task, name)
+        found.append(attempt(setting, start, name, task, words, video))
+    return found
 
 
 def _check(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> None:
@@ -136,20 +144,20 @@ def _shared_library(methods: Mapping[str, SteeringConfig]) -> DemonstrationLibra
     return open_library(Path(path))
 
 
-def _save(
-    folder: Path,
-    config: Mapping[str, Any],
-    methods: Mapping[str, SteeringConfig],
-    env: CalvinEnv,
-    attempts: Sequence[Attempt],
-) -> None:
-    results = {
+def _provenance(
+    config: Mapping[str, Any], methods: Mapping[str, SteeringConfig], env: CalvinEnv
+) -> dict[str, Any]:
+    """What made the results, in plain values."""
+    return {
         "config": dict(config),
         "methods": {name: one.to_dict() for name, one in methods.items()},
         "environment": env.provenance(),
-        "attempts": [asdict(one) for one in attempts],
     }
-    with replacing(folder / "results.json") as temporary:
+
+
+def _save(path: Path, made_by: Mapping[str, Any], attempts: Sequence[Attempt]) -> None:
+    results = {**made_by, "attempts": [asdict(one) for one in attempts]}
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(results))
 
 

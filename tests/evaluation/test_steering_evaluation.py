@@ -14,10 +14,10 @@ from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
-from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.attempts import Attempt, video_path
 from langsteer.evaluation.paired_starts import sample_starts
-from langsteer.evaluation.steering import NAME, evaluate, video_path
-from langsteer.evaluation.steering_report import paired_gain, rows, table_cells
+from langsteer.evaluation.steering import NAME, evaluate
+from langsteer.evaluation.steering_table import paired_gain, rows, table_cells
 from langsteer.evaluation.video import SIDE, write_gif
 from langsteer.policies.dp3 import DP3Config
 from langsteer.policies.loading import load_policy
@@ -107,6 +107,7 @@ def test_results_table_and_report_are_written(results):
     assert "Plotly.newPlot" in page
     assert "<script src" not in page
     assert "reference: not done" in page
+    assert attempts[0].instruction in page
 
 
 def test_controls_are_steered_alike_by_a_network_that_knows_nothing(results, tmp_path):

@@ -31,9 +31,9 @@ def share_right(reader, pairs):
     return np.mean([name == task for name, (_, task) in zip(best, pairs, strict=True)])
 
 
-def test_known_phrasings_are_placed(reader):
-    pairs = [(phrase, task) for task in TASKS for phrase in phrasings(task)]
-    assert share_right(reader, pairs) == 1.0
+def test_known_phrasings_are_read(reader):
+    for task in TASKS:
+        assert {reader.read(phrase).task for phrase in phrasings(task)} == {task}
     assert reader.read("Open the drawer!").task == "open_drawer"
 
 

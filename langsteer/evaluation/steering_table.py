@@ -1,0 +1,136 @@
+"""The numbers of a comparison of steerings: a row for each method, paired with the base.
+
+Example::
+
+    write_table(Path("table.md"), attempts)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.statistics import Rate
+from langsteer.files import replacing
+
+BASE = "none"
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's numbers; ``gain`` is its success less the base's, with a 95 % interval."""
+
+    method: str
+    success: Rate
+    others: Rate
+    gain: tuple[float, float, float] | None
+    prediction_ms: float
+    denoiser_calls: float
+    gradient_calls: float
+
+
+def paired_gain(attempts: Sequence[Attempt], method: str) -> tuple[float, float, float]:
+    """Mean difference of success to the base over pairs, and its 95 % interval.
+
+    Pairs of one start share scene and noise, so whole starts are drawn with replacement (paired
+    cluster bootstrap, Efron & Tibshirani 1993, percentile interval, 4000 resamples of seed 0).
+    """
+    base = {(one.start, one.task): one.success for one in attempts if one.method == BASE}
+    differences: dict[int, list[int]] = {}
+    for one in attempts:
+        if one.method == method:
+            gain = int(one.success) - int(base[one.start, one.task])
+            differences.setdefault(one.start, []).append(gain)
+    sums = np.array([sum(gains) for gains in differences.values()])
+    counts = np.array([len(gains) for gains in differences.values()])
+    drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(sums.sum() / counts.sum()), float(low), float(high)
+
+
+def rows(attempts: Sequence[Attempt]) -> list[Row]:
+    """A row for each method, in the order in which they were tried."""
+    found = []
+    for method in dict.fromkeys(one.method for one in attempts):
+        own = [one for one in attempts if one.method == method]
+        found.append(
+            Row(
+                method,
+                Rate(sum(one.success for one in own), len(own)),
+                Rate(sum(bool(one.others) for one in own), len(own)),
+                None if method == BASE else paired_gain(attempts, method),
+                float(np.median([one.prediction_ms for one in own])),
+                float(np.mean([one.denoiser_calls for one in own])),
+                float(np.mean([one.gradient_calls for one in own])),
+            )
+        )
+    return found
+
+
+_HEADINGS = (
+    "method",
+    "instructed task done",
+    "gain over none, paired (95 %)",
+    "another task done",
+    "ms a prediction",
+    "times none",
+    "denoiser calls",
+    "gradients",
+)
+
+
+def table_cells(attempts: Sequence[Attempt]) -> list[list[str]]:
+    """The table's text, headings first."""
+    found = rows(attempts)
+    base_ms = next(row.prediction_ms for row in found if row.method == BASE)
+    cells = [list(_HEADINGS)]
+    for row in found:
+        gain = (
+            ""
+            if row.gain is None
+            else "{:+.0f} ({:+.0f} to {:+.0f})".format(*(100 * value for value in row.gain))
+        )
+        low, high = (100 * bound for bound in row.success.interval)
+        cells.append(
+            [
+                row.method,
+                f"{100 * row.success.value:.0f} % ({row.success.successes}/{row.success.attempts}; "
+                f"{low:.0f}-{high:.0f})",
+                gain,
+                f"{100 * row.others.value:.0f} %",
+                f"{row.prediction_ms:.0f}",
+                f"{row.prediction_ms / base_ms:.2f}",
+                f"{row.denoiser_calls:.0f}",
+                f"{row.gradient_calls:.0f}",
+            ]
+        )
+    return cells
+
+
+def task_cells(attempts: Sequence[Attempt]) -> list[list[str]]:
+    """Success of each method at each task, headings first."""
+    methods = list(dict.fromkeys(one.method for one in attempts))
+    cells = [["task", *methods]]
+    for task in dict.fromkeys(one.task for one in attempts):
+        counts = []
+        for method in methods:
+            own = [one.success for one in attempts if (one.method, one.task) == (method, task)]
+            counts.append(f"{sum(own)}/{len(own)}")
+        cells.append([task, *counts])
+    return cells
+
+
+def write_table(path: Path, attempts: Sequence[Attempt]) -> None:
+    """Write both tables in Markdown."""
+    with replacing(path) as temporary:
+        tables = [_markdown(cells) for cells in (table_cells(attempts), task_cells(attempts))]
+        temporary.write_text("\n".join(tables), encoding="utf-8")
+
+
+def _markdown(cells: Sequence[Sequence[str]]) -> str:
+    head, *body = (f"| {' | '.join(row)} |" for row in cells)
+    return "\n".join([head, "|" + "---|" * len(cells[0]), *body]) + "\n"
