@@ -26,6 +26,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from langsteer.envs.physics import Physics  # first, since it says what is not installed
+
+# isort: split
 import gymnasium
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +39,6 @@ from langsteer.calvin.tasks import SceneInfo
 from langsteer.data.pointcloud import ObservationPipeline, point_cloud
 from langsteer.envs.actions import ACTION_SIZE, checked_action, checked_vector
 from langsteer.envs.oracle_view import OracleView
-from langsteer.envs.physics import Physics
 from langsteer.envs.playtable import (
     FIRST_BLOCK_INDEX,
     LIGHT_SLICE,

@@ -69,7 +69,7 @@ class Robot:
         self._camera = self.links["gripper_cam"]
         self._rest_pose = [*initial_joints, FINGER_OPEN, FINGER_OPEN]
         self.gripper_action = 1.0
-        self.target_position = np.zeros(3)
+        self.target_position: np.ndarray = np.zeros(3)
         self.target_euler = np.zeros(3)
         self.reset(None)
 

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("pybullet")
-pytest.importorskip("gymnasium")
-
-from langsteer.envs.calvin_env import CalvinEnv
+if TYPE_CHECKING:
+    from langsteer.envs.calvin_env import CalvinEnv
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +25,10 @@ def traces(shared: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 @pytest.fixture
-def make_env() -> Iterator[Callable[..., CalvinEnv]]:
+def make_env() -> Iterator["Callable[..., CalvinEnv]"]:
     """Makes environments and closes them after the test."""
+    from langsteer.envs.calvin_env import CalvinEnv
+
     made = []
 
     def make(*args: Any, **kwargs: Any) -> CalvinEnv:

@@ -5,11 +5,14 @@ import json
 import warnings
 
 import numpy as np
-import pybullet
 import pytest
-from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+pytest.importorskip("pybullet")
+
+import pybullet
+from gymnasium.utils.env_checker import check_env
 
 from langsteer.calvin.cameras import PIXEL_CENTRE
 from langsteer.data.pointcloud import ObservationPipeline, point_cloud
