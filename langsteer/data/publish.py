@@ -27,6 +27,7 @@ from langsteer.data.shard_writer import bad_episodes
 from langsteer.data.store import (
     FORMAT,
     create_arrays,
+    disk_errors,
     open_array,
     partial_path,
     read_attributes,
@@ -172,6 +173,7 @@ def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:
     write_metadata(final, plan.pipeline, ends, plan.table.select(keep), attributes)
 
 
+@disk_errors()
 def _transfer(
     plan: ConversionPlan,
     name: str,
@@ -180,7 +182,7 @@ def _transfer(
     rows: NDArray[np.int64],
     origin: NDArray[np.int64],
 ) -> None:
-    """Make one shard of the finished array from the written rows ``origin``."""
+    """Make one shard of the finished array from the written rows ``origin``; or OSError."""
     shard = int(rows[0]) // plan.frames_per_shard
     if len(rows) == len(plan.shard_rows(shard)) and np.array_equal(rows, origin):
         _link_shard(name, shard, partial, final, 1 + len(schema(name, plan.pipeline).row))

@@ -26,7 +26,8 @@ Example::
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,16 @@ def partial_path(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Raise OSError for what the disk refuses; tensorstore says ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(str(error)) from error
+
+
+@disk_errors()
 def create_arrays(
     folder: Path,
     pipeline: ObservationPipeline,
@@ -255,7 +266,10 @@ def create_arrays(
     names: Iterable[str] = ARRAYS,
     frames_per_shard: int = FRAMES_PER_SHARD,
 ) -> None:
-    """Create the arrays of ``folder/data`` without content; existing equal ones stay."""
+    """Create the arrays of ``folder/data`` without content; existing equal ones stay.
+
+    Raises OSError if the disk refuses.
+    """
     for name in names:
         layout = schema(name, pipeline)
         spec = _spec(folder / "data" / name) | {
@@ -274,6 +288,7 @@ def shard_file_name(shard: int, n_axes: int) -> str:
     return ".".join(["c", str(shard), *["0"] * (n_axes - 1)])
 
 
+@disk_errors()
 def write_metadata(
     folder: Path,
     pipeline: ObservationPipeline,
@@ -281,7 +296,10 @@ def write_metadata(
     episodes: EpisodeTable,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all of a store but its arrays in ``data/``; last of all the root's attributes."""
+    """Write all of a store but its arrays in ``data/``; last of all the root's attributes.
+
+    Raises OSError if the disk refuses.
+    """
     ends = np.asarray(episode_ends, dtype=np.int64)
     spec = _spec(folder / "meta" / "episode_ends") | {
         "metadata": {

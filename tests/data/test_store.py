@@ -10,7 +10,14 @@ import pytest
 
 from langsteer.data.mapped import MappedArray
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable, open_store, partial_path, write_store
+from langsteer.data.store import (
+    EpisodeTable,
+    create_arrays,
+    open_store,
+    partial_path,
+    write_metadata,
+    write_store,
+)
 from langsteer.errors import UserError
 
 N, P, SHARD = 23, 16, 8
@@ -60,6 +67,15 @@ def test_what_was_written_is_read(store, arrays, table):
     assert store.episodes.to_dict() == table.to_dict()
     for name, values in arrays.items():
         np.testing.assert_array_equal(store.read(name), values)
+
+
+def test_what_the_disk_refuses_is_an_os_error(table, tmp_path):
+    folder = tmp_path / "file"
+    folder.touch()
+    with pytest.raises(OSError):
+        create_arrays(folder, ObservationPipeline(n_points=P), N)
+    with pytest.raises(OSError):
+        write_metadata(folder, ObservationPipeline(n_points=P), np.array([9, 15, N]), table)
 
 
 def test_common_zarr_reader_reads_the_same(store, arrays):
