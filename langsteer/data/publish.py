@@ -128,9 +128,10 @@ def sweep(path: Path) -> None:
             if time.time() - doomed.stat().st_mtime > _OLD_SECONDS:
                 shutil.rmtree(doomed, ignore_errors=True)
     partial = partial_path(path)
-    if partial.is_dir() and not any(entry.is_file() for entry in partial.iterdir()):
-        # What a process wrote that did not notice that another had finished its work.
-        discard(partial)
+    with suppress(FileNotFoundError, NotADirectoryError):  # perhaps another process sweeps too
+        if not any(entry.is_file() for entry in partial.iterdir()):
+            # What a process wrote that did not notice that another had finished its work.
+            discard(partial)
 
 
 def run_of(path: Path) -> str | None:
