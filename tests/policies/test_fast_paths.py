@@ -1,5 +1,7 @@
 """What is computed faster is the same function, values and gradients."""
 
+import shutil
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -57,6 +59,15 @@ def test_products_are_those_of_pytorch(rows, dim_in, dim_out, lead):
     assert_same(values_and_gradients(lambda: layer(x), *inputs), expected)
     with torch.no_grad():
         torch.testing.assert_close(layer(x), expected[0], **CLOSE)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_products_can_be_compiled():
+    x, layer = torch.randn(3, 4, requires_grad=True), products.Linear(4, 5)
+    inputs = (x, layer.weight, layer.bias)
+    compiled = torch.compile(layer)
+    expected = values_and_gradients(lambda: layer(x), *inputs)
+    assert_same(values_and_gradients(lambda: compiled(x), *inputs), expected)
 
 
 def test_a_product_of_another_precision_is_left_to_pytorch():

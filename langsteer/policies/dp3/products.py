@@ -24,6 +24,8 @@ def uses_onednn(x: Tensor) -> bool:
         and x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled("cpu")
+        # The compiler chooses for itself, and cannot lower ours.
+        and not torch.compiler.is_compiling()
     )
 
 
