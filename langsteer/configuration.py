@@ -11,7 +11,7 @@ Example::
 
 import difflib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,21 @@ def run_command(name: str, usage: str, command: Callable[[dict[str, Any]], None]
         print(OmegaConf.to_yaml(OmegaConf.create(compose(name, rest))), end="")
         return
     command(compose(name, arguments))
+
+
+def require_whole(values: Mapping[str, Any], **least: int) -> None:
+    """Check that each named value is a whole number, and how small it may be.
+
+    Example::
+
+        require_whole(config, num_episodes=1, seed=0)
+
+    Raises:
+        UserError: one is not.
+    """
+    for name, lowest in least.items():
+        if type(values[name]) is not int or values[name] < lowest:
+            raise UserError(f"{name}={values[name]}: expected a whole number from {lowest} on")
 
 
 def nearest(word: str, choices: Sequence[str]) -> str:

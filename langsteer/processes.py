@@ -41,7 +41,7 @@ def worker_pool(
         except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was killed, mostly for want of memory; run the same command "
-                "again with fewer --num_workers, it goes on where it stopped"
+                "again with fewer workers (num_workers), it goes on where it stopped"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

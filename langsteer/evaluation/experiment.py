@@ -17,7 +17,7 @@ import numpy as np
 
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import checked_task
-from langsteer.configuration import run_command
+from langsteer.configuration import require_whole, run_command
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.jobs import (
     Result,
@@ -84,15 +84,17 @@ def run_experiment(config: Mapping[str, Any]) -> Summary:
 
 def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the results depend on, checked; how many processes do the work is not part of it."""
-    for name in ("num_episodes", "max_steps"):
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise UserError(f"{name}={config[name]}: expected a whole number from 1 on")
-    tasks = config["env"]["task"]
+    require_whole(config, num_episodes=1, max_steps=1, seed=0, num_workers=1, videos=0)
+    tasks, instruction = config["env"]["task"], config["env"]["instruction"]
     tasks = [tasks] if isinstance(tasks, str) else list(tasks)
+    if not tasks:
+        raise UserError("env.task=[]: expected one of CALVIN's tasks, or a list of them")
+    if not isinstance(instruction, str | None):
+        raise UserError(f"env.instruction={instruction!r}: expected words")
     names = ("policy", "num_episodes", "seed", "max_steps", "videos", "device")
     settings = {name: config[name] for name in names}
     settings["steering"], tasks = checked_steering(
-        config["steering"], config["env"]["instruction"], [checked_task(task) for task in tasks]
+        config["steering"], instruction, [checked_task(task) for task in tasks]
     )
     settings["env"] = {**config["env"], "task": tasks}
     settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])

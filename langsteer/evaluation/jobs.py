@@ -13,16 +13,20 @@ import hashlib
 import json
 import os
 import signal
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from langsteer.configuration import require_whole
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.files import replacing
+from langsteer.nesting import flatten
 from langsteer.policies.agent import Agent, load_agent
 from langsteer.policies.loading import read_checkpoint
 from langsteer.processes import worker_pool
@@ -43,27 +47,39 @@ class Stage:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.agent = make_agent(settings)
-        env = settings["env"]
-        self.env = CalvinEnv(
-            scene=env["scene"],
-            assets_path=env["assets_path"],
-            renderer=env["renderer"],
-            pipeline=self.agent.pipeline,
-            led_reset=env["led_reset"],
-        )
-        self.agent.policy.check_pipeline(self.env.pipeline)
+        self.env = open_env(settings["env"], self.agent)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
 
 
 def make_agent(settings: Settings) -> Agent:
     """The agent of ``policy.ckpt_path`` on ``device``."""
-    path = settings["policy"]["ckpt_path"]
-    agent = load_agent(path, device_name(settings["device"]), settings["policy"]["use_ema"])
-    if agent.policy.config.use_pc_color and settings["env"]["renderer"] == "depth":
+    policy = settings["policy"]
+    return load_agent(policy["ckpt_path"], device_name(settings["device"]), policy["use_ema"])
+
+
+def open_env(env: Mapping[str, Any], agent: Agent) -> CalvinEnv:
+    """The environment of a configuration's ``env``, which makes the clouds that an agent sees.
+
+    Raises:
+        UserError: it cannot make them.
+    """
+    if agent.policy.config.use_pc_color and env["renderer"] == "depth":
         raise UserError(
-            f"{path}: this policy sees coloured points, and renderer 'depth' draws none; set "
+            "this policy sees coloured points, and renderer 'depth' draws none; set "
             "env.renderer=egl (with a GPU) or env.renderer=tiny"
         )
-    return agent
+    opened = CalvinEnv(
+        scene=env["scene"],
+        assets_path=env["assets_path"],
+        renderer=env["renderer"],
+        pipeline=agent.pipeline,
+        led_reset=env["led_reset"],
+    )
+    agent.policy.check_pipeline(opened.pipeline)
+    return opened
 
 
 def device_name(wanted: str) -> str:
@@ -95,14 +111,12 @@ def run_jobs(
     Raises:
         UserError: an input is wrong, or a worker process died.
     """
-    if num_workers < 1:
-        raise UserError(f"num_workers={num_workers}: at least one process is needed")
+    require_whole({"num_workers": num_workers}, num_workers=1)
     folder.mkdir(parents=True, exist_ok=True)
     done = {
         number: result for number in numbers if (result := read_result(folder, number)) is not None
     }
     left = [number for number in numbers if number not in done]
-    stage = Stage(settings) if left and num_workers == 1 else None
     with progress_bar(len(numbers), description, description[:-1], initial=len(done)) as bar:
 
         def keep(number: int, result: Result) -> None:
@@ -110,13 +124,23 @@ def run_jobs(
             bar.set_postfix_str(summarise(list(done.values())), refresh=False)
             bar.update()
 
-        if stage is not None:
-            for number in left:
-                keep(number, _do(stage, job, number, folder))
-            stage.env.close()
+        if left and num_workers == 1:
+            _in_this_process(folder, left, job, settings, keep)
         elif left:
             _in_processes(folder, left, job, settings, min(num_workers, len(left)), keep)
     return [done[number] for number in numbers]
+
+
+Keep = Callable[[int, Result], None]
+"""What is done with a result as soon as it is there."""
+
+
+def _in_this_process(
+    folder: Path, numbers: Sequence[int], job: Job, settings: Settings, keep: Keep
+) -> None:
+    with closing(Stage(settings)) as stage:
+        for number in numbers:
+            keep(number, _do(stage, job, number, folder))
 
 
 def _in_processes(
@@ -125,9 +149,9 @@ def _in_processes(
     job: Job,
     settings: Settings,
     num_workers: int,
-    keep: Callable[[int, Result], None],
+    keep: Keep,
 ) -> None:
-    make_agent(settings)  # so that bad input is said once, and before processes are started
+    Stage(settings).close()  # so that bad input is said once, and before processes are started
     with worker_pool(num_workers, _start_worker, (dict(settings),)) as pool:
         futures: dict[Future[Result], int] = {
             pool.submit(_work, job, number, folder): number for number in numbers
@@ -150,13 +174,18 @@ def _work(job: Job, number: int, folder: Path) -> Result:
 
 def _do(stage: Stage, job: Job, number: int, folder: Path) -> Result:
     result = job(stage, number, folder)
-    with replacing(_path(folder, number)) as temporary:
-        temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    write_result(folder, number, result)
     return result
 
 
 def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:04d}.json"
+
+
+def write_result(folder: Path, number: int, result: Result) -> None:
+    """Leave the result of a piece, which is done with that."""
+    with replacing(_path(folder, number)) as temporary:
+        temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
 def read_result(folder: Path, number: int) -> Result | None:
@@ -177,7 +206,7 @@ def prepare_folder(folder: Path, settings: Settings) -> None:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(plain, indent=1), encoding="utf-8")
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found, plain = flatten(json.loads(path.read_text(encoding="utf-8"))), flatten(plain)
     names = sorted(found.keys() | plain.keys())
     differing = [name for name in names if found.get(name) != plain.get(name)]
     if differing:
@@ -208,8 +237,8 @@ def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
         raise UserError("no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt")
     path = Path(path)
     read_checkpoint(path, mmap=True)  # bad input is found before a folder is made for it
-    with path.open("rb") as file:
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 65536))
+        file.seek(max(0, min(archive.start_dir, size - 65536)))
         digest = hashlib.sha256(file.read()).hexdigest()[:16]
     return {"path": str(path), "bytes": size, "sha256_of_end": digest}

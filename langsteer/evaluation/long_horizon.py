@@ -24,7 +24,7 @@ import yaml
 from langsteer.calvin.benchmark import CHAIN_LENGTH, N_CHAINS, Chain, chains, initial_observations
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import TASKS
-from langsteer.configuration import run_command
+from langsteer.configuration import require_whole, run_command
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.jobs import (
     Result,
@@ -159,8 +159,7 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     number = config["num_chains"]
     if not isinstance(number, int) or not 1 <= number <= N_CHAINS:
         raise UserError(f"num_chains={number}: expected 1 to {N_CHAINS}")
-    if not isinstance(config["max_steps"], int) or config["max_steps"] < 1:
-        raise UserError(f"max_steps={config['max_steps']}: expected a whole number from 1 on")
+    require_whole(config, max_steps=1, seed=0, num_workers=1, videos=0)
     names = ("policy", "env", "num_chains", "seed", "max_steps", "videos", "device")
     settings = {name: config[name] for name in names}
     tasks = sorted({task for chain in _first_chains(number) for task in chain.tasks})

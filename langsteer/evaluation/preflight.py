@@ -23,8 +23,7 @@ def main() -> None:
         UserError: it could not run; the message says why.
     """
     settings = checked_settings(compose("evaluate", sys.argv[1:]))
-    stage = Stage(settings)
-    stage.env.close()
+    Stage(settings).close()
     print(
         f"would play {settings['num_chains']} chains with {settings['checkpoint']['path']}: "
         f"scene {settings['env']['scene']}, renderer {settings['env']['renderer']}"
