@@ -2,7 +2,8 @@
 
 Example::
 
-    one = attempt(setting, start, "reference", "open_drawer", "pull the drawer open")
+    request = Request("open_drawer", "pull the drawer open", understood="open_drawer")
+    one = attempt(setting, start, "reference", request)
     one.success, one.others
 """
 
@@ -23,8 +24,16 @@ from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
 from langsteer.steering.blocks import KnownScene
 from langsteer.steering.demonstrations import DemonstrationLibrary
-from langsteer.steering.language import Reader
 from langsteer.steering.steerer import Steerer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: the task, the words for it, and the task that they were read as."""
+
+    task: str
+    instruction: str
+    understood: str
 
 
 @dataclass
@@ -73,7 +82,6 @@ class Setting:
     env: CalvinEnv
     contenders: Mapping[str, Contender]
     library: DemonstrationLibrary | None
-    read: Reader
     max_steps: int
 
 
@@ -81,17 +89,15 @@ def attempt(
     setting: Setting,
     start: Start,
     method: str,
-    task: str,
-    instruction: str,
+    request: Request,
     video: Path | None = None,
 ) -> Attempt:
     """Give the instruction at the start and let one method try; ``video`` is an MP4 to film to."""
-    understood = setting.read(instruction).task
     env, contender = setting.env, setting.contenders[method]
     env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
     steerer = Steerer(contender.steering, setting.library)
     known = KnownScene(env.scene_obs, env.block_names)
-    steerer.begin(understood, env.commanded_pose, start.seed, known)
+    steerer.begin(request.understood, env.commanded_pose, start.seed, known)
     first_samples: list[NDArray[np.float32]] = []
 
     def predict(policy: DP3, *arguments: Any) -> NDArray[np.float32]:  # noqa: ANN401 - passed on
@@ -102,9 +108,9 @@ def attempt(
 
     agent = Agent(contender.policy, predict=predict)
     agent.reset(start.seed)
-    agent.instruct(instruction)
-    film = None if video is None else Film(instruction)
-    run = run_task(env, agent, task, setting.max_steps, on_step=film)
+    agent.instruct(request.instruction)
+    film = None if video is None else Film(request.instruction)
+    run = run_task(env, agent, request.task, setting.max_steps, on_step=film)
     if film is not None and video is not None:
         film.write(video, run.outcome)
     predictions = len(run.predicted_at)
@@ -112,11 +118,11 @@ def attempt(
     return Attempt(
         start=start.number,
         method=method,
-        task=task,
-        instruction=instruction,
-        understood=understood,
+        task=request.task,
+        instruction=request.instruction,
+        understood=request.understood,
         success=run.success,
-        others=sorted(run.tasks_seen - {task}),
+        others=sorted(run.tasks_seen - {request.task}),
         steps=run.steps,
         prediction_ms=run.prediction_ms,
         denoiser_calls=steps * contender.policy.calls_per_step,

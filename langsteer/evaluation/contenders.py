@@ -62,6 +62,21 @@ def blank_network(policy: DP3) -> DP3:
     return blank
 
 
+def load_base(path: str | Path, device: str = "cpu") -> DP3:
+    """The policy that is steered.
+
+    Raises:
+        UserError: it follows sentences, so that even unsteered it would be told what to do.
+    """
+    policy = load_policy(path, device)
+    if policy.language is not None:
+        raise UserError(
+            f"checkpoint={path}: this policy is told the instruction, and the base of a comparison "
+            "must not be; give it as rival="
+        )
+    return policy
+
+
 def load_rival(path: str | Path, guidance: float | None, base: DP3, device: str = "cpu") -> DP3:
     """The language-conditioned policy that steering is measured against.
 
@@ -81,5 +96,7 @@ def load_rival(path: str | Path, guidance: float | None, base: DP3, device: str 
         )
     rival.check_pipeline(Agent(base).pipeline)
     if guidance is not None:
+        if type(guidance) not in (int, float):
+            raise UserError(f"rival_guidance={guidance!r}: expected a number")
         rival.language.scale = guidance
     return rival

@@ -7,8 +7,9 @@ Example::
 
 From each start every feasible task is asked for in words, and every method tries it with the noise
 of the others. The policy knows no language: what `none` does by itself is the base that the others
-are compared with, pair by pair. ``output_dir`` gets ``results.json`` (after each start, so that an
-interrupted run leaves what it has), ``table.md`` and ``report.html``.
+are compared with, pair by pair. ``output_dir`` gets ``starts/NNNN.json`` when a start is done, so
+that the same command goes on where it was interrupted, and in the end ``results.json``,
+``table.md`` and ``report.html``.
 """
 
 import itertools
@@ -24,23 +25,31 @@ from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import checked_task
-from langsteer.configuration import compose, run_command
+from langsteer.configuration import compose, require_whole, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.attempts import Attempt, Setting, attempt, video_path
-from langsteer.evaluation.contenders import contenders, load_rival
+from langsteer.evaluation.attempts import Attempt, Request, Setting, attempt, video_path
+from langsteer.evaluation.contenders import contenders, load_base, load_rival
+from langsteer.evaluation.jobs import (
+    Settings,
+    checkpoint_identity,
+    device_name,
+    open_env,
+    prepare_folder,
+    read_result,
+    write_result,
+)
 from langsteer.evaluation.paired_starts import Start, sample_starts
 from langsteer.evaluation.steering_report import write_report
-from langsteer.evaluation.steering_table import write_table
+from langsteer.evaluation.steering_table import BASE, write_table
 from langsteer.files import replacing
 from langsteer.policies.agent import Agent
-from langsteer.policies.dp3 import DP3
-from langsteer.policies.loading import load_policy
 from langsteer.progress import track
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import DemonstrationLibrary, open_library
 from langsteer.steering.language import make_reader
 from langsteer.steering.steerer import require_steerable
+from langsteer.training.checkpoint_util import git_commit
 
 NAME = "evaluate_steering"
 USAGE = """
@@ -48,12 +57,14 @@ Compare steerings of one unconditional policy: same starts, same noise, each ins
 
   python scripts/evaluate_steering.py checkpoint=outputs/checkpoints/base/latest.ckpt \\
       steering.demonstrations=data/demos starts=10
-  ... methods=[none,reference] steering.unguided_last=1     # for all methods that leave it open
+  ... methods=[none,reference] steering.unguided_last=1     # for all methods but none
+
+The same command again goes on with starts that are not finished yet.
 """
 
 
 def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> list[Attempt]:
-    """Run all attempts of the configuration and write results, table and report.
+    """Make all attempts that are not made yet and write results, table and report.
 
     Args:
         config: ``conf/evaluate_steering.yaml``.
@@ -62,76 +73,120 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
     Raises:
         UserError: bad input, found before the first attempt.
     """
-    _check(config, methods)
-    setting = _setting(config, methods)
-    folder = Path(config["output_dir"])
-    made_by = _provenance(config, methods, setting.env)
-    attempts: list[Attempt] = []
-    clouds: dict[int, NDArray[np.float32]] = {}
+    settings = checked_settings(config, methods)
+    library = _shared_library(methods)
+    _require_steerable(settings["tasks"], methods, library)
+    setting = _setting(config, methods, library)
     try:
-        starts = sample_starts(
-            setting.env, config["tasks"], config["starts"], config["seed"], config["together"]
-        )
+        number, seed = config["starts"], config["seed"]
+        starts = sample_starts(setting.env, settings["tasks"], number, seed, config["together"])
+        requests = _requests(starts, config["steering"])
+        understood = {one.understood for asked in requests.values() for one in asked}
+        _require_steerable(sorted(understood), methods, library)
+        folder = Path(config["output_dir"])
+        prepare_folder(folder, settings)
+        attempts: list[Attempt] = []
         for index, start in enumerate(track(starts, "evaluating", unit="start")):
-            setting.env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
-            clouds[start.number] = setting.env.observe(point_cloud=True)["point_cloud"]
-            filmed_to = folder if index < config["videos"] else None
-            attempts += _attempts_from(start, setting, filmed_to)
-            _save(folder / "results.json", made_by, attempts)
+            films = folder if index < config["videos"] else None
+            attempts += _attempts(setting, start, requests[start.number], folder / "starts", films)
+        clouds = {start.number: _cloud(setting.env, start) for start in starts}
+        environment = setting.env.provenance()
     finally:
         setting.env.close()
-    write_table(folder / "table.md", attempts)
-    write_report(folder, attempts, clouds, made_by)
+    _write(folder, settings, environment, attempts, clouds)
     return attempts
 
 
-def _setting(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> Setting:
-    """The simulator, the contenders and what they share, all of them fit for all tasks."""
-    library = _shared_library(methods)
-    for task, steering in itertools.product(config["tasks"], methods.values()):
-        require_steerable(steering, checked_task(task), library)
-    policy = load_policy(config["checkpoint"], config["device"])
-    rival = None
-    if config["rival"] is not None:
-        rival = load_rival(config["rival"], config["rival_guidance"], policy, config["device"])
-    return Setting(
-        _environment(config["env"], policy),
-        contenders(policy, methods, config["controls"], rival),
-        library,
-        make_reader(config["steering"]["encoder"], config["steering"]["plugin"]),
-        config["max_steps"],
-    )
-
-
-def _attempts_from(start: Start, setting: Setting, filmed_to: Path | None) -> list[Attempt]:
-    """Every feasible task asked for, in words that go with the start, and tried by everyone."""
-    found = []
-    for task, name in itertools.product(start.tasks, setting.contenders):
-        options = phrasings(task)
-        words = options[start.number % len(options)]
-        video = None if filmed_to is None else video_path(filmed_to, start.number, task, name)
-        found.append(attempt(setting, start, name, task, words, video))
-    return found
-
-
-def _check(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -> None:
-    if config["checkpoint"] is None:
-        raise UserError("no checkpoint: set checkpoint=outputs/checkpoints/.../latest.ckpt")
-    for name in ("starts", "max_steps"):
-        if not isinstance(config[name], int) or config[name] < 1:
-            raise UserError(f"{name}={config[name]}: expected a whole number from 1 on")
-    if "none" not in methods:
-        raise UserError("methods: 'none' is missing, the base that the others are compared with")
+def checked_settings(
+    config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]
+) -> dict[str, Any]:
+    """What the results depend on, checked: the configuration, the methods, the checkpoints."""
+    require_whole(config, starts=1, max_steps=1, seed=0, videos=0)
+    if BASE not in methods:
+        raise UserError(f"methods: {BASE!r} is missing, the base that the others are compared with")
     for name in config["controls"]:
         if name not in methods:
             raise UserError(f"controls: {name!r} is none of methods={list(methods)}")
+    if not config["tasks"]:
+        raise UserError("tasks: none is named, expected at least one")
+    if config["checkpoint"] is None:
+        raise UserError("no checkpoint: set checkpoint=outputs/checkpoints/.../latest.ckpt")
+    rival = config["rival"]
+    return {
+        **{key: value for key, value in config.items() if key != "output_dir"},
+        "tasks": [checked_task(task) for task in named(config["tasks"])],
+        "methods": {name: one.to_dict() for name, one in methods.items()},
+        "checkpoint": checkpoint_identity(config["checkpoint"]),
+        "rival": None if rival is None else checkpoint_identity(rival),
+        "commit": git_commit(),
+    }
 
 
-def _environment(env: Mapping[str, Any], policy: DP3) -> CalvinEnv:
-    pipeline = Agent(policy).pipeline
-    return CalvinEnv(
-        env["scene"], env["assets_path"], env["renderer"], pipeline, led_reset=env["led_reset"]
-    )
+def named(names: str | Sequence[str]) -> list[str]:
+    """A list of names, of which one may stand alone."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _require_steerable(
+    tasks: Sequence[str],
+    methods: Mapping[str, SteeringConfig],
+    library: DemonstrationLibrary | None,
+) -> None:
+    for task, steering in itertools.product(tasks, methods.values()):
+        require_steerable(steering, task, library)
+
+
+def _setting(
+    config: Mapping[str, Any],
+    methods: Mapping[str, SteeringConfig],
+    library: DemonstrationLibrary | None,
+) -> Setting:
+    device = device_name(config["device"])
+    policy = load_base(config["checkpoint"], device)
+    rival = None
+    if config["rival"] is not None:
+        rival = load_rival(config["rival"], config["rival_guidance"], policy, device)
+    tried = contenders(policy, methods, config["controls"], rival)
+    return Setting(open_env(config["env"], Agent(policy)), tried, library, config["max_steps"])
+
+
+def _requests(starts: Sequence[Start], steering: Mapping[str, Any]) -> dict[int, list[Request]]:
+    """What is asked for from each start, by its number: each task that can be done there.
+
+    All sentences are read once, and before the first attempt: one that is not understood ends the
+    comparison, and no method may be told otherwise than another.
+    """
+    read = make_reader(steering["encoder"], steering["plugin"])
+    requests: dict[int, list[Request]] = {}
+    for start in starts:
+        for task in start.tasks:
+            options = phrasings(task)
+            words = options[start.number % len(options)]
+            request = Request(task, words, read(words).task)
+            requests.setdefault(start.number, []).append(request)
+    return requests
+
+
+def _attempts(
+    setting: Setting, start: Start, requests: Sequence[Request], done: Path, films: Path | None
+) -> list[Attempt]:
+    """All attempts from a start, made now or by an earlier run that left them in ``done``."""
+    result = read_result(done, start.number)
+    if result is None:
+        made = []
+        for request, name in itertools.product(requests, setting.contenders):
+            video = films and video_path(films, start.number, request.task, name)
+            made.append(asdict(attempt(setting, start, name, request, video)))
+        result = {"attempts": made}
+        write_result(done, start.number, result)
+    return [Attempt(**one) for one in result["attempts"]]
+
+
+def _cloud(env: CalvinEnv, start: Start) -> NDArray[np.float32]:
+    """(P, 3) what the policy sees first, metres."""
+    env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
+    cloud: NDArray[np.float32] = env.observe(point_cloud=True)["point_cloud"]
+    return cloud
 
 
 def _shared_library(methods: Mapping[str, SteeringConfig]) -> DemonstrationLibrary | None:
@@ -144,21 +199,19 @@ def _shared_library(methods: Mapping[str, SteeringConfig]) -> DemonstrationLibra
     return open_library(Path(path))
 
 
-def _provenance(
-    config: Mapping[str, Any], methods: Mapping[str, SteeringConfig], env: CalvinEnv
-) -> dict[str, Any]:
-    """What made the results, in plain values."""
-    return {
-        "config": dict(config),
-        "methods": {name: one.to_dict() for name, one in methods.items()},
-        "environment": env.provenance(),
-    }
-
-
-def _save(path: Path, made_by: Mapping[str, Any], attempts: Sequence[Attempt]) -> None:
+def _write(
+    folder: Path,
+    settings: Settings,
+    environment: Mapping[str, Any],
+    attempts: Sequence[Attempt],
+    clouds: Mapping[int, NDArray[np.float32]],
+) -> None:
+    made_by = {"settings": settings, "environment": environment}
     results = {**made_by, "attempts": [asdict(one) for one in attempts]}
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(results))
+    with replacing(folder / "results.json") as temporary:
+        temporary.write_text(json.dumps(results), encoding="utf-8")
+    write_table(folder / "table.md", attempts)
+    write_report(folder, attempts, clouds, made_by)
 
 
 def compare(arguments: Sequence[str]) -> list[Attempt]:
@@ -170,11 +223,14 @@ def compare(arguments: Sequence[str]) -> list[Attempt]:
     if any(argument.startswith("steering=") for argument in arguments):
         raise UserError("name the steerings to be compared with methods=[none,reference,...]")
     config = compose(NAME, arguments)
-    methods = {
-        name: SteeringConfig.from_dict(compose(NAME, [f"steering={name}", *arguments])["steering"])
-        for name in config["methods"]
-    }
-    return evaluate(config, methods)
+    return evaluate(config, {name: _method(name, arguments) for name in named(config["methods"])})
+
+
+def _method(name: str, arguments: Sequence[str]) -> SteeringConfig:
+    """The steering of a name with the command's ``steering.*``; the base has none of them."""
+    if name == BASE:
+        return SteeringConfig()
+    return SteeringConfig.from_dict(compose(NAME, [f"steering={name}", *arguments])["steering"])
 
 
 def _run(config: dict[str, Any]) -> None:

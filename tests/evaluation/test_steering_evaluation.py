@@ -1,6 +1,7 @@
 """The comparison of steerings: paired, counterfactual, complete, and refused where it cannot be."""
 
 import dataclasses
+import importlib
 import json
 
 import numpy as np
@@ -16,7 +17,7 @@ from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.evaluation.attempts import Attempt, video_path
 from langsteer.evaluation.paired_starts import sample_starts
-from langsteer.evaluation.steering import NAME, evaluate
+from langsteer.evaluation.steering import NAME, compare, evaluate
 from langsteer.evaluation.steering_table import paired_gain, rows, table_cells
 from langsteer.evaluation.video import SIDE, write_gif
 from langsteer.policies.dp3 import DP3Config
@@ -98,8 +99,9 @@ def test_results_table_and_report_are_written(results):
     attempts, folder, _, _ = results
     stored = json.loads((folder / "results.json").read_text())
     assert len(stored["attempts"]) == len(attempts)
-    assert stored["methods"]["reference"]["privileged"] is False
+    assert stored["settings"]["methods"]["reference"]["privileged"] is False
     assert stored["environment"]["scene"] == "builtin"
+    assert len(stored["settings"]["checkpoint"]["sha256_of_end"]) == 16
     table = (folder / "table.md").read_text()
     assert "| best_of_n |" in table
     assert "| turn_o" in table
@@ -186,6 +188,60 @@ def test_the_same_evaluation_gives_the_same_attempts(results, tmp_path):
     assert [one.path for one in again] == [one.path for one in first]
 
 
+def test_an_interrupted_comparison_goes_on_and_other_settings_are_refused(results, tmp_path):
+    _, _, config, methods = results
+    config = {**config, "max_steps": 3, "output_dir": str(tmp_path)}
+    only = {"none": methods["none"]}
+    whole = [one.path for one in evaluate(config, only)]
+    first, second = sorted((tmp_path / "starts").iterdir())
+    finished = first.stat().st_mtime_ns
+    for path in (second, tmp_path / "table.md"):
+        path.unlink()
+    assert [one.path for one in evaluate(config, only)] == whole
+    assert first.stat().st_mtime_ns == finished
+    assert (tmp_path / "table.md").exists()
+    with pytest.raises(UserError, match="seed: 1000 there, 1 now"):
+        evaluate({**config, "seed": 1}, only)
+
+
+def test_a_sentence_is_read_once_and_an_unclear_one_ends_it_before_anything_is_tried(
+    results, tmp_path, monkeypatch
+):
+    _, _, config, methods = results
+    (tmp_path / "counting.py").write_text(
+        "said = []\n"
+        "def read(instruction, tasks):\n"
+        "    said.append(instruction)\n"
+        "    return 'open_drawer', 1.0\n"
+        "def unsure(instruction, tasks):\n"
+        "    return 'open_drawer', 0.1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    few = {**config, "starts": 1, "max_steps": 1, "output_dir": str(tmp_path / "out")}
+    with pytest.raises(UserError, match="unsure is not sure"):
+        evaluate({**few, "steering": {**few["steering"], "plugin": "counting:unsure"}}, methods)
+    assert not (tmp_path / "out").exists()
+    attempts = evaluate(
+        {**few, "steering": {**few["steering"], "plugin": "counting:read"}}, methods
+    )
+    assert {one.understood for one in attempts} == {"open_drawer"}
+    said = importlib.import_module("counting").said
+    assert sorted(said) == sorted({one.instruction for one in attempts})
+
+
+def test_keys_of_the_command_line_hold_for_all_methods_but_the_base(
+    checkpoint, demonstrations, tmp_path
+):
+    attempts = compare(
+        [
+            f"checkpoint={checkpoint}", f"output_dir={tmp_path}", "starts=1", "max_steps=1",
+            "tasks=turn_on_led", "methods=[none,reference]", "steering.encoder=lexical",
+            f"steering.demonstrations={demonstrations}", "steering.samples=3",
+        ]
+    )  # fmt: skip
+    assert [len(one.samples) for one in attempts] == [0, 3]
+
+
 def synthetic(method, start, success, others=()):
     task = "open_drawer"
     counts = {"steps": 1, "prediction_ms": 10.0, "denoiser_calls": 10, "gradient_calls": 0}
@@ -209,13 +265,19 @@ def test_paired_gain_is_the_mean_difference_within_its_interval():
     assert "+65" in table_cells(attempts)[2][2]
 
 
-def test_bad_input_is_refused_before_the_first_attempt(results, tmp_path):
+def test_bad_input_is_refused_before_the_first_attempt(results, spoken_checkpoint, tmp_path):
     _, _, config, methods = results
     for changes, message in (
         ({"checkpoint": None}, "no checkpoint"),
         ({"starts": 0}, "starts=0"),
         ({"tasks": ["open_draw"]}, "open_drawer"),
         ({"controls": ["value_map"]}, "controls: 'value_map'"),
+        ({"tasks": []}, "tasks: none"),
+        ({"seed": -1}, "seed=-1"),
+        ({"videos": "x"}, "videos=x"),
+        ({"device": "tpu"}, "device=tpu"),
+        ({"checkpoint": str(spoken_checkpoint)}, "is told the instruction"),
+        ({"rival": str(spoken_checkpoint), "rival_guidance": "x"}, "rival_guidance='x'"),
     ):
         with pytest.raises(UserError, match=message):
             evaluate({**config, **changes, "output_dir": str(tmp_path / "out")}, methods)
