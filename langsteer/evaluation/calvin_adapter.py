@@ -65,7 +65,7 @@ class CalvinModel:
             if isinstance(goal, str):
                 self.agent.instruct(goal)
             self._queue = list(self.agent.act(self._frame(obs)))
-        elif len(self._queue) == self.agent.n_obs_steps - 1:
+        elif len(self._queue) < self.agent.n_obs_steps:
             self.agent.observe(self._frame(obs))
         return checked_action(self._queue.pop(0))
 

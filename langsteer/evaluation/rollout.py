@@ -5,8 +5,9 @@ Example::
     run = run_task(env, agent, "open_drawer")
     run.success, run.steps
 
-The policy sees the first frame twice, as in training. Eight actions of a prediction are executed;
-the frame before the next prediction and the present one are rendered, and no other.
+Where a policy sees two frames, it sees the first one twice, as in training. Eight actions of a
+prediction are executed; the frame before the next prediction and the present one are rendered, and
+no other.
 """
 
 import time
@@ -95,7 +96,7 @@ def run_task(
         if achieved(start, info, task):
             run.success = True
             break
-        if len(queue) == agent.n_obs_steps - 1:
+        if 0 < len(queue) < agent.n_obs_steps:
             agent.observe(_look(env, agent))
     return run
 

@@ -1,5 +1,7 @@
 """The policy sees in the simulator what it saw in training, at the same moments."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from langsteer.evaluation.calvin_adapter import CalvinModel
 from langsteer.evaluation.rollout import run_task
 from langsteer.experts.recording import Performer
 from langsteer.policies.agent import Agent, load_agent
+from langsteer.policies.loading import load_policy
 
 
 @pytest.fixture
@@ -40,7 +43,14 @@ def test_rollout_of_an_experts_actions_opens_the_drawer(env, checkpoint):
     assert len(run.robot_obs) == run.steps + 1
 
 
-def test_predictions_see_the_present_frame_and_the_one_before_it(env, checkpoint):
+@pytest.fixture(params=[1, 2, 3])
+def of_frames(request, checkpoint, checkpoint_factory, tmp_path):
+    """A checkpoint whose policy sees so many frames."""
+    config = dataclasses.replace(load_policy(checkpoint).config, n_obs_steps=request.param)
+    return checkpoint_factory(tmp_path / "frames.ckpt", ObservationPipeline(n_points=64), config)
+
+
+def test_predictions_see_the_present_frame_and_those_just_before_it(env, of_frames):
     seen = []
 
     def predict(policy, obs, generator):
@@ -48,12 +58,14 @@ def test_predictions_see_the_present_frame_and_the_one_before_it(env, checkpoint
         return np.tile(np.float32([0.3, 0, 0, 0, 0, 0, 1]), (8, 1))
 
     env.reset(seed=0)
-    run = run_task(env, Agent(load_agent(checkpoint).policy, predict), "open_drawer", max_steps=20)
+    agent = Agent(load_policy(of_frames), predict)
+    run = run_task(env, agent, "open_drawer", max_steps=20)
     assert run.predicted_at == [0, 8, 16]
     states = np.array(run.robot_obs, dtype=np.float32)
-    assert np.array_equal(seen[0], states[[0, 0]])  # repeated, as training pads
-    assert np.array_equal(seen[1], states[[7, 8]])
-    assert np.array_equal(seen[2], states[[15, 16]])
+    for step, frames in zip(run.predicted_at, seen, strict=True):
+        before = np.arange(step - agent.n_obs_steps + 1, step + 1)
+        # Of the first frame there is no earlier one: it is repeated, as training pads.
+        assert np.array_equal(frames, states[before.clip(0)])
 
 
 def test_executed_actions_are_those_from_the_present_on(env, checkpoint):
@@ -79,13 +91,13 @@ def test_same_seed_gives_the_same_rollout(env, checkpoint):
     assert np.array_equal(runs[0].robot_obs, runs[1].robot_obs)
 
 
-def test_calvins_own_loop_meets_the_same_actions_as_ours(checkpoint):
+def test_calvins_own_loop_meets_the_same_actions_as_ours(of_frames):
     env = CalvinEnv(scene="builtin", renderer="tiny", pipeline=ObservationPipeline(n_points=64))
-    agent = load_agent(checkpoint)
+    agent = load_agent(of_frames)
     env.reset(seed=1)
     agent.reset(seed=0)
     ours = run_task(env, agent, "open_drawer", max_steps=18)
-    model, states = CalvinModel(checkpoint, renderer="tiny"), []
+    model, states = CalvinModel(of_frames, renderer="tiny"), []
     env.reset(seed=1)
     model.reset()
     for _ in range(18):
