@@ -6,6 +6,7 @@ Example::
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -57,12 +58,12 @@ class SteeringConfig:
 
     def __post_init__(self) -> None:
         for name in ("reference", "value_map", "strength", "avoidance"):
-            self._require(getattr(self, name) >= 0, name, "a number from 0 on")
+            self._require(0 <= getattr(self, name) < math.inf, name, "a number from 0 on")
         for name in ("repetitions", "samples", "candidates"):
             self._require(getattr(self, name) >= 1, name, "1 or more")
         for name in ("start", "unguided_last"):
             self._require(getattr(self, name) >= 0, name, "0 or more")
-        self._require(self.temperature > 0, "temperature", "a number above 0")
+        self._require(0 < self.temperature < math.inf, "temperature", "a number above 0")
         self._require(self.schedule in SCHEDULES, "schedule", "one of " + ", ".join(SCHEDULES))
         self._require(self.encoder in ENCODERS, "encoder", "one of " + ", ".join(ENCODERS))
         if self.steers and not (self.reference or self.value_map):

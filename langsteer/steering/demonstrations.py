@@ -11,6 +11,7 @@ Example::
         demonstration.poses                        # (T + 1, 7)
 """
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ class Demonstration:
         task: its name.
         poses: (T + 1, 7) float64: the pose at the beginning and those that each of the T actions
             commands from there on (`langsteer.steering.path`); the first gripper is the second's.
-        block: (4,) float64 xyz and yaw at the beginning of the block that the task names, or None.
+        block: (4,) float64 xyz and yaw at the beginning of the block that the task is about
+            (`blocks.block_place`), or None.
     """
 
     task: str
@@ -167,7 +169,7 @@ def _load(path: Path) -> DemonstrationLibrary:
                 raise ValueError(f"format {arrays['format']}")
             parts = np.split(arrays["poses"], arrays["ends"][:-1])
             kept = list(zip(arrays["tasks"], parts, arrays["blocks"], strict=True))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise UserError(f"{path}: not a library of demonstrations ({error})") from error
     return DemonstrationLibrary(
         [

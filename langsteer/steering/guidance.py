@@ -2,7 +2,7 @@
 
 Example::
 
-    guidance = GradientGuidance(objective, pose, first_action=1, strength=1.0, unguided_last=2)
+    guidance = GradientGuidance(objective, pose, first_action=1, strength=Strength(1.0))
     policy.predict_action(obs, guidance=guidance)
 
 The seam is `langsteer.policies.dp3.ddim.Guidance`.
@@ -133,8 +133,7 @@ class GradientGuidance:
         metres = units_per_normalised * x0_hat.new_tensor(_PER_UNIT)
         modes = torch.full_like(metres, path_curvature(x0_hat.shape[1] - self.first_action))
         modes[GRIPPER] = 1.0
-        # A dimension that the data never move in is left alone.
-        return (metres.square() * modes).clamp_min(1e-12)
+        return metres.square() * modes
 
 
 class StochasticGuidance:
@@ -151,12 +150,13 @@ class StochasticGuidance:
     Args:
         gradient: the guidance to repeat.
         repetitions: R, 1 or more; 1 is plain gradient guidance.
-        seed: of the noise.
+        generator: of the noise, on the CPU.
     """
 
-    def __init__(self, gradient: GradientGuidance, repetitions: int, seed: int) -> None:
-        self.gradient, self.repetitions = gradient, repetitions
-        self._generator = torch.Generator().manual_seed(seed)
+    def __init__(
+        self, gradient: GradientGuidance, repetitions: int, generator: torch.Generator
+    ) -> None:
+        self.gradient, self.repetitions, self._generator = gradient, repetitions, generator
 
     def __call__(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
         """See `langsteer.policies.dp3.ddim.Guidance`."""

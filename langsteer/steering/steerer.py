@@ -30,7 +30,13 @@ from langsteer.steering.demonstrations import (
 )
 from langsteer.steering.guidance import Calls, GradientGuidance, StochasticGuidance
 from langsteer.steering.objectives import Objective, Reference, Sum, ValueMap
-from langsteer.steering.path import EULER, METRIC, CommandedPose, commanded_path
+from langsteer.steering.path import (
+    EULER,
+    METRES_PER_RADIAN,
+    METRIC,
+    CommandedPose,
+    commanded_path,
+)
 from langsteer.steering.waypoints import Joints, require_places, waypoints
 
 LEAST_PROGRESS, MOST_PROGRESS = 5, 14
@@ -45,6 +51,8 @@ ARRIVED = 0.025
 _OWN_RADIUS, _TARGET_RADIUS = 0.16, 0.12
 """Metres around the hand and around the waypoint in which points do not repel."""
 _MOST_POINTS = 512
+_SEED_OF_ZERO = 0x57EE2
+_TURN = 2 * np.pi * METRES_PER_RADIAN
 
 
 @dataclass
@@ -188,10 +196,11 @@ class Steerer:
         first = policy.config.n_obs_steps - 1
         pose = torch.from_numpy(rollout.hand.pose).to(policy.device, torch.float32)
         objective = self._objective(policy.config.horizon - first, obs)
+        own = torch.Generator().manual_seed(self._step_seed)
         predicted = policy.predict_action(
             obs,
-            noise=self._noise(policy, generator),
-            guidance=self._guidance(objective, pose, first),
+            noise=self._noise(policy, generator, own),
+            guidance=self._guidance(objective, pose, first, own),
             samples_per_observation=config.samples,
         )
         paths = commanded_path(pose, predicted["action_pred"][:, first:])
@@ -200,19 +209,21 @@ class Steerer:
         self.trace = Trace(paths.cpu().numpy(), energies.cpu().numpy(), chosen)
         return predicted["action"][chosen].cpu().numpy()
 
-    def _noise(self, policy: DP3, generator: torch.Generator) -> Tensor:
+    def _noise(self, policy: DP3, generator: torch.Generator, own: torch.Generator) -> Tensor:
         """(N, horizon, 7): the policy's own draw, and N - 1 further ones of our own."""
         shape = (policy.config.horizon, policy.config.action_dim)
-        own = torch.Generator().manual_seed(self._step_seed)
         first = torch.randn((1, *shape), generator=generator, device=generator.device)
         further = torch.randn((self.config.samples - 1, *shape), generator=own)
         return torch.cat([first.to(policy.device), further.to(policy.device)])
 
     @property
     def _step_seed(self) -> int:
-        return self._begun.seed * 100_003 + self._begun.predictions
+        # 0 times anything would be the seed of the policy's own noise.
+        return (self._begun.seed or _SEED_OF_ZERO) * 100_003 + self._begun.predictions
 
-    def _guidance(self, objective: Objective, pose: Tensor, first: int) -> Guidance | None:
+    def _guidance(
+        self, objective: Objective, pose: Tensor, first: int, own: torch.Generator
+    ) -> Guidance | None:
         config = self.config
         if config.strength == 0:
             return None
@@ -221,7 +232,7 @@ class Steerer:
         )
         if config.repetitions == 1:
             return gradient
-        return StochasticGuidance(gradient, config.repetitions, self._step_seed)
+        return StochasticGuidance(gradient, config.repetitions, own)
 
     def _objective(self, steps: int, obs: Mapping[str, Tensor]) -> Objective:
         parts: list[Objective] = []
@@ -295,5 +306,5 @@ def _unwrapped(
 
 def _has_arrived(pose: NDArray[np.float64], place: NDArray[np.float64]) -> bool:
     difference = (place[:6] - pose) * METRIC[:6]
-    difference[3:] = (difference[3:] + np.pi * 0.1) % (2 * np.pi * 0.1) - np.pi * 0.1
+    difference[3:] = (difference[3:] + _TURN / 2) % _TURN - _TURN / 2
     return float(np.linalg.norm(np.nan_to_num(difference))) < ARRIVED

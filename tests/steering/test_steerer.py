@@ -148,6 +148,26 @@ def test_same_seed_same_prediction(policy, obs, library):
     np.testing.assert_array_equal(first, again)
 
 
+def test_no_noise_is_drawn_twice(policy, obs, library, monkeypatch):
+    drawn, randn = [], torch.randn
+
+    def remember(*args, **kwargs):
+        drawn.append(randn(*args, **kwargs))
+        return drawn[-1]
+
+    monkeypatch.setattr(torch, "randn", remember)
+    config = dataclasses.replace(REFERENCE, repetitions=2, samples=4)
+    for seed in (0, 5):
+        drawn.clear()
+        steerer, generator = Steerer(config, library), torch.Generator().manual_seed(seed)
+        steerer.begin(TASK, ROBOT_OBS[:6], seed=seed)
+        for _ in range(2):
+            steerer.predict(policy, obs, generator)
+        trajectories = torch.cat(drawn).flatten(1)
+        assert len(trajectories) == 2 * (4 + 8 * 4)
+        assert len(trajectories.unique(dim=0)) == len(trajectories)
+
+
 def test_the_reference_goes_on_even_where_the_hand_stands_still(policy, obs):
     dwelling = DemonstrationLibrary([straight(TASK, (0, 0, 0), steps=60)], "test")
     _, steerer = predict(policy, obs, dwelling, REFERENCE, times=4)
@@ -298,9 +318,15 @@ def test_demonstrations_of_overlapping_windows_take_nothing_of_each_others_tasks
 def test_missing_and_damaged_demonstrations_are_told(library, tmp_path):
     with pytest.raises(UserError, match="collect_demos"):
         open_library(tmp_path / "nothing.npz")
-    (tmp_path / "bad.npz").write_bytes(b"PK nothing")
-    with pytest.raises(UserError, match="not a library"):
-        open_library(tmp_path / "bad.npz")
+    library.save(tmp_path / "whole.npz")
+    whole = (tmp_path / "whole.npz").read_bytes()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    array = (tmp_path / "array.npy").read_bytes()
+    flipped = whole[:400] + bytes(100) + whole[500:]
+    for content in (b"PK nothing", b"", whole[: len(whole) // 2], flipped, array):
+        (tmp_path / "bad.npz").write_bytes(content)
+        with pytest.raises(UserError, match="not a library"):
+            open_library(tmp_path / "bad.npz")
     with pytest.raises(UserError, match="close_drawer, open_drawer"):
         Steerer(REFERENCE, library).begin("turn_on_led", ROBOT_OBS[:6])
     with pytest.raises(UserError, match="knows no places"):
@@ -316,6 +342,8 @@ def test_missing_and_damaged_demonstrations_are_told(library, tmp_path):
         ({"strength": 1.0, "reference": 1.0}, "steering.demonstrations: missing"),
         ({"samples": 0}, "1 or more"),
         ({"strength": -1.0}, "from 0 on"),
+        ({"strength": float("nan")}, "from 0 on"),
+        ({"avoidance": float("inf")}, "from 0 on"),
         ({"schedule": "wavy"}, "constant, rising, falling"),
         ({"samples": True}, "expected int"),
     ],
