@@ -20,23 +20,47 @@ RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
+class Gain:
+    """A method's success less the base's, with its 95 % interval; of one start there is none."""
+
+    mean: float
+    interval: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        if self.interval is None:
+            return f"{100 * self.mean:+.0f} (one start)"
+        low, high = (100 * bound for bound in self.interval)
+        return f"{100 * self.mean:+.0f} ({low:+.0f} to {high:+.0f})"
+
+
+@dataclass(frozen=True)
 class Row:
-    """One method's numbers; ``gain`` is its success less the base's, with a 95 % interval."""
+    """One method's numbers.
+
+    Attributes:
+        method: its name.
+        success: attempts that did the instructed task.
+        others: attempts that did another task, too or instead.
+        gain: over the base; None for the base itself.
+        prediction_ms: median milliseconds of a prediction.
+        denoiser_calls, gradient_calls: of a prediction, on average.
+    """
 
     method: str
     success: Rate
     others: Rate
-    gain: tuple[float, float, float] | None
+    gain: Gain | None
     prediction_ms: float
     denoiser_calls: float
     gradient_calls: float
 
 
-def paired_gain(attempts: Sequence[Attempt], method: str) -> tuple[float, float, float]:
+def paired_gain(attempts: Sequence[Attempt], method: str) -> Gain:
     """Mean difference of success to the base over pairs, and its 95 % interval.
 
     Pairs of one start share scene and noise, so whole starts are drawn with replacement (paired
-    cluster bootstrap, Efron & Tibshirani 1993, percentile interval, 4000 resamples of seed 0).
+    cluster bootstrap, Efron & Tibshirani 1993, percentile interval, 4000 resamples of seed 0). Of
+    few starts it is too narrow; of one it would have no width.
     """
     base = {(one.start, one.task): one.success for one in attempts if one.method == BASE}
     differences: dict[int, list[int]] = {}
@@ -46,10 +70,13 @@ def paired_gain(attempts: Sequence[Attempt], method: str) -> tuple[float, float,
             differences.setdefault(one.start, []).append(gain)
     sums = np.array([sum(gains) for gains in differences.values()])
     counts = np.array([len(gains) for gains in differences.values()])
+    mean = float(sums.sum() / counts.sum())
+    if len(sums) < 2:
+        return Gain(mean, None)
     drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return float(sums.sum() / counts.sum()), float(low), float(high)
+    return Gain(mean, (float(low), float(high)))
 
 
 def rows(attempts: Sequence[Attempt]) -> list[Row]:
@@ -89,18 +116,13 @@ def table_cells(attempts: Sequence[Attempt]) -> list[list[str]]:
     base_ms = next(row.prediction_ms for row in found if row.method == BASE)
     cells = [list(_HEADINGS)]
     for row in found:
-        gain = (
-            ""
-            if row.gain is None
-            else "{:+.0f} ({:+.0f} to {:+.0f})".format(*(100 * value for value in row.gain))
-        )
         low, high = (100 * bound for bound in row.success.interval)
         cells.append(
             [
                 row.method,
                 f"{100 * row.success.value:.0f} % ({row.success.successes}/{row.success.attempts}; "
                 f"{low:.0f}-{high:.0f})",
-                gain,
+                "" if row.gain is None else str(row.gain),
                 f"{100 * row.others.value:.0f} %",
                 f"{row.prediction_ms:.0f}",
                 f"{row.prediction_ms / base_ms:.2f}",

@@ -254,15 +254,35 @@ def test_paired_gain_is_the_mean_difference_within_its_interval():
     for start in range(20):
         attempts.append(synthetic("none", start, start % 4 == 0, ["turn_on_led"]))
         attempts.append(synthetic("reference", start, start % 10 != 0))
-    gain, low, high = paired_gain(attempts, "reference")
-    assert gain == pytest.approx(18 / 20 - 5 / 20)
-    assert low < gain < high
-    assert low > 0
+    gain = paired_gain(attempts, "reference")
+    assert gain.mean == pytest.approx(18 / 20 - 5 / 20)
+    low, high = gain.interval
+    # Of these twenty independent differences the half width by Student is 0.27.
+    assert gain.mean - low == pytest.approx(0.27, abs=0.05)
+    assert high - gain.mean == pytest.approx(0.27, abs=0.05)
     base, steered = rows(attempts)
     assert base.gain is None
     assert base.others.value == 1.0
     assert steered.others.value == 0.0
     assert "+65" in table_cells(attempts)[2][2]
+
+
+def test_a_gain_over_starts_is_no_surer_for_many_tasks_of_each():
+    attempts = [
+        dataclasses.replace(
+            synthetic(method, start, method != "none" and start % 2 == 0), task=task
+        )
+        for start in range(10)
+        for task in ("open_drawer", "turn_on_led", "move_slider_left", "turn_on_lightbulb")
+        for method in ("none", "reference")
+    ]
+    one_task = [one for one in attempts if one.task == "open_drawer"]
+    assert paired_gain(attempts, "reference") == paired_gain(one_task, "reference")
+
+
+def test_a_gain_from_one_start_has_no_interval():
+    attempts = [synthetic("none", 3, False), synthetic("reference", 3, True)]
+    assert str(paired_gain(attempts, "reference")) == "+100 (one start)"
 
 
 def test_bad_input_is_refused_before_the_first_attempt(results, spoken_checkpoint, tmp_path):
