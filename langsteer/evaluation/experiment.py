@@ -94,7 +94,10 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     names = ("policy", "num_episodes", "seed", "max_steps", "videos", "device")
     settings = {name: config[name] for name in names}
     settings["steering"], tasks = checked_steering(
-        config["steering"], instruction, [checked_task(task) for task in tasks]
+        config["steering"],
+        instruction,
+        [checked_task(task) for task in tasks],
+        config["env"]["scene"],
     )
     settings["env"] = {**config["env"], "task": tasks}
     settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])

@@ -163,7 +163,9 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     names = ("policy", "env", "num_chains", "seed", "max_steps", "videos", "device")
     settings = {name: config[name] for name in names}
     tasks = sorted({task for chain in _first_chains(number) for task in chain.tasks})
-    settings["steering"], _ = checked_steering(config["steering"], None, tasks)
+    settings["steering"], _ = checked_steering(
+        config["steering"], None, tasks, config["env"]["scene"]
+    )
     settings["instructions"] = read_instructions(config["annotations"])
     settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])
     settings["commit"] = git_commit()

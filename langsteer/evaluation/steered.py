@@ -2,7 +2,7 @@
 
 Example::
 
-    settings["steering"], tasks = checked_steering(config["steering"], "pull the drawer out", tasks)
+    settings["steering"], tasks = checked_steering(steering, "pull it out", tasks, scene="D")
     steer(agent, settings["steering"], tasks[0], env, seed=0)      # before the rollout
 """
 
@@ -22,7 +22,7 @@ from langsteer.steering.steerer import Steerer, require_steerable
 
 
 def checked_steering(
-    steering: Mapping[str, Any], instruction: str | None, tasks: Sequence[str]
+    steering: Mapping[str, Any], instruction: str | None, tasks: Sequence[str], scene: str
 ) -> tuple[dict[str, Any], list[str]]:
     """The steering's settings, and the tasks that are asked for.
 
@@ -31,7 +31,7 @@ def checked_steering(
 
     Raises:
         UserError: a wrong setting, an instruction that cannot be placed, or a task for which the
-            steering has no demonstration and knows no places.
+            steering has no demonstration, or knows no places in the scene.
     """
     config = SteeringConfig.from_dict(steering)
     if not config.steers:
@@ -40,7 +40,7 @@ def checked_steering(
         tasks = [make_reader(config.encoder, config.plugin)(instruction).task]
     library = _library(config.demonstrations) if config.demonstrations else None
     for task in tasks:
-        require_steerable(config, task, library)
+        require_steerable(config, task, library, scene)
     return config.to_dict(), list(tasks)
 
 

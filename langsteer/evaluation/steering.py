@@ -75,14 +75,15 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
     """
     settings = checked_settings(config, methods)
     library = _shared_library(methods)
-    _require_steerable(settings["tasks"], methods, library)
+    scene = config["env"]["scene"]
+    _require_steerable(settings["tasks"], methods, library, scene)
     setting = _setting(config, methods, library)
     try:
         number, seed = config["starts"], config["seed"]
         starts = sample_starts(setting.env, settings["tasks"], number, seed, config["together"])
         requests = _requests(starts, config["steering"])
         understood = {one.understood for asked in requests.values() for one in asked}
-        _require_steerable(sorted(understood), methods, library)
+        _require_steerable(sorted(understood), methods, library, scene)
         folder = Path(config["output_dir"])
         prepare_folder(folder, settings)
         attempts: list[Attempt] = []
@@ -131,9 +132,10 @@ def _require_steerable(
     tasks: Sequence[str],
     methods: Mapping[str, SteeringConfig],
     library: DemonstrationLibrary | None,
+    scene: str,
 ) -> None:
     for task, steering in itertools.product(tasks, methods.values()):
-        require_steerable(steering, task, library)
+        require_steerable(steering, task, library, scene)
 
 
 def _setting(

@@ -282,16 +282,16 @@ class Steerer:
 
 
 def require_steerable(
-    config: SteeringConfig, task: str, library: DemonstrationLibrary | None
+    config: SteeringConfig, task: str, library: DemonstrationLibrary | None, scene: str
 ) -> None:
-    """Raise `UserError` where the configuration steers but cannot lead to the task, ever."""
+    """Raise `UserError` where the configuration steers but cannot lead to the task in a scene."""
     if not config.steers:
         return
     if config.reference:
         assert library is not None
         library.of(task)
     if config.value_map:
-        require_places(task)
+        require_places(task, scene)
     if not config.privileged:
         block_place(task, None)
 

@@ -159,8 +159,21 @@ ARTICULATED = tuple(_PLACES)
 """The eight articulated behaviours."""
 
 
-def require_places(task: str) -> None:
-    """Raise `UserError` where no task has this name, or no places are known for it."""
+SCENES = ("builtin", "D")
+"""Where their parts are where they are looked for."""
+
+
+def require_places(task: str, scene: str = "builtin") -> None:
+    """Check that places are known for a task in a scene; blocks are told where they lie in any.
+
+    Raises:
+        UserError: no task has this name, or no places are known.
+    """
+    if task in _PLACES and scene not in SCENES:
+        raise UserError(
+            f"steering=value_map knows the places of {task} in scene {' and '.join(SCENES)} only, "
+            f"not in {scene}; use steering=reference"
+        )
     if checked_task(task) not in _PLACES and _without_block(task) not in _BLOCK_PLACES:
         raise UserError(
             f"steering=value_map knows no places for {task}; it knows {', '.join(ARTICULATED)}, "

@@ -33,7 +33,7 @@ def env():
 
 def test_the_default_configuration_leaves_task_and_agent_alone(agent, env):
     steering = compose("experiment")["steering"]
-    checked, tasks = checked_steering(steering, "anything at all", ["stack_block"])
+    checked, tasks = checked_steering(steering, "anything at all", ["stack_block"], "builtin")
     assert tasks == ["stack_block"]
     env.reset(seed=0)
     steer(agent, checked, "close_drawer", env, seed=0)
@@ -44,7 +44,7 @@ def test_one_scene_two_sentences_two_tasks(agent, env):
     robot_obs, scene_obs = None, None
     energies = {}
     for sentence in ("pull the drawer open", "slide the door to the left"):
-        checked, (task,) = checked_steering(PLACES, sentence, ["stack_block"])
+        checked, (task,) = checked_steering(PLACES, sentence, ["stack_block"], "D")
         env.reset(seed=1, options=None if scene_obs is None else {"scene_obs": scene_obs})
         robot_obs, scene_obs = env.robot_obs, env.scene_obs
         steer(agent, checked, task, env, seed=0)
@@ -57,14 +57,15 @@ def test_one_scene_two_sentences_two_tasks(agent, env):
 
 def test_what_cannot_be_is_refused(agent, env):
     with pytest.raises(UserError, match="nearest are"):
-        checked_steering(PLACES, "make me a coffee", ["open_drawer"])
+        checked_steering(PLACES, "make me a coffee", ["open_drawer"], "D")
     with pytest.raises(UserError, match="knows no places"):
-        checked_steering(PLACES, None, ["stack_block"])
+        checked_steering(PLACES, None, ["stack_block"], "D")
+    with pytest.raises(UserError, match="scene builtin and D only, not in A"):
+        checked_steering(PLACES, None, ["open_drawer"], "A")
     with pytest.raises(UserError, match="no demonstrations there"):
-        checked_steering(
-            {"reference": 1.0, "samples": 4, "demonstrations": "nowhere"}, None, ["open_drawer"]
-        )
-    checked, tasks = checked_steering(PLACES, "shut the drawer", ["open_drawer"])
+        nowhere = {"reference": 1.0, "samples": 4, "demonstrations": "nowhere"}
+        checked_steering(nowhere, None, ["open_drawer"], "D")
+    checked, tasks = checked_steering(PLACES, "shut the drawer", ["open_drawer"], "builtin")
     env.reset(seed=0)  # all doors are closed
     with pytest.raises(UserError, match="close_drawer cannot be done here: the drawer is closed"):
         steer(agent, checked, tasks[0], env, seed=0)
