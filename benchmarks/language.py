@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import COLOURS, TASKS
-from langsteer.errors import UserError
+from langsteer.errors import UserError, exits_cleanly
 from langsteer.sentences import SentenceEncoder, make_encoder
 from langsteer.steering.language import InstructionReader
 from langsteer.steering.wording import told_by
@@ -85,6 +85,7 @@ def leave_one_out() -> None:
         print("lexical" if encoder is None else "minilm", len(pairs), shares)
 
 
+@exits_cleanly
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -99,6 +100,8 @@ def main() -> None:
         (p, task) for task in TASKS for p in phrasings(task, held_out=True)
     ]
     if arguments.official:
+        if not arguments.official.is_file():
+            raise UserError(f"{arguments.official}: no such file")
         official = yaml.safe_load(arguments.official.read_text())
         sets["official sentences"] = [(words[0], task) for task, words in official.items()]
     print("| reader | sentences | n | read right | refused | read wrong | ms |")

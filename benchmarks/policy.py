@@ -23,22 +23,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
+from langsteer.configuration import compose
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer, convolution, encoder, products
 
-CONF = Path(__file__).resolve().parents[1] / "conf" / "policy"
 POINTS = 2048
 ADAMW = {"lr": 1e-4, "betas": (0.95, 0.999), "weight_decay": 1e-6}
 
 
 def config_of(name: str) -> DP3Config:
     """The config that ``policy=name`` stands for."""
-    values = yaml.safe_load((CONF / "dp3.yaml").read_text())
-    values |= yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    values.pop("defaults", None)
-    return DP3Config.from_dict(values)
+    return DP3Config.from_dict(compose("train", [f"policy={name}"])["policy"])
 
 
 def batch_of(size: int) -> dict:
