@@ -108,12 +108,12 @@ class Learner:
         self.state.progress.epoch_loss += loss
 
     def _raise_if_broken(self) -> None:
-        """Asked where the GPU is waited for anyway; no weight was changed meanwhile."""
+        """Asked where the GPU is waited for anyway; such a step changed no weight."""
         if bool(self._broken):
             progress = self.state.progress
             raise UserError(
                 f"the loss or its gradient is not finite near step {progress.step} (epoch "
-                f"{progress.epoch + 1}); the weights were left as they were before. Check the data "
+                f"{progress.epoch + 1}); it changed no weight. Check the data "
                 f"(scripts/visualize_dataset.py --check {self.state.data.store.path}), or try a "
                 "lower training.learning_rate or training.precision=fp32, and go on from the last "
                 "checkpoint with training.resume=true"
