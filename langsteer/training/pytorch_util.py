@@ -35,7 +35,8 @@ class Precision:
     @classmethod
     def choose(cls, wanted: str, device: torch.device) -> "Precision":
         """``auto``: bf16 on GPUs that compute in it. On a CPU it is several times slower."""
-        able = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        # torch.cuda.is_bf16_supported also counts older GPUs, which emulate it, slowly.
+        able = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
         return cls(device.type, wanted == "bf16" or (wanted == "auto" and able))
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -59,8 +60,8 @@ def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.devi
         if wanted == "cuda" or (wanted == "auto" and gpus_of_job):
             raise UserError(_why_no_gpu(wanted, gpus_of_job))
         return torch.device("cpu")
-    # A scheduler that shows each task its own GPU alone numbers it 0 for all of them.
-    number = 0 if count == 1 else world.local_rank
+    # SLURM may show each task its own GPU alone, and numbers it 0 for all; torchrun shows all.
+    number = 0 if count == 1 and world.launcher == "slurm" else world.local_rank
     if number >= count:
         raise UserError(
             f"local rank {world.local_rank} has no GPU of its own: this node shows {count}; start "

@@ -126,17 +126,26 @@ def test_job_with_gpus_never_trains_on_the_cpu_by_accident(monkeypatch, cuda, re
 @pytest.mark.parametrize(("shown", "local_rank", "number"), [(4, 3, 3), (1, 3, 0), (1, 0, 0)])
 def test_each_rank_takes_the_gpu_of_its_local_rank(monkeypatch, shown, local_rank, number):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: shown)
-    world = World(rank=3, local_rank=local_rank, world_size=4)
+    world = World(rank=3, local_rank=local_rank, world_size=4, launcher="slurm")
     assert choose_device("auto", world) == torch.device("cuda", number)
 
 
-def test_more_ranks_than_gpus_on_a_node_is_an_error(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+@pytest.mark.parametrize(("launcher", "shown"), [("slurm", 2), ("torchrun", 2), ("torchrun", 1)])
+def test_more_ranks_than_gpus_on_a_node_is_an_error(monkeypatch, launcher, shown):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: shown)
     with pytest.raises(UserError, match="local rank 2 has no GPU"):
-        choose_device("auto", World(rank=2, local_rank=2, world_size=4))
+        choose_device("auto", World(rank=2, local_rank=2, world_size=4, launcher=launcher))
 
 
-def test_gpu_is_set_before_nccl_picks_one(monkeypatch):
+@pytest.mark.parametrize(("capability", "named"), [((7, 5), "fp32"), ((8, 0), "bf16 autocast")])
+def test_only_gpus_that_compute_in_bf16_are_given_it(monkeypatch, capability, named):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert str(Precision.choose("auto", torch.device("cuda", 0))) == named
+
+
+@pytest.fixture
+def group_calls(monkeypatch):
+    """What `process_group` asks PyTorch for, in order; there is no GPU here to ask for real."""
     calls = []
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(str(device)))
     monkeypatch.setattr(distributed, "_rendezvous", lambda world: distributed.dist.HashStore())
@@ -145,7 +154,22 @@ def test_gpu_is_set_before_nccl_picks_one(monkeypatch):
         distributed.dist, "init_process_group", lambda backend, **kwargs: calls.append(backend)
     )
     monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: calls.append("end"))
-    world = World(rank=1, local_rank=1, world_size=2, master_addr="127.0.0.1", master_port=1)
-    with distributed.process_group(world, torch.device("cuda", 1)):
+    return calls
+
+
+SECOND_OF_TWO = World(rank=1, local_rank=1, world_size=2, master_addr="127.0.0.1", master_port=1)
+
+
+def test_gpu_is_set_before_nccl_picks_one(group_calls):
+    with distributed.process_group(SECOND_OF_TWO, torch.device("cuda", 1)):
         pass
-    assert calls == ["cuda:1", "trial", "cpu:gloo,cuda:nccl", "end"]
+    assert group_calls == ["cuda:1", "trial", "cpu:gloo,cuda:nccl", "end"]
+
+
+def test_rank_that_fails_does_not_wait_for_the_others(group_calls):
+    with (
+        pytest.raises(UserError, match="out of memory"),
+        distributed.process_group(SECOND_OF_TWO, torch.device("cuda", 1)),
+    ):
+        raise UserError("out of memory")
+    assert "end" not in group_calls  # NCCL would wait there
