@@ -204,8 +204,10 @@ def read_annotations(split: Split) -> list[Annotation]:
 def list_frames(split: Split) -> NDArray[np.int64]:
     """Numbers (M,) of the frames whose files are there, sorted."""
     with os.scandir(split.folder) as entries:
-        matches = [_FRAME_NAME.fullmatch(entry.name) for entry in entries]
-    return np.array(sorted({int(match[1]) for match in matches if match}), dtype=np.int64)
+        matches = (_FRAME_NAME.fullmatch(entry.name) for entry in entries)
+        # One number after the other: CALVIN has millions, and their names would fill memory.
+        numbers = np.fromiter((int(match[1]) for match in matches if match), dtype=np.int64)
+    return np.unique(numbers)
 
 
 def read_frame(path: Path, names: Iterable[str], config: DatasetConfig) -> dict[str, NDArray[Any]]:
