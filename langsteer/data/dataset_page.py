@@ -69,8 +69,8 @@ def write_page(
     page = (
         template.replace("{{title}}", html.escape(store.path.name))
         .replace("{{plotly}}", get_plotlyjs())
-        # "</" would end the script element, whatever an instruction says.
-        .replace("{{data}}", json.dumps(data).replace("</", "<\\/"))
+        # "</script" or "<!--" in an instruction would end, or swallow, the script element.
+        .replace("{{data}}", json.dumps(data).replace("<", "\\u003c"))
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
