@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from langsteer.data.conversion import ConversionSummary, convert, rehearse
-from langsteer.data.plan import EPISODE_KINDS, ConversionSettings
+from langsteer.data.plan import ConversionSettings
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box
 from langsteer.data.store import SPLITS, Store
+from langsteer.data.windows import EPISODE_KINDS
 from langsteer.errors import UserError, exits_cleanly
 
 _MOST_LINES = 20

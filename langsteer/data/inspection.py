@@ -18,13 +18,12 @@ from langsteer.calvin.dataset import (
     BadFrameError,
     Split,
     open_dataset,
-    read_annotations,
     read_frame,
-    read_ranges,
 )
 from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
 from langsteer.data.pointcloud import point_cloud
 from langsteer.data.store import Store
+from langsteer.data.windows import wanted_windows
 from langsteer.errors import UserError
 from langsteer.progress import progress_bar
 
@@ -119,9 +118,8 @@ def _check_against(store: Store, root: Path) -> Iterator[tuple[list[str], int]]:
 
 def _windows(split: Split, store: Store) -> set[Annotation]:
     """The windows that a store of its kind could have."""
-    if (store.episodes.task != "").any():
-        return set(read_annotations(split))
-    return {Annotation(first, last + 1, "", "") for first, last in read_ranges(split).tolist()}
+    settings = store.attributes.get("conversion", {}).get("settings", {})
+    return set(wanted_windows(split, settings.get("episodes", "language"))[0])
 
 
 def _compare(store: Store, split: Split, rows: slice, first: int) -> list[str]:

@@ -29,7 +29,6 @@ from langsteer.calvin.dataset import (
     Split,
     list_frames,
     open_dataset,
-    read_annotations,
     read_ranges,
 )
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box, ObservationPipeline
@@ -40,9 +39,8 @@ from langsteer.data.store import (
     VERSION,
     EpisodeTable,
 )
+from langsteer.data.windows import EPISODE_KINDS, wanted_windows, window_problem
 from langsteer.errors import UserError
-
-EPISODE_KINDS = ("language", "play", "labelled")
 
 # Small datasets get smaller shards, so that there is work for several processes.
 _MIN_FRAMES_PER_SHARD, _WANTED_SHARDS = 64, 16
@@ -217,11 +215,11 @@ def make_plan(root: Path, settings: ConversionSettings) -> ConversionPlan:
     windows: list[tuple[str, Annotation]] = []
     left_out: list[LeftOut] = []
     for split in splits:
-        wanted, repeated = _wanted_windows(split, settings)
+        wanted, repeated = wanted_windows(split, settings.episodes, settings.tasks)
         left_out += [_left_out(split, window, _REPEATED) for window in repeated]
         ranges, frames = read_ranges(split), list_frames(split)
         for window in wanted:
-            problem = _window_problem(window, ranges, frames)
+            problem = window_problem(window, ranges, frames)
             if problem:
                 left_out.append(_left_out(split, window, problem))
             else:
@@ -267,57 +265,6 @@ def _common_pipeline(splits: Sequence[Split], settings: ConversionSettings) -> O
         gripper=config.gripper,
         pixel_centre=config.pixel_centre,
     )
-
-
-def _wanted_windows(
-    split: Split, settings: ConversionSettings
-) -> tuple[list[Annotation], list[Annotation]]:
-    """The distinct windows to convert, by first frame, and those that only repeat one of them."""
-    if settings.episodes == "play":
-        return _recordings(split, []), []
-    if settings.episodes == "labelled":
-        recordings = _recordings(split, read_annotations(split))
-        return [
-            one for one in recordings if settings.tasks is None or one.task in settings.tasks
-        ], []
-    wanted, repeated = set(), []
-    for window in read_annotations(split):
-        if settings.tasks is not None and window.task not in settings.tasks:
-            continue
-        if window in wanted:
-            repeated.append(window)
-        wanted.add(window)
-    return sorted(wanted), repeated
-
-
-def _recordings(split: Split, annotations: Sequence[Annotation]) -> list[Annotation]:
-    """Whole recordings, with the task and the first sentence where all annotations say one task."""
-    found = []
-    for first, last in read_ranges(split).tolist():
-        within = sorted(one for one in annotations if first <= one.start and one.end - 1 <= last)
-        tasks = {one.task for one in within}
-        label = (within[0].task, within[0].instruction) if len(tasks) == 1 else ("", "")
-        found.append(Annotation(first, last + 1, *label))
-    return found
-
-
-def _window_problem(
-    window: Annotation, ranges: NDArray[np.int64], frames: NDArray[np.int64]
-) -> str | None:
-    """Why a window cannot be converted, as far as the file names tell, or None."""
-    if window.start >= window.end:
-        return "it ends before it starts"
-    numbers = np.arange(window.start, window.end)
-    missing = np.setdiff1d(
-        numbers, frames[slice(*np.searchsorted(frames, numbers[[0, -1]] + [0, 1]))]
-    )
-    if len(missing):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        return f"frame {missing[0]}{more} missing"
-    within = (ranges[:, 0] <= window.start) & (window.end - 1 <= ranges[:, 1])
-    if not within.any():
-        return f"it is not within one recording of {RANGES}, so time would jump in it"
-    return None
 
 
 def _left_out(split: Split, window: Annotation, reason: str) -> LeftOut:

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from langsteer.data.conversion import convert
 from langsteer.data.dataset_page import write_page
 from langsteer.data.inspection import check_store
 from langsteer.data.store import open_array, open_store
@@ -25,8 +26,11 @@ def test_sample_passes_the_check(sample_store, shared):
     assert check_store(sample_store, shared / "calvin_sample") == []
 
 
-def test_store_of_the_small_dataset_passes_the_check(small_store, small_calvin):
-    assert check_store(small_store, small_calvin) == []
+@pytest.mark.parametrize("episodes", ["language", "play", "labelled"])
+def test_store_of_each_kind_passes_the_check(small_calvin, small_settings, tmp_path, episodes):
+    settings = small_settings(episodes=episodes)
+    store = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    assert check_store(store, small_calvin) == []
 
 
 @pytest.mark.parametrize(
