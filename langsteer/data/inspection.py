@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.calvin.cameras import centre_crop
 from langsteer.calvin.dataset import (
     Annotation,
     BadFrameError,
@@ -20,8 +19,7 @@ from langsteer.calvin.dataset import (
     open_dataset,
     read_frame,
 )
-from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
-from langsteer.data.pointcloud import point_cloud
+from langsteer.data.shard_writer import convert_frame
 from langsteer.data.store import Store
 from langsteer.data.windows import wanted_windows
 from langsteer.errors import UserError
@@ -139,24 +137,16 @@ def _compare(store: Store, split: Split, rows: slice, first: int) -> list[str]:
 
 def _compare_images(store: Store, split: Split, row: int, number: int) -> list[str]:
     """Whether a row's cloud and images are those of a frame."""
-    names = ["robot_obs", "rgb_static", "rgb_gripper", "depth_static", "depth_gripper"]
-    frame = read_frame(split.frame_path(number), names, split.config)
-    pipeline = store.pipeline
-    expected = {
-        "point_cloud": point_cloud(
-            pipeline,
-            {camera: frame[f"depth_{camera}"] for camera in pipeline.cameras},
-            gripper_camera_pose(frame["robot_obs"][JOINTS], split.config.base_position),
-            {camera: frame[f"rgb_{camera}"] for camera in pipeline.cameras},
-        ),
-        "img": centre_crop(frame["rgb_static"], pipeline.static, pipeline.static_crop),
-        "depth": centre_crop(frame["depth_static"], pipeline.static, pipeline.static_crop),
-    }
+    path = split.frame_path(number)
+    try:
+        expected = convert_frame(store.pipeline, split.config, path, store.array_names)
+    except BadFrameError as error:
+        return [str(error)]
     return [
-        f"{name} of row {row} differs from what {split.frame_path(number)} gives"
-        for name, values in expected.items()
-        if name in store.array_names
-        and not np.array_equal(_read(store, name, slice(row, row + 1))[0], values)
+        f"{name} of row {row} differs from what {path} gives"
+        for name in store.array_names
+        if name in ("point_cloud", "img", "depth")
+        and not np.array_equal(_read(store, name, slice(row, row + 1))[0], expected[name])
     ]
 
 

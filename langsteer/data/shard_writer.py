@@ -12,7 +12,7 @@ Example::
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.cameras import centre_crop
-from langsteer.calvin.dataset import BadFrameError, read_frame
+from langsteer.calvin.dataset import BadFrameError, DatasetConfig, read_frame
 from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
-from langsteer.data.plan import ConversionPlan, FrameSource
-from langsteer.data.pointcloud import NoPointsError, point_cloud
+from langsteer.data.plan import ConversionPlan
+from langsteer.data.pointcloud import NoPointsError, ObservationPipeline, point_cloud
 from langsteer.data.store import open_array, schema
 from langsteer.errors import UserError
 from langsteer.files import replacing
@@ -107,7 +107,10 @@ def _fill(
                 buffer[row] = buffer[row_of[key]]
         else:
             try:
-                _convert_frame(plan, source, row, buffers)
+                path = source.split.frame_path(source.number)
+                values = convert_frame(plan.pipeline, source.split.config, path, buffers)
+                for name, buffer in buffers.items():
+                    buffer[row] = values[name]
                 row_of[key] = row
             except BadFrameError as error:
                 if strict:
@@ -118,28 +121,43 @@ def _fill(
     return bad
 
 
-def _convert_frame(plan: ConversionPlan, source: FrameSource, row: int, buffers: Buffers) -> None:
-    """Read a frame and put what is stored of it into a row of the buffers."""
-    pipeline, config = plan.pipeline, source.split.config
-    names = ["rel_actions", "robot_obs", "rgb_static"]
+def convert_frame(
+    pipeline: ObservationPipeline, config: DatasetConfig, path: Path, images: Collection[str]
+) -> dict[str, NDArray[Any]]:
+    """What is stored of one frame of a CALVIN folder.
+
+    Args:
+        pipeline: how its cloud is made.
+        config: of the frame's split.
+        path: of the frame's file.
+        images: which of "img" and "depth" are wanted.
+
+    Returns:
+        ``point_cloud`` (P, 6) float32, ``action`` (7,) and ``state`` (15,) in the file's precision,
+        ``img`` (S, S, 3) uint8 and ``depth`` (S, S) float32 metres, as far as wanted.
+
+    Raises:
+        BadFrameError: the file is missing or damaged, or no camera sees a point in the box.
+        UserError: the system does not let the file be read.
+    """
+    wanted = {"img": "rgb_static", "depth": "depth_static"}
+    names = ["rel_actions", "robot_obs", *(wanted[name] for name in wanted if name in images)]
     names += [f"{kind}_{camera}" for camera in pipeline.cameras for kind in ("rgb", "depth")]
-    if "depth" in buffers:
-        names.append("depth_static")
-    path = source.split.frame_path(source.number)
     frame = read_frame(path, dict.fromkeys(names), config)
     depth = {camera: frame[f"depth_{camera}"] for camera in pipeline.cameras}
     colour = {camera: frame[f"rgb_{camera}"] for camera in pipeline.cameras}
     pose = gripper_camera_pose(frame["robot_obs"][JOINTS], config.base_position)
     try:
-        buffers["point_cloud"][row] = point_cloud(pipeline, depth, pose, colour)
+        cloud = point_cloud(pipeline, depth, pose, colour)
     except NoPointsError as error:
         raise BadFrameError(f"{path}: {error}") from error
-    buffers["action"][row] = frame["rel_actions"]
-    buffers["state"][row] = frame["robot_obs"]
-    for name, image in (("img", "rgb_static"), ("depth", "depth_static")):
-        if name in buffers:
-            crop = centre_crop(frame[image], pipeline.static, pipeline.static_crop)
-            buffers[name][row] = crop
+    crops = {
+        name: centre_crop(frame[wanted[name]], pipeline.static, pipeline.static_crop)
+        for name in wanted
+        if name in images
+    }
+    arrays = {"point_cloud": cloud, "action": frame["rel_actions"], "state": frame["robot_obs"]}
+    return arrays | crops
 
 
 def _write(folder: Path, name: str, rows: range, values: NDArray[Any]) -> None:

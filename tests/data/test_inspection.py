@@ -66,6 +66,16 @@ def test_each_difference_to_the_source_is_found(copy, small_calvin, name, row):
     assert str(row) in problem
 
 
+def test_source_without_an_image_any_more_is_told(small_store, small_calvin, tmp_path):
+    source = shutil.copytree(small_calvin, tmp_path / "calvin")
+    frame = source / "training" / "episode_0000010.npz"
+    with np.load(frame) as content:
+        kept = {name: content[name] for name in content.files if name != "depth_static"}
+    np.savez_compressed(frame, **kept)
+    (problem,) = check_store(small_store, source)
+    assert "no array 'depth_static'" in problem
+
+
 def test_window_that_the_source_lacks_is_found(copy, small_calvin):
     meta = copy / "meta" / "zarr.json"
     meta.write_text(meta.read_text().replace("open it", "close it"))
