@@ -85,6 +85,14 @@ def test_an_unknown_key_is_an_error_that_suggests_the_nearest():
         {"num_inference_steps": 200},
         {"noise_draws": 0},
         {"horizon": "16"},
+        {"horizon": True},
+        {"point_widths": []},
+        {"down_dims": 64},
+        {"down_dims": ["a", "b"]},
+        {"sigma_data": "x"},
+        {"language_guidance": float("nan")},
+        {"use_pc_color": "no"},
+        {"prediction": 1},
     ],
 )
 def test_choices_that_cannot_work_are_named(values):

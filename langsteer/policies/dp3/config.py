@@ -11,7 +11,8 @@ configuration), except that angles of the robot's state are made continuous (`no
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from langsteer.errors import UserError
@@ -79,14 +80,29 @@ class DP3Config:
 
     def __post_init__(self) -> None:
         # YAML and JSON know lists only.
-        object.__setattr__(self, "down_dims", tuple(self.down_dims))
-        object.__setattr__(self, "point_widths", tuple(self.point_widths))
+        for name in ("down_dims", "point_widths"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_types()
+        self._check_shape()
         self._require(self.agent_pos in AGENT_POS_FEATURES, "agent_pos", AGENT_POS_FEATURES)
         self._require(self.prediction in PREDICTIONS, "prediction", PREDICTIONS)
-        counts = [name for name, kind in _FIELD_TYPES.items() if kind is int]
-        for name in counts:
-            value = getattr(self, name)
-            self._require(isinstance(value, int) and value >= 1, name, "a whole number from 1 on")
+        self._require(
+            self.num_inference_steps <= self.num_train_timesteps,
+            "num_inference_steps",
+            f"at most num_train_timesteps={self.num_train_timesteps}",
+        )
+        self._require(self.sigma_data > 0, "sigma_data", "a number above 0")
+        self._require(self.language_encoder in ENCODERS, "language_encoder", ENCODERS)
+        self._require(0 <= self.language_dropout < 1, "language_dropout", "a share below 1")
+
+    def _check_types(self) -> None:
+        for name, kind in _FIELD_TYPES.items():
+            is_such, expected = _TYPES[kind]
+            self._require(is_such(getattr(self, name)), name, expected)
+
+    def _check_shape(self) -> None:
+        """Whether the U-Net can be built."""
         self._require(len(self.down_dims) >= 2, "down_dims", "two stages or more")
         self._require(
             all(width % self.n_groups == 0 for width in self.down_dims),
@@ -103,14 +119,6 @@ class DP3Config:
             "diffusion_step_embed_dim",
             "an even number from 4 on",
         )
-        self._require(
-            self.num_inference_steps <= self.num_train_timesteps,
-            "num_inference_steps",
-            f"at most num_train_timesteps={self.num_train_timesteps}",
-        )
-        self._require(self.sigma_data > 0, "sigma_data", "a number above 0")
-        self._require(self.language_encoder in ENCODERS, "language_encoder", ENCODERS)
-        self._require(0 <= self.language_dropout < 1, "language_dropout", "a share below 1")
 
     def _require(self, holds: bool, name: str, expected: object) -> None:
         if not holds:
@@ -139,3 +147,20 @@ class DP3Config:
 
 
 _FIELD_TYPES = {field.name: field.type for field in dataclasses.fields(DP3Config)}
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
+
+
+_TYPES: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    int: (_is_count, "a whole number from 1 on"),
+    float: (lambda value: type(value) in (int, float) and math.isfinite(value), "a number"),
+    bool: (lambda value: type(value) is bool, "true or false"),
+    str: (lambda value: isinstance(value, str), "a word"),
+    tuple[int, ...]: (
+        lambda value: isinstance(value, tuple) and len(value) > 0 and all(map(_is_count, value)),
+        "a list of whole numbers from 1 on",
+    ),
+}
+"""Of each type of field: what is one, and how a message says that."""
