@@ -7,6 +7,7 @@ Example::
         raise UserError("data/x.zarr: no such store; convert the dataset first")
 """
 
+import errno
 import functools
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import ParamSpec
 P = ParamSpec("P")
 
 EXIT_USER_ERROR = 2
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PATH_IS_WRONG = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 class UserError(Exception):
@@ -24,8 +27,9 @@ class UserError(Exception):
 def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command's main: a `UserError` prints its message and exits with status 2.
 
-    Every other exception keeps its traceback, since it is a fault of ours and not of the input.
-    An interrupt from the keyboard exits with 130, as shells expect.
+    So does a disk that is full or refuses, which may happen at any line that writes. Every other
+    exception keeps its traceback, since it is a fault of ours and not of the input. An interrupt
+    from the keyboard exits with 130, as shells expect.
     """
 
     @functools.wraps(main)
@@ -35,8 +39,27 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
+        except OSError as error:
+            problem = _problem_of_the_disk(error)
+            if problem is None:
+                raise
+            print(f"error: {problem}", file=sys.stderr)
+            sys.exit(EXIT_USER_ERROR)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
 
     return wrapped
+
+
+def _problem_of_the_disk(error: OSError) -> str | None:
+    """What the user can do about an error of the file system, or None where nothing."""
+    place = "" if error.filename is None else f"{error.filename}: "
+    if error.errno in _DISK_IS_FULL:
+        return (
+            f"{place}{error.strerror}; make room, or let the command write to another disk. What "
+            "it finished is kept"
+        )
+    if error.errno in _PATH_IS_WRONG and error.filename is not None:
+        return f"{place}{error.strerror}; name a file or folder that can be written"
+    return None
