@@ -194,7 +194,10 @@ def open_store(path: str | Path) -> Store:
                 f"{path}: its conversion is unfinished ({unfinished.name} lies there); run the "
                 "same conversion again, it goes on where it stopped"
             )
-        raise UserError(f"{path}: no such store; convert a dataset first (langsteer-convert)")
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise UserError(
+            f"{path}: no such store{where}; convert a dataset first (langsteer-convert)"
+        )
     attributes = read_attributes(path)
     if attributes.get("format") != FORMAT:
         raise UserError(f"{path}: not a store of LangSteer (no format {FORMAT!r} in zarr.json)")

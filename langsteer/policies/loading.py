@@ -20,6 +20,7 @@ from langsteer.policies.dp3 import DP3, DP3Config
 
 CHECKPOINT_FORMAT = "langsteer-checkpoint"
 CHECKPOINT_VERSION = 1
+_MOST_NAMED = 6  # checkpoints in a message
 
 
 def load_policy(path: str | Path, device: str | torch.device = "cpu", use_ema: bool = True) -> DP3:
@@ -57,7 +58,12 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         UserError: where the file is missing, damaged, or no checkpoint of this version.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
+        raise UserError(f"{path}: no such checkpoint{_what_is_there(path)}")
+    if not zipfile.is_zipfile(path):  # PyTorch would talk of its formats
+        raise UserError(
+            f"{path}: damaged, or not a checkpoint of LangSteer: cut off, or another kind of file "
+            f"({path.stat().st_size} bytes){_what_is_there(path)}"
+        )
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError) as error:
@@ -73,3 +79,14 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
             f"{path}: version {payload['version']}, this LangSteer reads {CHECKPOINT_VERSION}"
         )
     return payload
+
+
+def _what_is_there(path: Path) -> str:
+    """``"; found in X: a, b"``: other checkpoints of the folder, or of the folder above it."""
+    for folder, pattern in ((path.parent, "*.ckpt"), (path.parent.parent, "*/*.ckpt")):
+        found = sorted(str(other.relative_to(folder)) for other in folder.glob(pattern))
+        found = [name for name in found if folder / name != path]
+        if found:
+            more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+            return f"; found in {folder}: {', '.join(found[:_MOST_NAMED])}{more}"
+    return ""

@@ -108,6 +108,15 @@ def test_a_missing_or_damaged_checkpoint_is_named(policy, tmp_path):
         load_policy(path)
 
 
+def test_a_missing_checkpoint_is_answered_with_those_that_are_there(policy, tmp_path):
+    (tmp_path / "dp3_calvin_20260214").mkdir()
+    torch.save(checkpoint_of(policy), tmp_path / "dp3_calvin_20260214" / "latest.ckpt")
+    with pytest.raises(UserError, match=r"found in .*: dp3_calvin_20260214/latest\.ckpt$"):
+        load_policy(tmp_path / "dp3_calvin_20260213" / "latest.ckpt")
+    with pytest.raises(UserError, match=r"20260214: latest\.ckpt$"):
+        load_policy(tmp_path / "dp3_calvin_20260214" / "epoch_0100.ckpt")
+
+
 def test_a_checkpoint_with_code_is_refused(tmp_path):
     class Hostile:
         def __reduce__(self):
