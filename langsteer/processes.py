@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.synchronize import Event
 from typing import Any
 
 from langsteer.errors import UserError
@@ -31,10 +32,14 @@ def worker_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes, each set up by ``set_up(*arguments)``; all end with the block.
 
+    An interrupt ends them where they are, since a person waits; work must stand that anyway, for a
+    killed parent takes its workers along.
+
     Raises:
         UserError: a worker was killed.
     """
-    start = (set_up, arguments, os.getpid())
+    abandoned = CONTEXT.Event()
+    start = (set_up, arguments, os.getpid(), abandoned)
     with ProcessPoolExecutor(workers, CONTEXT, _start, start) as pool:
         try:
             yield pool
@@ -43,12 +48,17 @@ def worker_pool(
                 "a worker process was killed, mostly for want of memory; run the same command "
                 "again with fewer workers (num_workers), it goes on where it stopped"
             ) from error
+        except KeyboardInterrupt:
+            abandoned.set()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start(set_up: Callable[..., None], arguments: tuple[Any, ...], parent: int) -> None:
-    end_with_parent(parent)
+def _start(
+    set_up: Callable[..., None], arguments: tuple[Any, ...], parent: int, abandoned: Event
+) -> None:
+    end_with_parent(parent, abandoned.is_set)
     set_up(*arguments)
 
 
@@ -58,15 +68,15 @@ def default_workers() -> int:
     return min(MAX_DEFAULT_WORKERS, cores or 1)
 
 
-def end_with_parent(parent: int) -> None:
-    """End this process soon after process ``parent``, its parent, was killed.
+def end_with_parent(parent: int, abandoned: Callable[[], bool] = lambda: False) -> None:
+    """End this process soon after ``parent``, its parent, was killed, or ``abandoned`` says True.
 
     A parent that gets SIGKILL cannot tell its workers to stop; they would wait for work forever.
     """
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=_watch, args=(parent, abandoned), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
+def _watch(parent: int, abandoned: Callable[[], bool]) -> None:
+    while os.getppid() == parent and not abandoned():
         time.sleep(_POLL_SECONDS)
     os._exit(1)
