@@ -88,6 +88,12 @@ def require_whole(values: Mapping[str, Any], **least: int) -> None:
             raise UserError(f"{name}={values[name]}: expected a whole number from {lowest} on")
 
 
+def require_switch(key: str, found: object) -> None:
+    """Raise `UserError` where the value of ``key`` is neither true nor false."""
+    if not isinstance(found, bool):
+        raise UserError(f"{key}={found}: expected true or false")
+
+
 def nearest(word: str, choices: Sequence[str]) -> str:
     """``"; did you mean X?"`` for the choice closest to ``word``, or nothing."""
     by_last = {choice.rsplit(".", 1)[-1]: choice for choice in choices}

@@ -17,7 +17,7 @@ import numpy as np
 
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import checked_task
-from langsteer.configuration import require_whole, run_command
+from langsteer.configuration import require_switch, require_whole, run_command
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.jobs import (
     Result,
@@ -85,6 +85,7 @@ def run_experiment(config: Mapping[str, Any]) -> Summary:
 def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the results depend on, checked; how many processes do the work is not part of it."""
     require_whole(config, num_episodes=1, max_steps=1, seed=0, num_workers=1, videos=0)
+    require_switch("policy.use_ema", config["policy"]["use_ema"])
     tasks, instruction = config["env"]["task"], config["env"]["instruction"]
     tasks = [tasks] if isinstance(tasks, str) else list(tasks)
     if not tasks:

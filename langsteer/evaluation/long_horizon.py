@@ -21,7 +21,7 @@ import yaml
 from langsteer.calvin.benchmark import N_CHAINS, Chain, chains, initial_observations
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import TASKS
-from langsteer.configuration import require_whole, run_command
+from langsteer.configuration import require_switch, require_whole, run_command
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.chain_results import CHAINS, BenchmarkSummary, write_results
 from langsteer.evaluation.jobs import (
@@ -99,6 +99,7 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(number, int) or not 1 <= number <= N_CHAINS:
         raise UserError(f"num_chains={number}: expected 1 to {N_CHAINS}")
     require_whole(config, max_steps=1, seed=0, num_workers=1, videos=0)
+    require_switch("policy.use_ema", config["policy"]["use_ema"])
     names = ("policy", "env", "num_chains", "seed", "max_steps", "videos", "device")
     settings = {name: config[name] for name in names}
     tasks = sorted({task for chain in _first_chains(number) for task in chain.tasks})

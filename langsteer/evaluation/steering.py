@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import checked_task
-from langsteer.configuration import compose, require_whole, run_command
+from langsteer.configuration import compose, require_switch, require_whole, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.attempts import Attempt, Request, Setting, attempt, video_path
@@ -103,6 +103,7 @@ def checked_settings(
 ) -> dict[str, Any]:
     """What the results depend on, checked: the configuration, the methods, the checkpoints."""
     require_whole(config, starts=1, max_steps=1, seed=0, videos=0)
+    require_switch("together", config["together"])
     if BASE not in methods:
         raise UserError(f"methods: {BASE!r} is missing, the base that the others are compared with")
     for name in config["controls"]:

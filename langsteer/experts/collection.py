@@ -137,6 +137,8 @@ def _check(settings: CollectionSettings, num_workers: int | None) -> None:
         )
     if settings.play and settings.chain_length < 1:
         raise UserError(f"chains of {settings.chain_length} tasks: at least 1 is needed")
+    if settings.seed < 0:
+        raise UserError(f"seed {settings.seed}: expected a whole number from 0 on")
     if num_workers is not None and num_workers < 1:
         raise UserError(f"{num_workers} workers: at least 1 is needed")
 

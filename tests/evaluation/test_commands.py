@@ -122,6 +122,7 @@ def test_official_sentences_are_used_when_given(run_command, checkpoint, tmp_pat
         (["env.instruction=5"], "env.instruction=5"),
         (["seed=-1"], "seed=-1"),
         (["videos=x"], "videos=x"),
+        (["policy.use_ema=maybe"], "policy.use_ema=maybe: expected true or false"),
         (["env.renderer=crayon", "num_workers=2"], "no renderer 'crayon'"),
         (["num_episode=1"], "did you mean num_episodes?"),
         (["device=tpu"], "device=tpu"),
@@ -149,6 +150,7 @@ def test_truncated_and_foreign_checkpoints_are_clear_errors(run_command, checkpo
     for name in ("cut.ckpt", "foreign.ckpt"):
         output = run_command(*experiment(name, "num_episodes=1"), status=2)
         assert f"{name}: damaged, or not a checkpoint" in output
+        assert "torch.save" not in output  # PyTorch's advice is for whoever wrote the file
 
 
 def test_folder_with_results_of_other_settings_is_left_alone(run_command, checkpoint):

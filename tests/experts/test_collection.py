@@ -160,6 +160,7 @@ def test_a_finished_recording_is_left_alone_and_others_are_refused(recorded):
         (CollectionSettings(("open_drawer",), episodes_per_task=0), "at least 1"),
         (CollectionSettings(("open_drawer",), play=True, chain_length=0), "chains"),
         (CollectionSettings(("open_drawer",), scene="E"), "scene"),
+        (CollectionSettings(("open_drawer",), seed=-1), "seed -1"),
     ],
 )
 def test_impossible_settings_are_refused(settings, words, tmp_path):
