@@ -228,7 +228,7 @@ def _check_room(plan: ConversionPlan, folder: Path) -> None:
     if needed > free:
         raise UserError(
             f"{folder}: {free / 1e9:.1f} GB free, the store of {plan.n_frames} frames needs "
-            f"about {needed / 1e9:.1f} GB; make room, or leave out --skip img depth"
+            f"about {needed / 1e9:.1f} GB; make room, or leave arrays out with --skip img depth"
         )
 
 

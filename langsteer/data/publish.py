@@ -170,6 +170,7 @@ def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:
             rows = np.arange(start, min(start + plan.frames_per_shard, n_frames))
             origin = rows + shift[np.searchsorted(ends, rows, side="right")]
             _transfer(plan, name, partial, final, rows, origin)
+        sync(final / "data" / name)  # links and copies are entries that nobody else flushes
     attributes = {"conversion": {"run": run, **_provenance(plan, left_out)}}
     write_metadata(final, plan.pipeline, ends, plan.table.select(keep), attributes)
 
