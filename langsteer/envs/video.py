@@ -9,6 +9,7 @@ Example::
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from imageio_ffmpeg import write_frames
@@ -18,7 +19,7 @@ from langsteer.files import replacing
 
 
 class Mp4Writer:
-    """An H.264 file that appears when it is complete.
+    """An H.264 file that appears when the block ends well, in which a frame must have been added.
 
     Args:
         path: of the file; parent folders are made.
@@ -47,14 +48,16 @@ class Mp4Writer:
             self._writer.send(None)
         self._writer.send(np.ascontiguousarray(frame))
 
-    def close(self) -> None:
-        """Complete the file; at least one frame must have been added."""
-        if self._writer is not None:
-            self._writer.close()
-        self._files.close()
-
     def __enter__(self) -> "Mp4Writer":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Complete the file; after an error there is none."""
+        if self._writer is not None:
+            self._writer.close()
+        self._files.__exit__(kind, error, trace)

@@ -20,6 +20,7 @@ import numpy as np
 from langsteer.calvin.dataset import (
     SPLITS,
     Annotation,
+    BadFrameError,
     Split,
     open_dataset,
     read_annotations,
@@ -30,7 +31,7 @@ from langsteer.calvin.tasks import achieved
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.envs.scene_config import ASSETS_VARIABLE, SCENES
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.experts.video import Video
+from langsteer.experts.video import Video, filming
 from langsteer.progress import track
 
 _VECTORS = ("robot_obs", "scene_obs", "rel_actions")
@@ -93,17 +94,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ][: options.max_windows]
     if not chosen:
         raise UserError(f"{options.dataset}: no annotated window of the kind asked for")
-    video = Video(options.video) if options.video else None
+    try:
+        with filming(options.video) as video:
+            results = _replay_all(chosen, options.scene, options.assets_path, video)
+    except BadFrameError as error:
+        raise UserError(f"{error}; a window is replayed only where all its frames are") from error
+    print("\n".join(table(results)))
+
+
+def _replay_all(
+    chosen: Sequence[tuple[Split, Annotation]],
+    scene: str | None,
+    assets_path: Path | None,
+    video: Video | None,
+) -> list[Replay]:
+    """Replay windows, each in its own scene unless one is given."""
     environments: dict[str, CalvinEnv] = {}
     results = []
     for split, annotation in track(chosen, "replaying", "window"):
-        scene = options.scene or scene_of(split, annotation.start)
-        if scene not in environments:
-            environments[scene] = CalvinEnv(scene, options.assets_path, "tiny")
-        results.append(replay(split, annotation, environments[scene], video))
-    if video is not None:
-        video.close()
-    print("\n".join(table(results)))
+        name = scene or scene_of(split, annotation.start)
+        if name not in environments:
+            environments[name] = CalvinEnv(name, assets_path, "tiny")
+        results.append(replay(split, annotation, environments[name], video))
+    return results
 
 
 def table(results: Sequence[Replay]) -> list[str]:

@@ -2,11 +2,12 @@
 
 Example::
 
-    video = Video(Path("outputs/replay.mp4"))
-    video.add(env)
-    video.close()
+    with filming(Path("outputs/replay.mp4")) as video:
+        video.add(env)
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ _ENLARGED = 2
 class Video:
     """An MP4 file that frames are appended to."""
 
-    def __init__(self, path: Path) -> None:
-        self._writer = Mp4Writer(path, CONTROL_RATE)
+    def __init__(self, writer: Mp4Writer) -> None:
+        self._writer = writer
 
     def add(self, env: CalvinEnv) -> None:
         """Append what the static camera sees now."""
@@ -31,6 +32,12 @@ class Video:
         enlarged = image.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
         self._writer.add(enlarged)
 
-    def close(self) -> None:
-        """Complete the file."""
-        self._writer.close()
+
+@contextmanager
+def filming(path: Path | None) -> Iterator[Video | None]:
+    """A film that appears at ``path`` when the block ends well; None where no path is given."""
+    if path is None:
+        yield None
+        return
+    with Mp4Writer(path, CONTROL_RATE) as writer:
+        yield Video(writer)

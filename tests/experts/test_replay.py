@@ -1,5 +1,7 @@
 """Recorded actions, given to the simulator again, do what the annotations say."""
 
+import shutil
+
 import pytest
 
 pytest.importorskip("pybullet")
@@ -36,3 +38,17 @@ def test_a_dataset_without_the_task_is_an_error(shared, capsys):
     with pytest.raises(SystemExit):
         main([str(shared / "calvin_sample"), "--tasks", "stack_block"])
     assert "no annotated window" in capsys.readouterr().err
+
+
+def test_a_missing_frame_is_an_error_that_names_it_and_leaves_no_half_film(
+    shared, tmp_path, capsys
+):
+    dataset = shutil.copytree(shared / "calvin_sample", tmp_path / "calvin")
+    split = open_dataset(dataset)[0]
+    missing = split.frame_path(read_annotations(split)[1].start + 3)
+    missing.unlink()
+    assets, film = str(shared / "calvin_assets"), tmp_path / "films" / "replay.mp4"
+    with pytest.raises(SystemExit):
+        main([str(dataset), "--assets_path", assets, "--max_windows", "2", "--video", str(film)])
+    assert f"{missing}: missing" in capsys.readouterr().err
+    assert list(film.parent.iterdir()) == []
