@@ -7,6 +7,8 @@ Example::
 """
 
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,3 +41,22 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+TRASH = ".trash-"
+"""Part of the names of folders that are being deleted, beside those that they were."""
+
+
+def trash_name(folder: Path) -> Path:
+    """A new hidden name beside a folder, to rename it to before it is deleted."""
+    return folder.with_name(f".{folder.name}{TRASH}{uuid.uuid4().hex}")
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder such that at no moment a part of it is left under its name."""
+    doomed = trash_name(folder)
+    try:
+        folder.rename(doomed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)

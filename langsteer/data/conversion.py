@@ -27,7 +27,6 @@ from langsteer.data.plan import (
     make_plan,
 )
 from langsteer.data.publish import (
-    discard,
     fingerprint_of,
     has_leftovers,
     publish,
@@ -39,6 +38,7 @@ from langsteer.data.publish import (
 from langsteer.data.shard_writer import bad_episodes, is_done, write_shard
 from langsteer.data.store import Store, is_store, open_store, partial_path, schema
 from langsteer.errors import UserError
+from langsteer.files import discard
 from langsteer.processes import CONTEXT, default_workers, worker_pool
 from langsteer.progress import progress_bar
 

@@ -36,11 +36,10 @@ from langsteer.data.store import (
     write_metadata,
 )
 from langsteer.errors import UserError
-from langsteer.files import replacing, sync
+from langsteer.files import TRASH, discard, replacing, sync, trash_name
 
 _RUN = "run.json"
-# Folders beside a store that are being deleted, and being made.
-_TRASH, _NEW = ".trash-", ".new-"
+_NEW = ".new-"  # part of the names of folders beside a store that are being made
 _OLD_SECONDS = 3600.0
 
 
@@ -99,19 +98,9 @@ def fingerprint_of(path: Path) -> str | None:
     return _conversion_attributes(path).get("fingerprint")
 
 
-def discard(folder: Path) -> None:
-    """Delete a folder such that at no moment a part of it is left under its name."""
-    doomed = _trash_name(folder)
-    try:
-        folder.rename(doomed)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(doomed, ignore_errors=True)
-
-
 def has_leftovers(path: Path) -> bool:
     """Whether a process was killed while it deleted something beside a store."""
-    return any(_beside(path, _TRASH))
+    return any(_beside(path, TRASH))
 
 
 def _beside(path: Path, kind: str) -> Iterator[Path]:
@@ -120,7 +109,7 @@ def _beside(path: Path, kind: str) -> Iterator[Path]:
 
 def sweep(path: Path) -> None:
     """Delete what killed processes left beside a finished store."""
-    for doomed in _beside(path, _TRASH):
+    for doomed in _beside(path, TRASH):
         shutil.rmtree(doomed, ignore_errors=True)
     for doomed in _beside(path, _NEW):
         # A young one may be that of a process that begins right now.
@@ -145,10 +134,6 @@ def _conversion_attributes(path: Path) -> dict[str, Any]:
         return read_attributes(path).get("conversion", {})
     except UserError:
         return {}
-
-
-def _trash_name(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}{_TRASH}{uuid.uuid4().hex}")
 
 
 def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:
@@ -223,7 +208,7 @@ def _swap(final: Path, path: Path, run: str, overwrite: bool) -> None:
     if not (overwrite and path.exists()) or run_of(path) == run:
         final.rename(path)  # fails where a folder with content is
         return sync(path.parent)
-    old = _trash_name(path)
+    old = trash_name(path)
     path.rename(old)
     try:
         final.rename(path)

@@ -10,10 +10,11 @@ Example::
     collect(Path("data/demos"), settings, num_workers=2)
 """
 
+import glob
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from langsteer.envs.scene_config import BUILTIN
 from langsteer.errors import UserError
 from langsteer.experts.library import checked_skills
 from langsteer.experts.writing import EpisodeJob, EpisodeNote, EpisodeWriter
-from langsteer.files import replacing
+from langsteer.files import TRASH, discard, replacing
 from langsteer.processes import default_workers, worker_pool
 from langsteer.progress import progress_bar
 from langsteer.sentences import make_encoder, missing_packages
@@ -116,11 +117,15 @@ def collect(
     jobs = settings.jobs()
     notes = {job.number: note for job in jobs if (note := _read_note(path, job)) is not None}
     missing = [job for job in jobs if job.number not in notes]
+    tried, achieved = _tallies(notes.values())
     with progress_bar(len(jobs), "recording", "episode", initial=len(notes)) as bar:
         for note in _record(path, settings, assets_path, missing, num_workers):
             _write_note(path, note)
             notes[note.number] = note
-            bar.set_postfix_str(_counts(list(notes.values())), refresh=False)
+            tried.update(note.tried)
+            achieved.update(note.achieved)
+            done = f"{achieved.total()}/{tried.total()} tasks done"
+            bar.set_postfix_str(done, refresh=False)
             bar.update()
     ordered = [notes[job.number] for job in jobs]
     for split in SPLITS:
@@ -147,12 +152,14 @@ def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
     """Make the folder for these settings, or see that it is theirs."""
     wanted = json.loads(json.dumps(asdict(settings)))
     file = path / NOTES / _SETTINGS
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: a file; choose a folder")
     if path.exists() and not file.is_file() and any(path.iterdir()):
         raise UserError(
             f"{path}: not empty and not recorded by this command; choose another folder"
         )
     if file.is_file() and overwrite:
-        shutil.rmtree(path)
+        discard(path)  # whole, for a part of it would be taken for somebody else's folder
     if not file.is_file():
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(wanted, indent=1))
@@ -167,7 +174,9 @@ def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove half-written files that a killed run left behind."""
+    """Remove what a killed run left behind: half-written files, and what it threw away."""
+    for doomed in path.parent.glob(f".{glob.escape(path.name)}{TRASH}*"):
+        shutil.rmtree(doomed, ignore_errors=True)
     for folder in (NOTES, *SPLITS):
         for file in (path / folder).glob(".*.tmp"):
             file.unlink(missing_ok=True)
@@ -241,12 +250,7 @@ def _complete(
     )
 
 
-def _counts(notes: list[EpisodeNote]) -> str:
-    tried, achieved = _tallies(notes)
-    return f"{achieved.total()}/{tried.total()} tasks done"
-
-
-def _tallies(notes: list[EpisodeNote]) -> tuple[Counter[str], Counter[str]]:
+def _tallies(notes: Iterable[EpisodeNote]) -> tuple[Counter[str], Counter[str]]:
     tried: Counter[str] = Counter()
     achieved: Counter[str] = Counter()
     for note in notes:

@@ -1,6 +1,7 @@
 """Recorded demonstrations: complete datasets, a function of the settings, whatever happens."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,28 @@ def test_a_finished_recording_is_left_alone_and_others_are_refused(recorded):
 def test_impossible_settings_are_refused(settings, words, tmp_path):
     with pytest.raises(UserError, match=words):
         collect(tmp_path / "demos", settings, num_workers=1)
+
+
+def test_a_run_killed_while_it_throws_the_old_away_goes_on_with_the_same_command(
+    recorded, tmp_path, monkeypatch
+):
+    def die_half_way(folder, **_):
+        (folder / ".collection" / "settings.json").unlink()
+        raise KeyboardInterrupt
+
+    path = shutil.copytree(recorded[0], tmp_path / "demos")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", die_half_way)
+        collect(path, SETTINGS, overwrite=True)
+    collect(path, SETTINGS, num_workers=1, overwrite=True)
+    assert contents(path).keys() == contents(recorded[0]).keys()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "demos").write_text("precious")
+    with pytest.raises(UserError, match="a file"):
+        collect(tmp_path / "demos", SETTINGS, overwrite=True)
 
 
 def test_a_folder_with_other_things_is_never_touched(tmp_path):
