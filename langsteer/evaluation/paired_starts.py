@@ -18,10 +18,11 @@ from langsteer.errors import UserError
 from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
 from langsteer.experts.view import Layout, View, read_layout
 from langsteer.steering.feasibility import why_infeasible
+from langsteer.steering.path import METRES_PER_UNIT
 
 # Besides the seed, so that no demonstration of the same seed begins at a start of this.
 _STREAM = 0x57EE
-_DISPLACEMENT = np.array([0.10, 0.08, 0.06])
+_DISPLACEMENT = np.array([0.10, 0.08, 0.06])  # metres at most, along x, y and z
 _DISPLACEMENT_STEPS = 20
 _MOST_DRAWS = 50
 """Starts that are looked at for each that is wanted."""
@@ -83,8 +84,10 @@ def sample_start(
     scene_obs = sample_scene(state, layout, random)
     env.reset(options={"robot_obs": benchmark_robot_obs(), "scene_obs": scene_obs})
     action = np.zeros(7)
-    action[:3] = random.uniform(-1, 1, 3) * _DISPLACEMENT / (0.02 * _DISPLACEMENT_STEPS)
+    action[:3] = random.uniform(-1, 1, 3) * _DISPLACEMENT / (METRES_PER_UNIT * _DISPLACEMENT_STEPS)
     action[6] = -1.0
+    # Meanwhile the blocks come to rest: one that still falls touches nothing, and the oracle counts
+    # a push or a lift only of a block that lay on something.
     for _ in range(_DISPLACEMENT_STEPS):
         env.step(action)
     info, view = env.info(), View(layout, env.robot_obs, env.scene_obs)
@@ -94,7 +97,5 @@ def sample_start(
         if is_feasible(state, (task,)) and why_infeasible(task, info) is None
         if has_room(task, view)
     )
-    # The blocks have come to rest: one that still falls touches nothing, and the oracle counts a
-    # push or a lift only of a block that lay on something.
-    seed = int(random.integers(2**31))
-    return Start(number, env.robot_obs, env.scene_obs, seed, feasible)
+    noise_seed = int(random.integers(2**31))
+    return Start(number, env.robot_obs, env.scene_obs, noise_seed, feasible)

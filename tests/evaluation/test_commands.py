@@ -45,7 +45,9 @@ def test_experiment_leaves_results_episodes_videos_and_report(run_command, check
     assert "<script src" not in page  # needs no network
 
 
-def test_number_of_workers_changes_no_result(run_command, checkpoint, tmp_path):
+def test_number_of_workers_changes_no_result_where_each_has_one_thread(
+    run_command, checkpoint, tmp_path
+):
     for workers in (1, 2):
         run_command(
             "run_experiment.py", f"policy.ckpt_path={checkpoint}", f"output_dir=w{workers}",
