@@ -258,7 +258,9 @@ class Trainer:
         if not self.world.is_main:
             return None
         wandb = make_wandb(self.config.wandb, self.folder, self.state.settings(), self.log)
-        return RunLogger(self.folder, self.progress.records, wandb)
+        records = RunLogger(self.folder, self.progress.records, wandb)
+        self.progress.records = records.kept
+        return records
 
     def _announce(self, experiment: Experiment) -> None:
         """Say what this run is before it begins."""

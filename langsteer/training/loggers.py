@@ -128,12 +128,16 @@ class RunLogger:
         folder: the experiment's.
         keep: how many records of an earlier part of the run stay; 0 for a new run.
         wandb: where the records go besides.
+
+    Attributes:
+        kept: how many records stayed; fewer than ``keep`` in another folder than they were made in.
     """
 
     def __init__(self, folder: Path, keep: int, wandb: MetricsSink) -> None:
         self.path = folder / METRICS
         self.wandb = wandb
         kept = read_metrics(self.path)[:keep] if self.path.exists() else []
+        self.kept = len(kept)
         with replacing(self.path) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
         self._file = self.path.open("a", encoding="utf-8")

@@ -28,8 +28,9 @@ from langsteer.training.sampler import Schedule
 class Progress:
     """How far a run is, in completed epochs and optimiser steps, and its unlogged numbers.
 
-    ``step_in_epoch`` counts within epoch ``epoch``, ``records`` the lines of the metrics. The sums
-    are of losses of single steps since the last record, and since the epoch began.
+    ``step_in_epoch`` counts within epoch ``epoch``, ``records`` the lines of the folder's metrics
+    (on rank 0, which writes them). The sums are of losses of single steps since the last record,
+    and since the epoch began.
     """
 
     epoch: int = 0

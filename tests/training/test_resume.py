@@ -125,6 +125,18 @@ def test_requeued_run_from_a_named_checkpoint_goes_on_with_its_own(training):
     assert_same_state(training.latest("whole")["model"], training.latest("job")["model"])
 
 
+def test_run_from_anothers_checkpoint_keeps_no_record_twice(training):
+    training.here("training.experiment_name=whole")
+    path = training.folder / "whole" / "epoch_0001.ckpt"
+    named = ["training.experiment_name=job", "training.resume=true"]
+    training.here(*named, f"training.resume_checkpoint_path={path}")
+    once = records(training, "job")
+    for name in ("epoch_0003", "latest", "best"):  # as if it had been killed in its last epoch
+        (training.folder / "job" / f"{name}.ckpt").unlink(missing_ok=True)
+    assert "job/epoch_0002.ckpt at epoch 2" in training.here(*named)
+    assert records(training, "job") == once
+
+
 def test_damaged_latest_falls_back_to_the_checkpoint_before_and_says_so(training):
     training.here("training.experiment_name=run", "training.num_epochs=2")
     folder = training.folder / "run"
