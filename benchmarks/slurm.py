@@ -17,7 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
@@ -59,11 +63,27 @@ def random_store(path: Path) -> Path:
     return path
 
 
-def start(
+@contextmanager
+def running(
     store: Path, experiment: Path, cores: list[int], *overrides: str
+) -> Iterator[list[subprocess.Popen]]:
+    """One rank on each core, each with one thread; they end with the block."""
+    ranks: list[subprocess.Popen] = []
+    try:
+        yield _start(ranks, store, experiment, cores, overrides)
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+
+
+def _start(
+    ranks: list[subprocess.Popen],
+    store: Path,
+    experiment: Path,
+    cores: list[int],
+    overrides: tuple[str, ...],
 ) -> list[subprocess.Popen]:
-    """One rank on each core, each with one thread."""
-    ranks = []
     for rank, core in enumerate(cores):
         place = [f"training.checkpoint_dir={experiment.parent}"]
         place += [f"training.experiment_name={experiment.name}"]
@@ -111,11 +131,8 @@ def scaling(folder: Path, store: Path, options: argparse.Namespace) -> None:
             for count in (1, 2):
                 experiment = folder / f"{policy}_{repeat}_{count}"
                 overrides = [f"policy={policy}", f"training.batch_size={options.batch_size}"]
-                ranks = start(store, experiment, cores[:count], *overrides)
-                wait_for_steps(experiment, options.steps, ranks)
-                for rank in ranks:
-                    rank.kill()
-                    rank.wait()
+                with running(store, experiment, cores[:count], *overrides) as ranks:
+                    wait_for_steps(experiment, options.steps, ranks)
                 found[count].append(float(np.median(rates(experiment)[2:])))
         one, two = max(found[1]), max(found[2])
         print(f"| {policy} | {one:.1f} | {two:.1f} | {two / one / 2:.0%} |")
@@ -128,13 +145,14 @@ def signalled(folder: Path, store: Path, options: argparse.Namespace) -> None:
     for policy in options.policies:
         experiment = folder / f"{policy}_signal"
         overrides = [f"policy={policy}", f"training.batch_size={options.batch_size}"]
-        (rank,) = start(store, experiment, sorted(os.sched_getaffinity(0))[:1], *overrides)
-        wait_for_steps(experiment, 4, [rank])
-        step = options.batch_size / float(np.median(rates(experiment)))
-        began = time.time()
-        rank.send_signal(signal.SIGUSR1)
-        status = rank.wait()
-        exited = time.time() - began
+        core = sorted(os.sched_getaffinity(0))[:1]
+        with running(store, experiment, core, *overrides) as (rank,):
+            wait_for_steps(experiment, 4, [rank])
+            step = options.batch_size / float(np.median(rates(experiment)))
+            began = time.time()
+            rank.send_signal(signal.SIGUSR1)
+            status = rank.wait()
+            exited = time.time() - began
         if status != 75:
             raise SystemExit(f"exit status {status}, expected 75")
         latest = experiment / "latest.ckpt"
