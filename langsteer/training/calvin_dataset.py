@@ -220,6 +220,9 @@ def train_loader(
             _MicroBatches(data, micro_batches, schedule.seed),
             batch_size=None,
             num_workers=num_workers,
+            # Workers share the states, and know that points lie on a GPU; sent to them, as Python
+            # 3.14 would by default, each epoch would copy these to each.
+            multiprocessing_context="fork" if num_workers else None,
             pin_memory=pin_memory,
             worker_init_fn=_leave_signals_to_the_trainer,
             generator=torch.Generator(),  # else each epoch's loader would draw from the global one
