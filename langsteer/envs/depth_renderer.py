@@ -24,7 +24,8 @@ import pybullet
 from numpy.typing import NDArray
 
 from langsteer.envs import meshes
-from langsteer.envs.rasterizer import Meshlets, Window, draw
+from langsteer.envs.meshlets import Meshlets
+from langsteer.envs.rasterizer import Window, draw
 from langsteer.errors import UserError
 
 Pose = NDArray[np.float64]

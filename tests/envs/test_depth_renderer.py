@@ -20,7 +20,8 @@ from langsteer.calvin.cameras import PIXEL_CENTRE, look_at_pose
 from langsteer.envs import meshes
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.envs.depth_renderer import DepthRenderer
-from langsteer.envs.rasterizer import Meshlets, Window, _compiled, draw
+from langsteer.envs.meshlets import Meshlets
+from langsteer.envs.rasterizer import Window, _compiled, draw
 from langsteer.errors import UserError
 
 SIZE, FOV, NEAR, FAR = 120, 40.0, 0.05, 8.0
