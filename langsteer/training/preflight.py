@@ -23,7 +23,7 @@ from langsteer.errors import UserError, exits_cleanly
 from langsteer.policies.dp3 import DP3, DP3Config
 from langsteer.training.config import TrainingConfig
 from langsteer.training.sampler import Schedule
-from langsteer.training.setup import check_batch_size, open_data
+from langsteer.training.setup import check_batch_size, describe_schedule, open_data
 
 _BYTES_PER_WEIGHT = 4  # float32, in checkpoints whatever training computes in
 
@@ -59,9 +59,7 @@ def check(
         f"tasks and {place}",
         f"data: {data.store.path.resolve()}, {len(data.train)} training windows, "
         f"{len(data.val)} of validation",
-        f"effective batch size {schedule.effective_batch_size} = {settings.batch_size} x {ranks} "
-        f"processes x {settings.gradient_accumulation_steps} accumulated; "
-        f"{schedule.steps_per_epoch} steps per epoch, {settings.num_epochs} epochs",
+        f"{describe_schedule(schedule)}, {settings.num_epochs} epochs",
         _check_disk(settings, policy),
         _wandb_line(settings),
     ]
