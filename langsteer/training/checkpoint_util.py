@@ -155,24 +155,25 @@ def _name_also(source: Path, target: Path) -> None:
 def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
     """The newest checkpoint of an experiment that can be read, and its content.
 
-    Newest is what the run had done most steps for: a run that was killed right after it wrote an
-    epoch's file has an older ``latest.ckpt``. A damaged one is passed over for the one before, and
-    ``say`` is told.
+    Newest is what was written last, by its own record, which survives copying. That is not always
+    ``latest.ckpt``: a run that was killed right after it wrote an epoch's file has an older one.
+    Nor is it the one of most steps: a run may have gone back to an earlier epoch. A damaged one is
+    passed over for the one before, and ``say`` is told.
 
     Raises:
         UserError: none can be read.
     """
-    found: list[tuple[int, Path]] = []
+    found: list[tuple[tuple[str, int, bool], Path]] = []
     damaged: list[str] = []
     for path in (*folder.glob("epoch_*.ckpt"), folder / LATEST):
         if not path.exists():
             continue
         try:
-            found.append((read_checkpoint(path, mmap=True)["progress"]["step"], path))
+            found.append((_age(read_checkpoint(path, mmap=True), path), path))
         except UserError as error:
             say(f"passing over a checkpoint that cannot be read: {error}")
             damaged.append(path.name)
-    for _, path in sorted(found, key=lambda item: (item[0], item[1].name == LATEST), reverse=True):
+    for _, path in sorted(found, reverse=True):
         try:
             return path, verified_checkpoint(path)
         except UserError as error:
@@ -180,6 +181,12 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, d
             damaged.append(path.name)
     problem = f"{', '.join(damaged)} cannot be read" if damaged else "there is none"
     raise UserError(f"{folder}: no checkpoint to resume from: {problem}")
+
+
+def _age(payload: dict[str, Any], path: Path) -> tuple[str, int, bool]:
+    """Greater for a checkpoint that was written later; of two names of one file for the latest."""
+    created = payload["provenance"]["created"]
+    return created, payload["progress"]["step"], path.name == LATEST
 
 
 def verified_checkpoint(path: Path) -> dict[str, Any]:
@@ -223,7 +230,7 @@ def provenance() -> dict[str, Any]:
         "langsteer": __version__,
         "git_commit": git_commit(),
         "torch": str(torch.__version__),  # itself a class that weights_only refuses
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
 
 

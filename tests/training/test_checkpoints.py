@@ -13,6 +13,7 @@ from langsteer.training.checkpoint_util import (
     CheckpointManager,
     find_experiment,
     newest_checkpoint,
+    provenance,
     verified_checkpoint,
 )
 
@@ -22,6 +23,7 @@ def payload(step=0, **more):
         "format": "langsteer-checkpoint",
         "version": 1,
         "progress": {"step": step},
+        "provenance": provenance(),
         "model": {"weight": torch.full((1000,), float(step))},
         **more,
     }
@@ -135,7 +137,19 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_newest_is_the_one_of_most_steps(tmp_path):
+def test_newest_is_what_was_written_last_though_the_run_went_back_to_an_earlier_epoch(tmp_path):
+    manager = CheckpointManager(tmp_path, top_k=2)
+    for epoch, loss in enumerate([0.5, 0.1, 0.4], start=1):
+        save(manager, epoch, loss)
+    manager.save_latest(payload(1))  # resumed from epoch 1, and stopped
+    manager.wait()
+    for path in tmp_path.glob("*.ckpt"):  # copied, in whatever order
+        os.utime(path, (1, 1))
+    path, found = newest_checkpoint(tmp_path, print)
+    assert (path.name, found["progress"]["step"]) == ("latest.ckpt", 1)
+
+
+def test_newest_is_an_epoch_that_was_not_named_latest_yet(tmp_path):
     """A run that was killed between the two names has an older latest.ckpt."""
     manager = CheckpointManager(tmp_path, top_k=3)
     save(manager, 1, 0.5)
