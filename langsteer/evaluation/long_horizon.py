@@ -118,6 +118,8 @@ def read_instructions(path: str | None) -> dict[str, str]:
         return {task: phrasings(task)[0] for task in TASKS}
     try:
         sentences = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        if any(isinstance(sentences[task], str) for task in TASKS):
+            raise TypeError("a sentence that is no list")  # of which [0] would be a letter
         return {task: str(sentences[task][0]) for task in TASKS}
     except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
         raise UserError(

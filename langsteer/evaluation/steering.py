@@ -193,10 +193,13 @@ def _cloud(env: CalvinEnv, start: Start) -> NDArray[np.float32]:
 
 
 def _shared_library(methods: Mapping[str, SteeringConfig]) -> DemonstrationLibrary | None:
-    """The demonstrations, opened once; all methods have the same."""
+    """The demonstrations that all methods have, opened once."""
     paths = {one.demonstrations for one in methods.values() if one.steers and one.reference}
     if not paths:
         return None
+    if len(paths) > 1:
+        named_paths = ", ".join(sorted(map(str, paths)))
+        raise UserError(f"methods follow different demonstrations: {named_paths}; compare with one")
     (path,) = paths
     assert path is not None  # SteeringConfig refuses a reference without
     return open_library(Path(path))

@@ -301,6 +301,9 @@ def test_bad_input_is_refused_before_the_first_attempt(results, spoken_checkpoin
     ):
         with pytest.raises(UserError, match=message):
             evaluate({**config, **changes, "output_dir": str(tmp_path / "out")}, methods)
+    other = dataclasses.replace(methods["reference"], demonstrations="other.npz")
+    with pytest.raises(UserError, match="different demonstrations"):
+        evaluate(config, {**methods, "other": other})
     with pytest.raises(UserError, match="'none' is missing"):
         evaluate(config, {"reference": methods["reference"]})
     assert not (tmp_path / "out").exists()
