@@ -26,7 +26,7 @@ from langsteer.evaluation.jobs import (
     checkpoint_identity,
     prepare_folder,
     run_jobs,
-    settings_digest,
+    run_name,
 )
 from langsteer.evaluation.report import write_report
 from langsteer.evaluation.results import (
@@ -108,11 +108,9 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def default_folder(settings: Settings) -> Path:
     """``outputs/experiments/<experiment>_<checkpoint>_<task>_<digest of the settings>``."""
-    checkpoint = Path(settings["policy"]["ckpt_path"])
     tasks = settings["env"]["task"]
     task = tasks[0] if len(tasks) == 1 else f"{len(tasks)}_tasks"
-    name = f"{checkpoint.parent.name}_{checkpoint.stem}_{task}_{settings_digest(settings)}"
-    return Path("outputs/experiments") / name
+    return Path("outputs/experiments") / run_name(settings["policy"]["ckpt_path"], settings, task)
 
 
 def play_episode(stage: Stage, number: int, folder: Path) -> Result:

@@ -217,9 +217,10 @@ def prepare_folder(folder: Path, settings: Settings) -> None:
         )
 
 
-def settings_digest(settings: Settings) -> str:
-    """Eight characters that differ for different settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+def run_name(checkpoint: str | Path, settings: Settings, *what: str) -> str:
+    """``<experiment>_<checkpoint>_<what>_<digest>``; the digest differs for other settings."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return "_".join([Path(checkpoint).parent.name, Path(checkpoint).stem, *what, digest])
 
 
 def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:

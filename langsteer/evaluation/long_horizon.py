@@ -32,7 +32,7 @@ from langsteer.evaluation.jobs import (
     prepare_folder,
     read_result,
     run_jobs,
-    settings_digest,
+    run_name,
 )
 from langsteer.evaluation.rollout import TaskRun, run_task
 from langsteer.evaluation.steered import checked_steering, steer
@@ -129,9 +129,7 @@ def read_instructions(path: str | None) -> dict[str, str]:
 
 
 def _default_folder(settings: Settings) -> Path:
-    checkpoint = Path(settings["policy"]["ckpt_path"])
-    name = f"{checkpoint.parent.name}_{checkpoint.stem}_{settings_digest(settings)}"
-    return Path("outputs/calvin") / name
+    return Path("outputs/calvin") / run_name(settings["policy"]["ckpt_path"], settings)
 
 
 @cache

@@ -22,6 +22,7 @@ from langsteer.evaluation.attempts import Attempt, video_path
 from langsteer.evaluation.experiment import run_experiment
 from langsteer.evaluation.results import Summary
 from langsteer.evaluation.steering import compare
+from langsteer.evaluation.steering_table import tables
 from langsteer.evaluation.video import write_gif
 from langsteer.experts.collection import CollectionSettings, collect, summary_lines
 from langsteer.processes import default_workers
@@ -136,7 +137,7 @@ def _compare(checkpoint: Path, demos: Path, folder: Path) -> list[Attempt]:
         f"output_dir={folder}",
     ]
     attempts = compare(overrides)
-    print((folder / "table.md").read_text(), end="")
+    print(tables(attempts), end="")
     return attempts
 
 

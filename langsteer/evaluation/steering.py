@@ -37,11 +37,12 @@ from langsteer.evaluation.jobs import (
     open_env,
     prepare_folder,
     read_result,
+    run_name,
     write_result,
 )
 from langsteer.evaluation.paired_starts import Start, sample_starts
 from langsteer.evaluation.steering_report import write_report
-from langsteer.evaluation.steering_table import BASE, write_table
+from langsteer.evaluation.steering_table import BASE, tables
 from langsteer.files import replacing
 from langsteer.policies.agent import Agent
 from langsteer.progress import track
@@ -84,7 +85,7 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
         requests = _requests(starts, config["steering"])
         understood = {one.understood for asked in requests.values() for one in asked}
         _require_steerable(sorted(understood), methods, library, scene)
-        folder = Path(config["output_dir"])
+        folder = Path(config["output_dir"] or default_folder(settings))
         prepare_folder(folder, settings)
         attempts: list[Attempt] = []
         for index, start in enumerate(track(starts, "evaluating", unit="start")):
@@ -96,6 +97,11 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
         setting.env.close()
     _write(folder, settings, environment, attempts, clouds)
     return attempts
+
+
+def default_folder(settings: Settings) -> Path:
+    """``outputs/steering/<experiment>_<checkpoint>_<digest of the settings>``."""
+    return Path("outputs/steering") / run_name(settings["checkpoint"]["path"], settings)
 
 
 def checked_settings(
@@ -216,8 +222,10 @@ def _write(
     results = {**made_by, "attempts": [asdict(one) for one in attempts]}
     with replacing(folder / "results.json") as temporary:
         temporary.write_text(json.dumps(results), encoding="utf-8")
-    write_table(folder / "table.md", attempts)
+    with replacing(folder / "table.md") as temporary:
+        temporary.write_text(tables(attempts), encoding="utf-8")
     write_report(folder, attempts, clouds, made_by)
+    print(f"{len(attempts)} attempts; {folder / 'report.html'} shows their paths\n")
 
 
 def compare(arguments: Sequence[str]) -> list[Attempt]:
@@ -239,11 +247,8 @@ def _method(name: str, arguments: Sequence[str]) -> SteeringConfig:
     return SteeringConfig.from_dict(compose(NAME, [f"steering={name}", *arguments])["steering"])
 
 
-def _run(config: dict[str, Any]) -> None:
-    attempts = compare(sys.argv[1:])
-    folder = Path(config["output_dir"])
-    print((folder / "table.md").read_text(), end="")
-    print(f"\n{len(attempts)} attempts; {folder / 'report.html'} shows their paths")
+def _run(_config: dict[str, Any]) -> None:
+    print(tables(compare(sys.argv[1:])), end="")
 
 
 @exits_cleanly

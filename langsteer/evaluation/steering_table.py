@@ -2,18 +2,16 @@
 
 Example::
 
-    write_table(Path("table.md"), attempts)
+    print(tables(attempts))
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from langsteer.evaluation.attempts import Attempt
 from langsteer.evaluation.statistics import Rate
-from langsteer.files import replacing
 
 BASE = "none"
 RESAMPLES = 4000
@@ -146,11 +144,9 @@ def task_cells(attempts: Sequence[Attempt]) -> list[list[str]]:
     return cells
 
 
-def write_table(path: Path, attempts: Sequence[Attempt]) -> None:
-    """Write both tables in Markdown."""
-    with replacing(path) as temporary:
-        tables = [_markdown(cells) for cells in (table_cells(attempts), task_cells(attempts))]
-        temporary.write_text("\n".join(tables), encoding="utf-8")
+def tables(attempts: Sequence[Attempt]) -> str:
+    """Both tables in Markdown."""
+    return "\n".join(_markdown(cells) for cells in (table_cells(attempts), task_cells(attempts)))
 
 
 def _markdown(cells: Sequence[Sequence[str]]) -> str:
