@@ -37,6 +37,9 @@ VECTORS = {"actions": 7, "rel_actions": 7, "robot_obs": 15, "scene_obs": 24}
 """Length of each vector of a frame. Official files hold float64, the official README says float32;
 both are read."""
 
+METRES_PER_UNIT, RADIANS_PER_UNIT = 0.02, 0.05
+"""What a relative action of 1 means, from CALVIN's robot (``max_rel_pos``, ``max_rel_orn``)."""
+
 _FRAME_NAME = re.compile(r"episode_(\d{7,})\.npz")
 
 

@@ -25,6 +25,8 @@ from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA, Camera
 from langsteer.calvin.dataset import (
     ANNOTATIONS,
     CONFIG,
+    METRES_PER_UNIT,
+    RADIANS_PER_UNIT,
     RANGES,
     VECTORS,
     Annotation,
@@ -43,9 +45,6 @@ IMAGES = {
     "depth_static": np.float32,
     "depth_gripper": np.float32,
 }
-
-# Full scale of a relative action, from CALVIN's robot: metres and radians for an action of 1.
-MAX_STEP_POSITION, MAX_STEP_ANGLE = 0.02, 0.05
 
 
 def achieved_actions(
@@ -66,7 +65,7 @@ def achieved_actions(
     actions = np.concatenate([later[:, :6], later[:, 14:15]], axis=1)
     step = actions[:, :6] - now[:, :6]
     step[:, 3:] = (step[:, 3:] + np.pi) % (2 * np.pi) - np.pi
-    scale = np.repeat([MAX_STEP_POSITION, MAX_STEP_ANGLE], 3)
+    scale = np.repeat([METRES_PER_UNIT, RADIANS_PER_UNIT], 3)
     return actions, np.concatenate([np.clip(step / scale, -1, 1), actions[:, 6:]], axis=1)
 
 

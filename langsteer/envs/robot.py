@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 from langsteer.envs.physics import POSITION_CONTROL, Physics, link_ids, pybullet
 
 ARM_JOINTS = tuple(range(7))
@@ -21,9 +22,6 @@ ARM_VELOCITY = 2.0
 FINGER_FORCE = 200.0
 FINGER_OPENING_FORCE = FINGER_FORCE / 100
 FINGER_VELOCITY = 1.0
-
-METRES_PER_UNIT = 0.02
-RADIANS_PER_UNIT = 0.05
 
 # Nullspace limits that bind nothing, for the seven joints and two fingers.
 _IK_LIMIT = 7.0

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.benchmark import initial_states, is_feasible
+from langsteer.calvin.dataset import METRES_PER_UNIT
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
 from langsteer.experts.view import Layout, View, read_layout
 from langsteer.steering.feasibility import why_infeasible
-from langsteer.steering.path import METRES_PER_UNIT
 
 # Besides the seed, so that no demonstration of the same seed begins at a start of this.
 _STREAM = 0x57EE

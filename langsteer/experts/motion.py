@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
+
 if TYPE_CHECKING:
     from langsteer.experts.view import View
 
 CONTROL_RATE = 30.0
-METRES_PER_UNIT = 0.02
-RADIANS_PER_UNIT = 0.05
 
 OPEN, CLOSED = 1.0, -1.0
 

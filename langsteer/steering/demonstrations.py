@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.dataset import (
+    METRES_PER_UNIT,
+    RADIANS_PER_UNIT,
     Annotation,
     Split,
     frame_name,
@@ -33,7 +35,7 @@ from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.progress import track
 from langsteer.steering.blocks import YAW, KnownScene, block_place, yaw_turn
-from langsteer.steering.path import METRES_PER_UNIT, METRIC, POSE_DIM, RADIANS_PER_UNIT
+from langsteer.steering.path import METRIC, POSE_DIM
 
 MAX_LEAD = 128
 """Frames at most that a demonstration takes along before its annotated window."""

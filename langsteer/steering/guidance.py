@@ -14,14 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 from langsteer.policies.dp3.ddim import DenoisingStep
 from langsteer.steering.objectives import Objective
 from langsteer.steering.path import (
     GRIPPER,
     METRES_PER_GRIPPER,
     METRES_PER_RADIAN,
-    METRES_PER_UNIT,
-    RADIANS_PER_UNIT,
     commanded_path,
     path_curvature,
 )

@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-METRES_PER_UNIT = 0.02
-RADIANS_PER_UNIT = 0.05
+from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
+
 POSE_DIM = 7
 POSITION, EULER, GRIPPER = slice(0, 3), slice(3, 6), 6
 

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 from langsteer.policies.dp3 import DP3
 from langsteer.training.calvin_dataset import Batch, CalvinData, diffusion_draws
 from langsteer.training.distributed import World, all_sum, any_rank
@@ -24,8 +25,8 @@ from langsteer.training.signals import Stopped, StopRequest
 
 BLOCK = 64
 _SEED = 20_260_213  # of validation alone; runs of any seed are compared with each other
-# CALVIN's rel_actions are in units of these (CALVIN's Robot: max_rel_pos, max_rel_orn).
-MILLIMETRES, DEGREES = 20.0, float(np.degrees(0.05))
+# Of a relative action of 1.
+MILLIMETRES, DEGREES = 1000 * METRES_PER_UNIT, float(np.degrees(RADIANS_PER_UNIT))
 
 
 @torch.no_grad()
