@@ -11,11 +11,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from langsteer.errors import exits_cleanly
 from langsteer.training.signals import hold_signals
 
-hold_signals()
 
-from langsteer.training.dp3_trainer import main  # noqa: E402 - it takes seconds
+@exits_cleanly
+def train() -> None:
+    """Import the trainer, which takes seconds, with signals in hand already; and run it."""
+    hold_signals()
+    from langsteer.training.dp3_trainer import main
+
+    main()
+
 
 if __name__ == "__main__":
-    main()
+    train()

@@ -125,6 +125,10 @@ class Trainer:
 
     def run(self, stop: StopRequest) -> bool:
         """Train to the end, or to a stop; see `train`."""
+        if self.progress.epoch >= self.config.num_epochs:
+            self.log.info(
+                "all %d epochs are done; a greater training.num_epochs goes on", self.progress.epoch
+            )
         try:
             with self._bar() as bar:
                 while self.progress.epoch < self.config.num_epochs:

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,6 +96,24 @@ def test_run_asked_to_stop_in_its_validation_leaves_it_and_validates_anew(traini
     assert not any("val_loss" in record for record in records(training, "stopped"))
     training.here("training.experiment_name=stopped", "training.resume=true")
     assert_same_run(training, "whole", "stopped")
+
+
+def test_interrupt_while_pytorch_is_imported_is_no_traceback(training):
+    process = training.start("training.experiment_name=run")
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "interrupted\n")
+
+
+def test_finished_run_says_that_nothing_is_left(training):
+    training.here("training.experiment_name=run")
+    before = training.latest("run")
+    output = training.here("training.experiment_name=run", "training.resume=true")
+    assert "all 3 epochs are done" in output
+    assert_same_state(before["model"], training.latest("run")["model"])
 
 
 def test_resume_without_a_name_finds_the_newest_run_and_says_which(training):
