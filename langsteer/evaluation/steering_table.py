@@ -58,7 +58,7 @@ def paired_gain(attempts: Sequence[Attempt], method: str) -> Gain:
 
     Pairs of one start share scene and noise, so whole starts are drawn with replacement (paired
     cluster bootstrap, Efron & Tibshirani 1993, percentile interval, 4000 resamples of seed 0). Of
-    few starts it is too narrow; of one it would have no width.
+    few starts it is too narrow, where all agree it has no width, and of one there is none.
     """
     base = {(one.start, one.task): one.success for one in attempts if one.method == BASE}
     differences: dict[int, list[int]] = {}
