@@ -26,15 +26,13 @@ from langsteer.data.plan import ConversionPlan, LeftOut, settings_to_dict
 from langsteer.data.shard_writer import bad_episodes
 from langsteer.data.store import (
     FORMAT,
-    create_arrays,
-    disk_errors,
     open_array,
     partial_path,
     read_attributes,
     schema,
     shard_file_name,
-    write_metadata,
 )
+from langsteer.data.store_writer import create_arrays, disk_errors, write_metadata
 from langsteer.errors import UserError
 from langsteer.files import TRASH, discard, replacing, sync, trash_name
 

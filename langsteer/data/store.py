@@ -1,4 +1,4 @@
-"""The Zarr of LangSteer: its schema, and how to create, open and read it.
+"""The Zarr of LangSteer: its schema, and how to open and read it.
 
 A store is a Zarr v3 folder that any Zarr v3 reader opens::
 
@@ -26,8 +26,7 @@ Example::
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,8 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from langsteer import __version__
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
-from langsteer.files import replacing
 
 FORMAT = "langsteer-calvin"
 VERSION = 1
@@ -252,35 +249,6 @@ def partial_path(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Raise OSError for what the disk refuses; tensorstore says ValueError."""
-    try:
-        yield
-    except ValueError as error:
-        raise OSError(str(error)) from error
-
-
-@disk_errors()
-def create_arrays(
-    folder: Path,
-    pipeline: ObservationPipeline,
-    n_frames: int,
-    names: Iterable[str] = ARRAYS,
-    frames_per_shard: int = FRAMES_PER_SHARD,
-) -> None:
-    """Create the arrays of ``folder/data`` without content; existing equal ones stay.
-
-    Raises OSError if the disk refuses.
-    """
-    for name in names:
-        layout = schema(name, pipeline)
-        spec = _spec(folder / "data" / name) | {
-            "metadata": _array_metadata(layout, n_frames, frames_per_shard)
-        }
-        ts.open(spec, open=True, create=True).result()
-
-
 def open_array(folder: Path, name: str, write: bool = False) -> ts.TensorStore:
     """An array of ``folder/data``. One thread works for it, so that a worker is one core's load."""
     return _open(folder / "data" / name, write)
@@ -289,65 +257,6 @@ def open_array(folder: Path, name: str, write: bool = False) -> ts.TensorStore:
 def shard_file_name(shard: int, n_axes: int) -> str:
     """The file of an array's shard, within the array's folder."""
     return ".".join(["c", str(shard), *["0"] * (n_axes - 1)])
-
-
-@disk_errors()
-def write_metadata(
-    folder: Path,
-    pipeline: ObservationPipeline,
-    episode_ends: NDArray[np.int64],
-    episodes: EpisodeTable,
-    attributes: Mapping[str, Any] | None = None,
-) -> None:
-    """Write all of a store but its arrays in ``data/``; last of all the root's attributes.
-
-    Raises OSError if the disk refuses.
-    """
-    ends = np.asarray(episode_ends, dtype=np.int64)
-    spec = _spec(folder / "meta" / "episode_ends") | {
-        "metadata": {
-            "shape": [len(ends)],
-            "data_type": "int64",
-            "chunk_grid": _regular_grid([max(1, len(ends))]),
-        }
-    }
-    if len(ends):
-        ts.open(spec, create=True, delete_existing=True).result().write(ends).result()
-    else:
-        ts.open(spec, create=True, delete_existing=True).result()
-    _write_group(folder / "data", {})
-    _write_group(folder / "meta", {"episodes": episodes.to_dict()})
-    ours = {
-        "format": FORMAT,
-        "version": VERSION,
-        "langsteer_version": __version__,
-        "pipeline": pipeline.to_dict(),
-    }
-    _write_group(folder, ours | dict(attributes or {}))
-
-
-def write_store(
-    path: str | Path,
-    arrays: Mapping[str, NDArray],
-    episode_ends: NDArray[np.int64],
-    episodes: EpisodeTable,
-    pipeline: ObservationPipeline,
-    frames_per_shard: int = FRAMES_PER_SHARD,
-) -> Store:
-    """Write a small store from arrays in memory, for tests and for data that is not CALVIN's.
-
-    Raises `UserError` if ``path`` exists.
-    """
-    path = Path(path)
-    if path.exists():
-        raise UserError(f"{path}: exists already")
-    partial = partial_path(path)
-    create_arrays(partial, pipeline, int(episode_ends[-1]), arrays, frames_per_shard)
-    for name, values in arrays.items():
-        open_array(partial, name, write=True).write(values).result()
-    write_metadata(partial, pipeline, episode_ends, episodes)
-    partial.rename(path)
-    return open_store(path)
 
 
 def read_attributes(folder: Path) -> dict[str, Any]:
@@ -362,46 +271,7 @@ def read_attributes(folder: Path) -> dict[str, Any]:
     return node.get("attributes", {})
 
 
-def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
-    """Write the ``zarr.json`` of a group."""
-    node = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-    with replacing(folder / "zarr.json") as temporary:
-        temporary.write_text(json.dumps(node, indent=1), encoding="utf-8")
-
-
-def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -> dict[str, Any]:
-    """The ``zarr.json`` of a sharded array, as tensorstore takes it."""
-    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
-    if layout.dtype == "uint8":
-        codecs = [{"name": "bytes"}]
-    if layout.compressed:
-        # Level 1: the images are mostly for looking at, and conversion shall not wait for them.
-        codecs.append({"name": "zstd", "configuration": {"level": 1}})
-        codecs.append({"name": "crc32c"})
-    sharding = {
-        "chunk_shape": list(layout.chunk),
-        "codecs": codecs,
-        "index_codecs": [
-            {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "crc32c"},
-        ],
-    }
-    return {
-        "shape": [n_frames, *layout.row],
-        "data_type": layout.dtype,
-        "chunk_grid": _regular_grid([frames_per_shard, *layout.row]),
-        # "c.3.0.0" instead of folders in folders, which are inodes too.
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "fill_value": 0,
-    }
-
-
-def _regular_grid(chunk: list[int]) -> dict[str, Any]:
-    return {"name": "regular", "configuration": {"chunk_shape": chunk}}
-
-
-def _spec(folder: Path) -> dict[str, Any]:
+def array_spec(folder: Path) -> dict[str, Any]:
     """Where tensorstore finds a Zarr v3 array."""
     return {
         "driver": "zarr3",
@@ -415,6 +285,6 @@ def _spec(folder: Path) -> dict[str, Any]:
 def _open(folder: Path, write: bool = False) -> ts.TensorStore:
     """Open an array; raises `UserError` where there is none."""
     try:
-        return ts.open(_spec(folder), read=True, write=write).result()
+        return ts.open(array_spec(folder), read=True, write=write).result()
     except ValueError as error:
         raise UserError(f"{folder}: not a Zarr v3 array ({error})") from error

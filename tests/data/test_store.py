@@ -10,14 +10,8 @@ import pytest
 
 from langsteer.data.mapped import MappedArray
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import (
-    EpisodeTable,
-    create_arrays,
-    open_store,
-    partial_path,
-    write_metadata,
-    write_store,
-)
+from langsteer.data.store import EpisodeTable, open_store, partial_path
+from langsteer.data.store_writer import create_arrays, write_metadata, write_store
 from langsteer.errors import UserError
 
 N, P, SHARD = 23, 16, 8

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable, open_store, write_store
+from langsteer.data.store import EpisodeTable, open_store
+from langsteer.data.store_writer import write_store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config, Normalizer
 from langsteer.training.calvin_dataset import CalvinData
