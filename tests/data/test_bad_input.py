@@ -309,7 +309,7 @@ def test_malicious_annotations_run_no_code(calvin, tmp_path):
 def test_killed_worker_is_told(small_calvin, small_settings, tmp_path, monkeypatch):
     # A worker that finds no memory is killed by the kernel; here it ends itself in its set-up.
     monkeypatch.setattr("langsteer.data.conversion._start_worker", _die)
-    with pytest.raises(UserError, match="fewer --num_workers"):
+    with pytest.raises(UserError, match="fewer workers"):
         convert(small_calvin, tmp_path / "a.zarr", small_settings(), num_workers=2)
 
 
