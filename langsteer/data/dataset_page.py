@@ -48,8 +48,10 @@ def write_page(
             60 kB a frame).
 
     Raises:
-        UserError: there is no such episode.
+        UserError: there is no such episode, or no frame is to be shown.
     """
+    if frames_per_episode < 1:
+        raise UserError(f"{frames_per_episode} frames of each episode: at least 1 is needed")
     wrong = [index for index in episodes if not 0 <= index < len(store.episodes)]
     if wrong or not episodes:
         raise UserError(

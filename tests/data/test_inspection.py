@@ -144,3 +144,8 @@ def test_page_of_a_store_without_images(copy, tmp_path):
 def test_episode_that_is_not_there(small_store, tmp_path, episodes):
     with pytest.raises(UserError, match="from 0 to 4"):
         write_page(small_store, episodes, tmp_path / "page.html")
+
+
+def test_a_page_without_frames_is_an_error(small_store, tmp_path):
+    with pytest.raises(UserError, match="at least 1 is needed"):
+        write_page(small_store, [0], tmp_path / "page.html", frames_per_episode=0)
