@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,15 @@ SHARED = ROOT.parent / "shared"
 # How long an example takes depends on what else the machine does.
 settings.register_profile("patient", settings(), deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_configure() -> None:
+    """Let tests interrupt their processes where this one ignores it, as in a script's background.
+
+    An ignored SIGINT is inherited; a handled one is the default again in a new program.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
