@@ -26,16 +26,8 @@ from langsteer.calvin.tasks import COLOURS, TASKS, checked_task
 from langsteer.errors import UserError
 from langsteer.sentences import SentenceEncoder
 from langsteer.steering.embedding import reading_encoder
-from langsteer.steering.lexical import LexicalFeatures
-from langsteer.steering.wording import (
-    SIDES,
-    Told,
-    actions_in,
-    may_mean,
-    template_of,
-    told_by,
-    words_of,
-)
+from langsteer.steering.lexical import LexicalFeatures, words_of
+from langsteer.steering.wording import SIDES, Told, actions_in, may_mean, template_of, told_by
 
 _PARTS = (
     *("open", "close", "turn_on", "turn_off", "lightbulb", "led", "slider", "drawer", "table"),

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.tasks import COLOURS
+from langsteer.steering.lexical import words_of
 
 _COLOURED, _SIDEWAYS = "coloured", "sideways"
 """Stand for every colour and every side in the rest of a sentence."""
@@ -108,16 +109,11 @@ def told_by(instruction: str) -> Told:
         "left" if match["left"] or match["left_turn"] else "right" for match in _SIDE.finditer(text)
     )
     rest = _SIDE.sub(lambda match: "clockwise" if match["turned"] else _SIDEWAYS, text)
-    words = words_of(rest)
+    words = set(words_of(rest))
     things = {thing for thing, names in THINGS.items() if not words.isdisjoint(names.split())}
     if _SWITCH.search(rest):
         things.add("lightbulb")
     return Told(colours, sides, frozenset(things), _NEGATION.search(rest) is not None, rest)
-
-
-def words_of(sentence: str) -> set[str]:
-    """The different words of a sentence in lower case."""
-    return set(re.findall(r"[a-z]+", sentence))
 
 
 def template_of(task: str) -> str:
@@ -144,6 +140,6 @@ def actions_in(sentences: Sequence[str], vocabulary: Collection[str]) -> NDArray
     """
     rows = np.zeros((len(sentences), len(ACTIONS)))
     for row, sentence in zip(rows, sentences, strict=True):
-        words = words_of(sentence) & set(vocabulary)
+        words = set(words_of(sentence)) & set(vocabulary)
         row[:] = [not words.isdisjoint(names.split()) for names in ACTIONS.values()]
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1.0)

@@ -1,17 +1,16 @@
 """Words for tasks: complete, distinct, and held-out ones apart."""
 
 import re
-from pathlib import Path
+from collections import Counter
 
 import pytest
-import yaml
 
+from benchmarks.language import frozen_sentences
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import COLOURS, TASKS
+from langsteer.calvin.tasks import TASKS
 from langsteer.errors import UserError
-from langsteer.steering.wording import ACTIONS, THINGS, told_by, words_of
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from langsteer.steering.lexical import words_of
+from langsteer.steering.wording import ACTIONS, THINGS, told_by
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -36,19 +35,14 @@ def test_an_unknown_task_is_refused():
 
 
 def test_no_sentence_to_measure_with_is_a_phrasing_to_train_on():
-    frozen = yaml.safe_load((BENCHMARKS / "instructions.yaml").read_text())
+    frozen = frozen_sentences()
     trained = {_plain(phrase) for task in TASKS for phrase in phrasings(task)}
-    meant = [
-        sentence.format(colour=colour)
-        for sentences in frozen["meant"].values()
-        for sentence in sentences
-        for colour in COLOURS
-    ]
+    measured = [sentence for pairs in frozen.values() for sentence, _ in pairs]
     held_out = [phrase for task in TASKS for phrase in phrasings(task, held_out=True)]
-    assert not trained & {_plain(text) for text in [*meant, *frozen["refused"], *held_out]}
-    named = {name.format(colour=colour) for name in frozen["meant"] for colour in COLOURS}
-    assert named == set(TASKS)
-    assert min(len(sentences) for sentences in frozen["meant"].values()) >= 5
+    assert not trained & {_plain(text) for text in [*measured, *held_out]}
+    counts = Counter(task for _, task in frozen["frozen sentences"])
+    assert set(counts) == set(TASKS)
+    assert min(counts.values()) >= 5
 
 
 def test_words_that_are_read_as_words_come_from_phrasings_to_train_on():
@@ -57,7 +51,7 @@ def test_words_that_are_read_as_words_come_from_phrasings_to_train_on():
     assert written_in <= known
 
 
-def _told(phrase: str) -> set[str]:
+def _told(phrase: str) -> list[str]:
     return words_of(told_by(phrase).rest)
 
 
