@@ -97,7 +97,7 @@ DRAWER_TRAVEL = 0.12
 LIFT_HEIGHTS = {"table": 0.05, "slider": 0.03, "drawer": 0.05}
 RESTING_SPEED = 1.0
 
-_SURFACE_LINKS = {"table": TABLE_TOP, "slider": SLIDER_PLANK, "drawer": DRAWER}
+SURFACE_LINKS = {"table": TABLE_TOP, "slider": SLIDER_PLANK, "drawer": DRAWER}
 
 
 def rotation_angles(start: BlockInfo, end: BlockInfo) -> tuple[float, float, float]:
@@ -156,7 +156,7 @@ def _lifted(block: str, surface: str, start: SceneInfo, end: SceneInfo) -> bool:
     before, after = start.blocks[block], end.blocks[block]
     return bool(
         after.touched_bodies == {ROBOT}
-        and (TABLE, _SURFACE_LINKS[surface]) in before.contacts
+        and (TABLE, SURFACE_LINKS[surface]) in before.contacts
         and _travel(before, after)[2] > LIFT_HEIGHTS[surface]
     )
 
@@ -231,7 +231,7 @@ def _predicates() -> dict[str, Predicate]:
     found["open_drawer"] = partial(_drawer_moved, 1)
     found["close_drawer"] = partial(_drawer_moved, -1)
     for colour in COLOURS:
-        for surface in _SURFACE_LINKS:
+        for surface in SURFACE_LINKS:
             found[f"lift_{colour}_block_{surface}"] = partial(_lifted, f"block_{colour}", surface)
     found["place_in_slider"] = partial(_placed, SLIDER_PLANK)
     found["place_in_drawer"] = partial(_placed, DRAWER)

@@ -4,7 +4,11 @@ An action is CALVIN's relative action, (7,): dx, dy, dz in units of 0.02 m, then
 increments in units of 0.05 rad, then the gripper. The first six are executed as they are, even
 beyond ±1, as CALVIN does. CALVIN refuses a gripper that is not ±1; here everything above zero opens
 (+1) and the rest closes (−1), for the output of a policy is never exactly ±1.
+
+CALVIN also takes absolute poses and joint angles. They are `PoseCommand` and `JointCommand`.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +17,40 @@ from langsteer.errors import UserError
 
 ACTION_SIZE = 7
 GRIPPER = 6
+
+
+@dataclass(frozen=True)
+class PoseCommand:
+    """An absolute action: where the tcp shall be.
+
+    As in CALVIN, it leaves the target alone that relative actions add up to. A relative action
+    after it goes on from where the relative ones before it had led.
+
+    Attributes:
+        position: (3,) metres, world frame.
+        quaternion: (4,) x, y, z, w.
+        gripper: +1 opens, −1 closes.
+    """
+
+    position: NDArray[np.float64]
+    quaternion: NDArray[np.float64]
+    gripper: float
+
+
+@dataclass(frozen=True)
+class JointCommand:
+    """Angles that the arm's joints shall have, commanded as they are, without limits.
+
+    Attributes:
+        joints: (7,) radians.
+        gripper: +1 opens, −1 closes.
+    """
+
+    joints: NDArray[np.float64]
+    gripper: float
+
+
+Command = PoseCommand | JointCommand
 
 
 def checked_action(action: ArrayLike) -> NDArray[np.float64]:

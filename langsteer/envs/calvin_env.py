@@ -37,7 +37,8 @@ from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA
 from langsteer.calvin.kinematics import camera_pose_from_tcp
 from langsteer.calvin.tasks import SceneInfo
 from langsteer.data.pointcloud import ObservationPipeline, point_cloud
-from langsteer.envs.actions import ACTION_SIZE, checked_action, checked_vector
+from langsteer.envs.actions import ACTION_SIZE, Command, checked_action, checked_vector
+from langsteer.envs.calvin_info import calvin_info
 from langsteer.envs.oracle_view import OracleView
 from langsteer.envs.playtable import (
     FIRST_BLOCK_INDEX,
@@ -204,11 +205,13 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         scene_obs[FIRST_BLOCK_INDEX:] = self._table.sample_block_poses(self.np_random).ravel()
         return scene_obs
 
-    def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: ArrayLike | Command
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step of 1/30 s.
 
         Args:
-            action: (7,) relative action, see `langsteer.envs.actions`.
+            action: (7,) relative action, or an absolute one, see `langsteer.envs.actions`.
 
         Returns:
             Observation, reward 0, neither terminated nor truncated, an empty dictionary: tasks are
@@ -217,7 +220,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         Raises:
             UserError: an action of another shape or not finite.
         """
-        checked = checked_action(action)
+        checked = action if isinstance(action, Command) else checked_action(action)
         self._require_open()
         self._is_fresh = False
         self._robot.apply(checked)
@@ -237,6 +240,11 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         tcp xyz, tcp Euler angles, gripper width (m), 7 joint angles, gripper command (±1).
         """
         return self._robot_obs.copy()
+
+    def joint_angles(self) -> NDArray[np.float64]:
+        """Where the arm's joints stand now, (7,) float64 radians."""
+        self._require_open()
+        return self._robot.joint_angles()
 
     @property
     def commanded_pose(self) -> NDArray[np.float64]:
@@ -265,6 +273,11 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         """The scene as the task oracle sees it."""
         self._require_open()
         return self._oracle_view.snapshot()
+
+    def calvin_info(self) -> dict[str, Any]:
+        """The scene as ``get_info`` of calvin_env tells it, with PyBullet's numbers for bodies."""
+        self._require_open()
+        return calvin_info(self._physics, self._robot, self._table)
 
     def observe(
         self, cameras: tuple[str, ...] = (), point_cloud: bool = False, coloured: bool = False

@@ -49,11 +49,15 @@ class Light:
 
 
 class Button:
-    """Each press, a rise of the joint over mid-range, toggles the LED."""
+    """Each press, a rise of the joint over mid-range, toggles the LED.
+
+    Attributes:
+        is_on: what the next press will toggle.
+    """
 
     def __init__(self, threshold: float, light: Light, led_reset: LedReset) -> None:
         self._threshold, self._light, self._led_reset = threshold, light, led_reset
-        self._on = False
+        self.is_on = False
         self._was_pressed = False
 
     def reset(self) -> None:
@@ -61,47 +65,54 @@ class Button:
 
         The latter needs two presses to turn off an LED that was lit at the reset.
         """
-        self._on = self._light.lit and self._led_reset == "head"
+        self.is_on = self._light.lit and self._led_reset == "head"
         self._was_pressed = False
 
     def step(self, joint: float) -> None:
         """React to the joint's value in metres."""
         pressed = joint > self._threshold
         if pressed and not self._was_pressed:
-            self._on = not self._on
-            self._light.set(self._on)
+            self.is_on = not self.is_on
+            self._light.set(self.is_on)
         self._was_pressed = pressed
 
 
 class Switch:
-    """The bulb is lit while the joint is over mid-range, once it has been there."""
+    """The bulb is lit while the joint is over mid-range, once it has been there.
+
+    Attributes:
+        is_on: where the lever was at the last step.
+    """
 
     def __init__(self, threshold: float, light: Light) -> None:
         self._threshold, self._light = threshold, light
-        self._on = False
+        self.is_on = False
 
     def reset(self) -> None:
         """Forget the lever: a bulb reset against its lever stays until the lever is moved."""
-        self._on = False
+        self.is_on = False
 
     def step(self, joint: float) -> None:
         """React to the joint's value in metres."""
         on = joint > self._threshold
-        if on != self._on:
+        if on != self.is_on:
             self._light.set(on)
-        self._on = on
+        self.is_on = on
 
 
 class PlayTable:
     """Table, blocks and floor in one physics world.
 
     Attributes:
+        config: what it is made of.
         table: PyBullet's body id of the table.
         blocks: names of blocks to body ids, in the order of ``scene_obs``.
+        button_logic: what the button does to the LED.
+        switch_logic: what the switch does to the bulb.
     """
 
     def __init__(self, physics: Physics, config: SceneConfig, led_reset: LedReset) -> None:
-        self._physics, self._config = physics, config
+        self._physics, self.config = physics, config
         # Contacts that come later depend on the order in which Bullet first met the bodies, and so
         # on where blocks were loaded: where CALVIN loads them with its default seed.
         rng = np.random.default_rng(CALVIN_SEED)
@@ -121,17 +132,17 @@ class PlayTable:
             physics, self.table, links[config.lightbulb.link], config.lightbulb.colour
         )
         self.led = Light(physics, self.table, links[config.led.link], config.led.colour)
-        self._button_logic = Button(self._middle(self._button), self.led, led_reset)
-        self._switch_logic = Switch(self._middle(self._switch), self.lightbulb)
+        self.button_logic = Button(self._middle(self._button), self.led, led_reset)
+        self.switch_logic = Switch(self._middle(self._switch), self.lightbulb)
         self.floor = physics.loadURDF(str(config.plane_urdf))
 
     def _load_block(self, block: BlockConfig, rng: np.random.Generator) -> int:
-        pose = self._config.sample_block_pose(rng)
+        pose = self.config.sample_block_pose(rng)
         return self._physics.loadURDF(
             str(block.urdf),
             pose[:3].tolist(),
             pybullet.getQuaternionFromEuler(pose[3:]),
-            globalScaling=self._config.global_scaling,
+            globalScaling=self.config.global_scaling,
         )
 
     def _set_up_motors(self) -> None:
@@ -157,8 +168,8 @@ class PlayTable:
             self._physics.resetJointState(self.table, joint, value)
         self.lightbulb.set(bool(scene_obs[4]))
         self.led.set(bool(scene_obs[5]))
-        self._button_logic.reset()
-        self._switch_logic.reset()
+        self.button_logic.reset()
+        self.switch_logic.reset()
         self.place_blocks(scene_obs[FIRST_BLOCK_INDEX:].reshape(-1, POSE_SIZE))
 
     def place_blocks(self, poses: np.ndarray) -> None:
@@ -174,7 +185,7 @@ class PlayTable:
             RuntimeError: no such poses were found, which the surfaces of CALVIN never cause.
         """
         for _ in range(MAX_PLACEMENTS):
-            poses = np.stack([self._config.sample_block_pose(rng) for _ in self.blocks])
+            poses = np.stack([self.config.sample_block_pose(rng) for _ in self.blocks])
             self.place_blocks(poses)
             if not any(self._are_near(*pair) for pair in combinations(self.blocks.values(), 2)):
                 return poses
@@ -186,8 +197,8 @@ class PlayTable:
     def step(self) -> None:
         """Let button and switch act on the lights; once per control step, after the physics."""
         button, switch = self.joint_values()[2:]
-        self._button_logic.step(button)
-        self._switch_logic.step(switch)
+        self.button_logic.step(button)
+        self.switch_logic.step(switch)
 
     def joint_values(self) -> list[float]:
         """Slider, drawer, button and switch in metres."""

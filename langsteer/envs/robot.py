@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
+from langsteer.envs.actions import Command, JointCommand, PoseCommand
 from langsteer.envs.physics import POSITION_CONTROL, Physics, link_ids, pybullet
 
 ARM_JOINTS = tuple(range(7))
@@ -118,16 +119,25 @@ class Robot:
         self.target_position = np.array(position)
         self.target_euler = np.array(pybullet.getEulerFromQuaternion(quaternion))
 
-    def apply(self, action: np.ndarray) -> None:
-        """Command the motors with a checked relative action, (7,) float64.
+    def apply(self, action: np.ndarray | Command) -> None:
+        """Command the motors with a checked relative action, (7,) float64, or an absolute one.
 
-        The target pose moves by the action, whatever the arm reached before: CALVIN integrates
+        A relative action moves the target pose, whatever the arm reached before: CALVIN integrates
         relative actions open loop and adds Euler angles as they are.
         """
-        self.target_position += action[:3] * METRES_PER_UNIT
-        self.target_euler += action[3:6] * RADIANS_PER_UNIT
-        self.gripper_action = float(action[6])
-        joints = self._inverse_kinematics()
+        if isinstance(action, PoseCommand):
+            joints = self._inverse_kinematics(action.position, action.quaternion)
+            self._command(joints, action.gripper)
+        elif isinstance(action, JointCommand):
+            self._command(action.joints, action.gripper)
+        else:
+            self.target_position += action[:3] * METRES_PER_UNIT
+            self.target_euler += action[3:6] * RADIANS_PER_UNIT
+            quaternion = pybullet.getQuaternionFromEuler(self.target_euler)
+            self._command(self._inverse_kinematics(self.target_position, quaternion), action[6])
+
+    def _command(self, joints: np.ndarray, gripper: float) -> None:
+        self.gripper_action = float(gripper)
         for joint, angle in zip(ARM_JOINTS, joints, strict=True):
             self._drive(joint, angle, ARM_FORCE, ARM_VELOCITY)
         opens = self.gripper_action > 0
@@ -139,12 +149,18 @@ class Robot:
                 FINGER_VELOCITY,
             )
 
-    def _inverse_kinematics(self) -> np.ndarray:
+    def joint_angles(self) -> np.ndarray:
+        """The arm's seven joints as they stand, (7,) float64 radians."""
+        return np.array([s[0] for s in self._physics.getJointStates(self.body, ARM_JOINTS)])
+
+    def _inverse_kinematics(
+        self, position: np.ndarray, quaternion: np.ndarray | tuple[float, ...]
+    ) -> np.ndarray:
         solution = self._physics.calculateInverseKinematics(
             self.body,
             self._tcp,
-            self.target_position,
-            pybullet.getQuaternionFromEuler(self.target_euler),
+            position,
+            quaternion,
             [-_IK_LIMIT] * _N_DOFS,
             [_IK_LIMIT] * _N_DOFS,
             [_IK_LIMIT] * _N_DOFS,
@@ -180,7 +196,7 @@ class Robot:
         tcp xyz and Euler angles (6), gripper width in metres, 7 joint angles, gripper command.
         """
         position, quaternion = self.link_pose(self._tcp)
-        joints = [state[0] for state in self._physics.getJointStates(self.body, ARM_JOINTS)]
+        joints = self.joint_angles()
         left, right = (state[0] for state in self._physics.getJointStates(self.body, FINGER_JOINTS))
         euler = pybullet.getEulerFromQuaternion(quaternion)
         return np.array([*position, *euler, left + right, *joints, self.gripper_action])

@@ -1,0 +1,181 @@
+"""CALVIN's task oracle with calvin_env's own interface, on the dictionaries of ``get_info``.
+
+Example::
+
+    oracle = Tasks()
+    start = env.get_info()
+    _, _, _, info = env.step(action)
+    oracle.get_task_info_for_set(start, info, {"open_drawer"})   # {"open_drawer"} once it is done
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from langsteer.calvin.tasks import (
+    DRAWER_TRAVEL,
+    LIFT_HEIGHTS,
+    PUSH_DISTANCE,
+    ROBOT,
+    ROTATION_DEGREES,
+    SLIDER_TRAVEL,
+    SURFACE_LINKS,
+    TABLE,
+    TASKS,
+    BlockInfo,
+    Contact,
+    SceneInfo,
+    achieved,
+    checked_task,
+)
+from langsteer.errors import UserError
+
+Info = Mapping[str, Any]
+"""What calvin_env's ``get_info`` returns."""
+
+
+class Tasks:
+    """CALVIN's oracle.
+
+    Args:
+        tasks: of ``new_playtable_tasks.yaml``: task to its rule and the rule's numbers. They are
+            compared with those that are built in. None takes all 34 tasks.
+
+    Attributes:
+        tasks: names of the tasks that are judged.
+        task_to_id: their numbers.
+        id_to_task: the other way.
+
+    Raises:
+        UserError: an unknown task, or a rule with other numbers than CALVIN's.
+    """
+
+    def __init__(self, tasks: Mapping[str, Sequence[Any]] | None = None) -> None:
+        for task, rule in (tasks or {}).items():
+            _check_rule(task, rule)
+        self.tasks = tuple(tasks or TASKS)
+        self.task_to_id = {task: number for number, task in enumerate(self.tasks)}
+        self.id_to_task = dict(enumerate(self.tasks))
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks are judged."""
+        return len(self.tasks)
+
+    def get_task_info(self, start_info: Info, end_info: Info) -> set[str]:
+        """The tasks that were done between two moments."""
+        return self.get_task_info_for_set(start_info, end_info, self.tasks)
+
+    def get_task_info_for_set(
+        self, start_info: Info, end_info: Info, task_filter: Collection[str]
+    ) -> set[str]:
+        """Those of ``task_filter`` that were done between two moments."""
+        start, end = scene_info(start_info), scene_info(end_info)
+        return {task for task in self.tasks if task in task_filter and achieved(start, end, task)}
+
+
+def scene_info(info: Info) -> SceneInfo:
+    """The snapshot that `langsteer.calvin.tasks` judges, from what ``get_info`` returned.
+
+    The doors are the slider and the drawer, in this order, as in every scene of CALVIN.
+    """
+    scene, robot = info["scene_info"], info["robot_info"]
+    names = _names_of_contacts(info)
+    slider, drawer = (door["current_state"] for door in scene["doors"].values())
+    (button,), (switch,) = scene["buttons"].values(), scene["switches"].values()
+    return SceneInfo(
+        slider=slider,
+        drawer=drawer,
+        button=button["joint_state"],
+        switch=switch["joint_state"],
+        lightbulb=bool(scene["lights"]["lightbulb"]["logical_state"]),
+        led=bool(scene["lights"]["led"]["logical_state"]),
+        blocks={
+            name: BlockInfo(
+                block["current_pos"],
+                block["current_orn"],
+                block["current_lin_vel"],
+                block["current_ang_vel"],
+                _contacts(block, names),
+            )
+            for name, block in scene["movable_objects"].items()
+        },
+        robot_contacts=_contacts(robot, names),
+    )
+
+
+def _names_of_contacts(info: Info) -> dict[tuple[int, int], Contact]:
+    """PyBullet's (body, link) to names, for the table's links: they decide where a block lies."""
+    table = info["scene_info"]["fixed_objects"][TABLE]
+    return (
+        {(table["uid"], link): (TABLE, name) for name, link in table["links"].items()}
+        | {
+            (block["uid"], -1): (name, "base_link")
+            for name, block in info["scene_info"]["movable_objects"].items()
+        }
+        | {(info["robot_info"]["uid"], -1): (ROBOT, "base_link")}
+    )
+
+
+def _contacts(part: Info, names: Mapping[tuple[int, int], Contact]) -> frozenset[Contact]:
+    """What a part touches; fields 2 and 4 of a contact are the other body and its link."""
+    bodies = {body: name for (body, _), (name, _) in names.items()}
+    found = ((point[2], point[4]) for point in part["contacts"])
+    return frozenset(
+        names.get(pair) or (bodies.get(pair[0], f"body {pair[0]}"), f"link {pair[1]}")
+        for pair in found
+    )
+
+
+def _check_rule(task: str, rule: Sequence[Any]) -> None:
+    found, expected = _plain(rule), _plain(_rule_of(checked_task(task)))
+    if found != expected:
+        raise UserError(
+            f"task {task!r}: its rule is {found}, and this oracle judges by CALVIN's "
+            f"{expected}; use calvin_env's own Tasks for other rules"
+        )
+
+
+def _plain(rule: Sequence[Any]) -> list[Any]:
+    """Lists instead of the sequences of OmegaConf, for a comparison."""
+    return [item if isinstance(item, str | int | float) else list(item) for item in rule]
+
+
+def _rule_of(task: str) -> list[Any]:
+    """The entry of a task in ``new_playtable_tasks.yaml``."""
+    words = task.split("_")
+    if words[0] == "rotate":
+        return [
+            "rotate_object",
+            f"block_{words[1]}",
+            _signed(ROTATION_DEGREES, words[-1] == "left"),
+        ]
+    if words[0] == "push" and words[-1] != "drawer":
+        right = words[-1] == "right"
+        return ["push_object", f"block_{words[1]}", _signed(PUSH_DISTANCE, right), 0]
+    if words[0] == "lift":
+        surface = words[-1]
+        height, link = LIFT_HEIGHTS[surface], SURFACE_LINKS[surface]
+        return ["lift_object", f"block_{words[1]}", height, TABLE, link]
+    if words[0] == "turn":
+        before = int(words[1] == "off")
+        return ["toggle_light", words[2], before, 1 - before]
+    rules: dict[str, list[Any]] = {
+        "move_slider_left": ["move_door_rel", "base__slide", SLIDER_TRAVEL],
+        "move_slider_right": ["move_door_rel", "base__slide", -SLIDER_TRAVEL],
+        "open_drawer": ["move_door_rel", "base__drawer", DRAWER_TRAVEL],
+        "close_drawer": ["move_door_rel", "base__drawer", -DRAWER_TRAVEL],
+        "place_in_slider": ["place_object", TABLE, SURFACE_LINKS["slider"]],
+        "place_in_drawer": ["place_object", TABLE, SURFACE_LINKS["drawer"]],
+        "stack_block": ["stack_objects"],
+        "unstack_block": ["unstack_objects"],
+        "push_into_drawer": [
+            "push_object_into",
+            ["block_red", "block_blue", "block_pink"],
+            *(TABLE, SURFACE_LINKS["table"], TABLE, SURFACE_LINKS["drawer"]),
+        ],
+    }
+    return rules[task]
+
+
+def _signed(value: float, positive: bool) -> float:
+    return value if positive else -value
