@@ -4,9 +4,17 @@ Importing this package imports none of its rooms, so that ``import langsteer`` n
 nor a simulator; `langsteer.load_policy` brings torch in when it is first asked for. The rooms, from
 low to high: ``calvin`` < ``data`` < ``policies`` < ``training``; ``calvin`` < ``envs`` <
 ``experts``; ``policies`` < ``steering``; all of them < ``evaluation``.
+
+It also chooses how PyTorch's threads wait (`threads`), which must happen before torch is imported.
 """
 
+import os
+
+from langsteer.threads import wait_asleep
+
 __version__ = "0.1.0"
+
+wait_asleep(os.environ)
 
 
 def __getattr__(name: str) -> object:

@@ -34,7 +34,13 @@ from langsteer.training.distributed import (
 from langsteer.training.experiment import Experiment, open_experiment
 from langsteer.training.learner import Learner
 from langsteer.training.loggers import RunLogger, make_wandb, text_logger
-from langsteer.training.pytorch_util import Precision, choose_device, explained_out_of_memory
+from langsteer.training.pytorch_util import (
+    Precision,
+    choose_device,
+    choose_threads,
+    explained_out_of_memory,
+    threads_restored,
+)
 from langsteer.training.run_state import Progress, RunState
 from langsteer.training.sampler import Schedule
 from langsteer.training.setup import (
@@ -83,7 +89,7 @@ def train(config: Mapping[str, Any]) -> bool:
         world.world_size,
     )
     check_batch_size(data.store.path, schedule)
-    with StopRequest() as stop, process_group(world, device):
+    with StopRequest() as stop, threads_restored(), process_group(world, device):
         experiment = open_experiment(settings, world)
         with explained_out_of_memory(settings):
             trainer = Trainer(settings, policy_config, data, schedule, world, device, experiment)
@@ -108,6 +114,7 @@ class Trainer:
         self.log = text_logger(experiment.folder if world.is_main else None)
         self.precision = Precision.choose(config.precision, device)
         self.state = RunState(config, policy_config, data, schedule, device)
+        choose_threads(self.state.policy, device, os.environ)
         if experiment.resumed is not None:
             self.state.restore(experiment.resumed, experiment.checkpoint)
         self._keep_points_on_device()
@@ -275,7 +282,9 @@ class Trainer:
                 self.progress.epoch,
                 self.progress.step,
             )
-        how = f"{self.world}, {self.device}, {self.precision}, fused AdamW"
+        threads = torch.get_num_threads()
+        place = f"{self.device}, {threads} thread{'s' if threads > 1 else ''}"
+        how = f"{self.world}, {place}, {self.precision}, fused AdamW"
         lines = [
             f"experiment {self.folder}",
             how + (", compiled" if self.config.compile else ""),

@@ -9,7 +9,7 @@ Example::
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from langsteer.errors import UserError
+from langsteer.threads import THREAD_COUNTS
 from langsteer.training.config import TrainingConfig
 from langsteer.training.distributed import World
 from langsteer.training.replay_buffer import ReplayBuffer
+
+SMALL_NETWORK = 3_000_000
+"""Weights below which a CPU trains faster with one thread than with two (benchmarks/threads.py)."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,27 @@ def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.devi
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     return torch.device("cuda", number)
+
+
+def choose_threads(model: nn.Module, device: torch.device, environment: Mapping[str, str]) -> None:
+    """Give a small network on a CPU one thread, unless the user said how many.
+
+    Its operations are short: to wake a second thread takes longer than what it does of them.
+    """
+    chosen = any(name in environment for name in THREAD_COUNTS)
+    weights = sum(weight.numel() for weight in model.parameters())
+    if device.type == "cpu" and not chosen and weights < SMALL_NETWORK:
+        torch.set_num_threads(1)
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Give PyTorch back the threads that it had before the block."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _why_no_gpu(wanted: str, gpus_of_job: int) -> str:

@@ -77,7 +77,8 @@ def test_loss_falls(training):
 def test_start_says_what_is_trained_on_what(training):
     output = training.here("training.experiment_name=run", "training.num_epochs=1")
     for words in (
-        "1 process, cpu, fp32, fused AdamW",
+        "1 process, cpu, ",
+        ", fp32, fused AdamW",
         "parameters, sample prediction",
         "5 training episodes with 83 windows; validation: 1 episodes with 12 windows (official)",
         "effective batch size 8 = 8 x 1 processes x 1 accumulated; 11 steps per epoch, 11 in all",

@@ -1,6 +1,8 @@
 """Learning rate, optimiser, non-finite steps, exact sums and device choice."""
 
+import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -17,10 +19,12 @@ from langsteer.training.distributed import World
 from langsteer.training.pytorch_util import (
     Precision,
     choose_device,
+    choose_threads,
     learning_rate,
     make_optimizer,
     step_unless_broken,
     summable,
+    threads_restored,
 )
 
 TINY_POLICY = DP3Config(down_dims=(8, 16), point_widths=(8,), encoder_output_dim=8)
@@ -141,6 +145,31 @@ def test_more_ranks_than_gpus_on_a_node_is_an_error(monkeypatch, launcher, shown
 def test_only_gpus_that_compute_in_bf16_are_given_it(monkeypatch, capability, named):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert str(Precision.choose("auto", torch.device("cuda", 0))) == named
+
+
+@pytest.mark.parametrize(
+    ("widths", "device", "environment", "threads"),
+    [
+        ((8, 16), "cpu", {}, 1),
+        ((512, 1024), "cpu", {}, 2),
+        ((8, 16), "cuda", {}, 2),
+        ((8, 16), "cpu", {"OMP_NUM_THREADS": "2"}, 2),
+    ],
+)
+def test_small_network_on_a_cpu_takes_one_thread(widths, device, environment, threads):
+    with torch.device("meta"):
+        policy = DP3(dataclasses.replace(TINY_POLICY, down_dims=widths))
+    before = torch.get_num_threads()
+    with threads_restored():
+        torch.set_num_threads(2)
+        choose_threads(policy, torch.device(device), environment)
+        assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == before
+
+
+def test_start_says_how_many_threads_compute(training):
+    output = training.here("training.num_epochs=1")
+    assert re.search(r"1 process, cpu, \d+ threads?, fp32", output)
 
 
 @pytest.fixture
