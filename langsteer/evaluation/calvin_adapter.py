@@ -33,14 +33,20 @@ class CalvinModel:
         renderer: who draws CALVIN's images: ``"egl"`` (``use_egl: true``) or ``"tiny"``.
         device: of the policy.
         seed: of the policy's noise; each task gets its own.
+        precision: of the policy, see `langsteer.policies.loading.load_policy`.
     """
 
     def __init__(
-        self, checkpoint: str | Path, renderer: str = "egl", device: str = "cpu", seed: int = 0
+        self,
+        checkpoint: str | Path,
+        renderer: str = "egl",
+        device: str = "cpu",
+        seed: int = 0,
+        precision: str = "auto",
     ) -> None:
         if renderer not in PIXEL_CENTRE:
             raise UserError(f"renderer {renderer!r}: expected one of {', '.join(PIXEL_CENTRE)}")
-        self.agent: Agent = load_agent(checkpoint, device)
+        self.agent: Agent = load_agent(checkpoint, device, precision=precision)
         self._pipeline = replace(self.agent.pipeline, pixel_centre=PIXEL_CENTRE[renderer])
         self._seed = seed
         self._queue: list[NDArray[np.float32]] = []

@@ -62,13 +62,13 @@ def blank_network(policy: DP3) -> DP3:
     return blank
 
 
-def load_base(path: str | Path, device: str = "cpu") -> DP3:
+def load_base(path: str | Path, device: str = "cpu", precision: str = "auto") -> DP3:
     """The policy that is steered.
 
     Raises:
         UserError: it follows sentences, so that even unsteered it would be told what to do.
     """
-    policy = load_policy(path, device)
+    policy = load_policy(path, device, precision=precision)
     if policy.language is not None:
         raise UserError(
             f"checkpoint={path}: this policy is told the instruction, and the base of a comparison "
@@ -84,12 +84,12 @@ def load_rival(path: str | Path, guidance: float | None, base: DP3, device: str 
         path: its checkpoint.
         guidance: scale of its classifier-free guidance; the checkpoint's own if None.
         base: the policy that is steered.
-        device: of the rival.
+        device: of the rival; it computes in the base's precision.
 
     Raises:
         UserError: it follows no sentences, or sees other point clouds than the base.
     """
-    rival = load_policy(path, device)
+    rival = load_policy(path, device, precision=base.precision.name)
     if rival.language is None:
         raise UserError(
             f"rival={path}: this policy follows no sentences; train one with policy=steering_rival"

@@ -24,6 +24,7 @@ from langsteer.evaluation.jobs import (
     Settings,
     Stage,
     checkpoint_identity,
+    precision_name,
     prepare_folder,
     run_jobs,
     run_name,
@@ -100,6 +101,7 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         [checked_task(task) for task in tasks],
         config["env"]["scene"],
     )
+    settings["precision"] = precision_name(config)
     settings["env"] = {**config["env"], "task": tasks}
     settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])
     settings["commit"] = git_commit()

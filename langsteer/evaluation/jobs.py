@@ -29,6 +29,7 @@ from langsteer.files import replacing
 from langsteer.nesting import flatten
 from langsteer.policies.agent import Agent, load_agent
 from langsteer.policies.loading import read_checkpoint
+from langsteer.policies.precision import PRECISIONS, Precision
 from langsteer.processes import worker_pool
 from langsteer.progress import progress_bar
 
@@ -57,7 +58,12 @@ class Stage:
 def make_agent(settings: Settings) -> Agent:
     """The agent of ``policy.ckpt_path`` on ``device``."""
     policy = settings["policy"]
-    return load_agent(policy["ckpt_path"], device_name(settings["device"]), policy["use_ema"])
+    return load_agent(
+        policy["ckpt_path"],
+        device_name(settings["device"]),
+        policy["use_ema"],
+        settings["precision"],
+    )
 
 
 def open_env(env: Mapping[str, Any], agent: Agent) -> CalvinEnv:
@@ -80,6 +86,18 @@ def open_env(env: Mapping[str, Any], agent: Agent) -> CalvinEnv:
     )
     agent.policy.check_pipeline(opened.pipeline)
     return opened
+
+
+def precision_name(config: Settings) -> str:
+    """The arithmetic that ``precision`` stands for on ``device``; results name it.
+
+    Raises:
+        UserError: there is no such device or precision.
+    """
+    wanted, device = config["precision"], device_name(config["device"])
+    if wanted not in PRECISIONS:
+        raise UserError(f"precision={wanted}: expected one of {', '.join(PRECISIONS)}")
+    return Precision.choose(wanted, torch.device(device)).name
 
 
 def device_name(wanted: str) -> str:

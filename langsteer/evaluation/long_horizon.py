@@ -29,6 +29,7 @@ from langsteer.evaluation.jobs import (
     Settings,
     Stage,
     checkpoint_identity,
+    precision_name,
     prepare_folder,
     read_result,
     run_jobs,
@@ -106,6 +107,7 @@ def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     settings["steering"], _ = checked_steering(
         config["steering"], None, tasks, config["env"]["scene"]
     )
+    settings["precision"] = precision_name(config)
     settings["instructions"] = read_instructions(config["annotations"])
     settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])
     settings["commit"] = git_commit()

@@ -62,12 +62,13 @@ class Summary:
         return float(np.median([episode["prediction_ms"] for episode in self.episodes]))
 
     def provenance(self) -> dict[str, Any]:
-        """Which checkpoint, scene, renderer, seed and commit made it."""
+        """Which checkpoint, scene, renderer, seed, precision and commit made it."""
         return {
             "checkpoint": self.settings["checkpoint"],
             "environment": self.episodes[0]["environment"] if self.episodes else None,
             "seed": self.settings["seed"],
             "device": self.settings["device"],
+            "precision": self.settings["precision"],
             "commit": self.settings["commit"],
         }
 

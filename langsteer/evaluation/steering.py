@@ -35,6 +35,7 @@ from langsteer.evaluation.jobs import (
     checkpoint_identity,
     device_name,
     open_env,
+    precision_name,
     prepare_folder,
     read_result,
     run_name,
@@ -126,6 +127,7 @@ def checked_settings(
         "methods": {name: one.to_dict() for name, one in methods.items()},
         "checkpoint": checkpoint_identity(config["checkpoint"]),
         "rival": None if rival is None else checkpoint_identity(rival),
+        "precision": precision_name(config),
         "commit": git_commit(),
     }
 
@@ -151,7 +153,7 @@ def _setting(
     library: DemonstrationLibrary | None,
 ) -> Setting:
     device = device_name(config["device"])
-    policy = load_base(config["checkpoint"], device)
+    policy = load_base(config["checkpoint"], device, config["precision"])
     rival = None
     if config["rival"] is not None:
         rival = load_rival(config["rival"], config["rival_guidance"], policy, device)

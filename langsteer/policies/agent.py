@@ -136,6 +136,8 @@ class Agent:
         return self._sentence
 
 
-def load_agent(path: str | Path, device: str = "cpu", use_ema: bool = True) -> Agent:
+def load_agent(
+    path: str | Path, device: str = "cpu", use_ema: bool = True, precision: str = "auto"
+) -> Agent:
     """The policy of a checkpoint as an `Agent`; raises `UserError` as `load_policy` does."""
-    return Agent(load_policy(path, device, use_ema))
+    return Agent(load_policy(path, device, use_ema, precision))

@@ -17,13 +17,19 @@ import torch
 
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config
+from langsteer.policies.precision import PRECISIONS, Precision
 
 CHECKPOINT_FORMAT = "langsteer-checkpoint"
 CHECKPOINT_VERSION = 1
 _MOST_NAMED = 6  # checkpoints in a message
 
 
-def load_policy(path: str | Path, device: str | torch.device = "cpu", use_ema: bool = True) -> DP3:
+def load_policy(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    use_ema: bool = True,
+    precision: str = "auto",
+) -> DP3:
     """The policy of a checkpoint, with its normaliser and pipeline, ready to predict.
 
     Args:
@@ -31,10 +37,14 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu", use_ema: b
         device: where the policy shall live.
         use_ema: its averaged weights (what validation measured), or the last ones of training;
             a run without averaging has the latter only.
+        precision: of `PRECISIONS`; ``auto`` is bf16 on GPUs that compute in it, else fp32.
 
     Raises:
-        UserError: where the file is missing, damaged, or no checkpoint of this version.
+        UserError: where the precision is unknown, or the file is missing, damaged, or no checkpoint
+            of this version.
     """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision={precision}: expected one of {', '.join(PRECISIONS)}")
     path = Path(path)
     # Mapped, since the optimiser's state, which is not read here, is two thirds of the file.
     payload = read_checkpoint(path, mmap=True)
@@ -48,7 +58,10 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu", use_ema: b
         raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
     if not policy.normalizer.fitted:
         raise UserError(f"{path}: its normalizer was never fitted; train with a newer version")
-    return policy.to(device).eval().requires_grad_(False)
+    policy.precision = Precision.choose(precision, torch.device(device))
+    policy.to(device).eval().requires_grad_(False)
+    policy.precision.cast_weights(policy.model)
+    return policy
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:

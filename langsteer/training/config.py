@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from langsteer.errors import UserError
+from langsteer.policies.precision import PRECISIONS
 
 TAILS = ("repeat", "zero_motion")
 SENTENCES = ("own", "task")
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "fp32", "bf16")
 RESUME = ("true", "false", "auto")
 
 

@@ -35,7 +35,6 @@ from langsteer.training.experiment import Experiment, open_experiment
 from langsteer.training.learner import Learner
 from langsteer.training.loggers import RunLogger, make_wandb, text_logger
 from langsteer.training.pytorch_util import (
-    Precision,
     choose_device,
     choose_threads,
     explained_out_of_memory,
@@ -112,7 +111,6 @@ class Trainer:
         self.config, self.data, self.schedule = config, data, schedule
         self.world, self.device, self.folder = world, device, experiment.folder
         self.log = text_logger(experiment.folder if world.is_main else None)
-        self.precision = Precision.choose(config.precision, device)
         self.state = RunState(config, policy_config, data, schedule, device)
         choose_threads(self.state.policy, device, os.environ)
         if experiment.resumed is not None:
@@ -120,7 +118,7 @@ class Trainer:
         self._keep_points_on_device()
         if config.compile:
             self.state.policy.model.compile()
-        self.learner = Learner(self.state, world, self.precision)
+        self.learner = Learner(self.state, world)
         self.checkpoints = CheckpointManager(self.folder, config.top_k)
         self.records = self._open_records()
         self._announce(experiment)
@@ -227,7 +225,7 @@ class Trainer:
 
     def _validate(self, stop: StopRequest) -> dict[str, float]:
         count = self.config.val_action_samples
-        return validate(self.state.evaluated, self.data, count, self.world, self.precision, stop)
+        return validate(self.state.evaluated, self.data, count, self.world, stop)
 
     def _save_and_leave(self, stop: StopRequest) -> None:
         begun = time.perf_counter()
@@ -284,7 +282,7 @@ class Trainer:
             )
         threads = torch.get_num_threads()
         place = f"{self.device}, {threads} thread{'s' if threads > 1 else ''}"
-        how = f"{self.world}, {place}, {self.precision}, fused AdamW"
+        how = f"{self.world}, {place}, {self.state.policy.precision}, fused AdamW"
         lines = [
             f"experiment {self.folder}",
             how + (", compiled" if self.config.compile else ""),

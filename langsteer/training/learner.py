@@ -2,7 +2,7 @@
 
 Example::
 
-    learner = Learner(state, world, precision)
+    learner = Learner(state, world)
     for batch in batches:
         learner.add(batch)
         if batch["last"]:
@@ -20,9 +20,9 @@ from langsteer.errors import UserError
 from langsteer.training.calvin_dataset import Batch
 from langsteer.training.distributed import World, all_sum
 from langsteer.training.pytorch_util import (
-    Precision,
     data_parallel,
     learning_rate,
+    require_gradients,
     step_unless_broken,
     summable,
     to_device,
@@ -36,8 +36,8 @@ class Learner:
     Losses and norms stay on the device until somebody asks, so that no step waits for a GPU.
     """
 
-    def __init__(self, state: RunState, world: World, precision: Precision) -> None:
-        self.state, self.world, self.precision = state, world, precision
+    def __init__(self, state: RunState, world: World) -> None:
+        self.state, self.world = state, world
         self._policy: nn.Module = state.policy
         if world.world_size > 1:
             self._policy = data_parallel(state.policy)
@@ -45,6 +45,7 @@ class Learner:
         self._uncollected: torch.Tensor | float = 0.0
         self._gradient_norm: torch.Tensor | float = 0.0
         self._broken: torch.Tensor | bool = False
+        self._reached_all = False
 
     def add(self, batch: Batch) -> int:
         """Add a micro-batch's gradient, weighted so that each window of the step counts alike.
@@ -55,11 +56,11 @@ class Learner:
         state, size = self.state, self.world.world_size
         moved = to_device(batch, state.device, state.data.buffer)
         together = batch["last"] or self._policy is state.policy
-        with nullcontext() if together else self._policy.no_sync():  # type: ignore[operator]
-            with self.precision.autocast():
-                loss = self._policy(
-                    moved, moved["noise"], moved["timesteps"], withheld=moved.get("withheld")
-                )
+        alone = nullcontext() if together else self._policy.no_sync()  # type: ignore[operator]
+        with alone, state.policy.precision.products(state.device):
+            loss = self._policy(
+                moved, moved["noise"], moved["timesteps"], withheld=moved.get("withheld")
+            )
             # DDP averages over the ranks, hence the factor.
             (loss * (batch["share"] * size)).backward()
         self._step_loss = self._step_loss + summable(loss.detach().double() * batch["share"])
@@ -68,6 +69,9 @@ class Learner:
     def step(self) -> None:
         """Change the weights by the gradients that were added, unless one is not finite."""
         state, progress = self.state, self.state.progress
+        if not self._reached_all:
+            require_gradients(state.policy)
+            self._reached_all = True
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress.step)
         self._gradient_norm = step_unless_broken(state.optimizer, state.policy)

@@ -1,17 +1,15 @@
-"""How training uses PyTorch: device, precision, optimiser, learning rate, moving batches.
+"""How training uses PyTorch: device, threads, optimiser, learning rate, moving batches.
 
 Example::
 
     device = choose_device("auto", World())
-    precision = Precision.choose("auto", device)
     optimizer = make_optimizer(policy, config, device)
 """
 
 import inspect
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,28 +25,6 @@ from langsteer.training.replay_buffer import ReplayBuffer
 
 SMALL_NETWORK = 3_000_000
 """Weights below which a CPU trains faster with one thread than with two (benchmarks/threads.py)."""
-
-
-@dataclass(frozen=True)
-class Precision:
-    """fp32, or bf16 autocast with fp32 weights, optimiser and loss."""
-
-    device_type: str
-    bf16: bool
-
-    @classmethod
-    def choose(cls, wanted: str, device: torch.device) -> "Precision":
-        """``auto``: bf16 on GPUs that compute in it. On a CPU it is several times slower."""
-        # torch.cuda.is_bf16_supported also counts older GPUs, which emulate it, slowly.
-        able = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
-        return cls(device.type, wanted == "bf16" or (wanted == "auto" and able))
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context for a forward pass."""
-        return torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.bf16)
-
-    def __str__(self) -> str:
-        return "bf16 autocast" if self.bf16 else "fp32"
 
 
 def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.device:
@@ -71,8 +47,6 @@ def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.devi
             f"local rank {world.local_rank} has no GPU of its own: this node shows {count}; start "
             "one process for each GPU"
         )
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
     return torch.device("cuda", number)
 
 
@@ -156,6 +130,26 @@ def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - nested co
     if isinstance(value, dict):
         return {key: _moved(item, device) for key, item in value.items()}
     return value
+
+
+def require_gradients(model: nn.Module) -> None:
+    """Raise `UserError` that names the trained weights which the loss does not reach.
+
+    Such layers would stay as they were drawn, and nothing else would tell. Autocast of PyTorch
+    before 2.13 does that to a weight that it first meets without gradients (its issue 112583).
+    """
+    unreached = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.requires_grad and weight.grad is None
+    ]
+    if unreached:
+        more = f" and {len(unreached) - 1} more weights" if len(unreached) > 1 else ""
+        raise UserError(
+            f"{unreached[0]}{more} got no gradient in the first step and would never be trained; "
+            f"this is a fault of PyTorch {torch.__version__} or of LangSteer: report it, and train "
+            "with training.precision=tf32 training.compile=false meanwhile"
+        )
 
 
 def step_unless_broken(optimizer: AdamW, model: nn.Module) -> torch.Tensor:

@@ -15,6 +15,7 @@ import torch
 
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.policies.loading import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+from langsteer.policies.precision import Precision
 from langsteer.training.calvin_dataset import CalvinData
 from langsteer.training.checkpoint_util import provenance
 from langsteer.training.config import TrainingConfig
@@ -61,6 +62,7 @@ class RunState:
         self.config, self.data, self.schedule, self.device = config, data, schedule, device
         torch.manual_seed(config.seed)  # the same initial weights on every rank
         self.policy = _new_policy(policy_config, data).to(device)
+        self.policy.precision = Precision.choose(config.precision, device)
         self.ema = EMAModel(self.policy) if config.use_ema else None
         self.optimizer = make_optimizer(self.policy, config)
         self.progress = Progress()

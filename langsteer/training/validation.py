@@ -5,7 +5,7 @@ size, so that the numbers do not depend on batch size or ranks. Losses are weigh
 
 Example::
 
-    numbers = validate(ema.model, data, 256, World(), precision, stop)
+    numbers = validate(ema.model, data, 256, World(), stop)
     numbers["val_loss"]
 """
 
@@ -20,7 +20,7 @@ from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 from langsteer.policies.dp3 import DP3
 from langsteer.training.calvin_dataset import Batch, CalvinData, diffusion_draws
 from langsteer.training.distributed import World, all_sum, any_rank
-from langsteer.training.pytorch_util import Precision, to_device
+from langsteer.training.pytorch_util import to_device
 from langsteer.training.signals import Stopped, StopRequest
 
 BLOCK = 64
@@ -35,17 +35,15 @@ def validate(
     data: CalvinData,
     action_windows: int,
     world: World,
-    precision: Precision,
     stop: StopRequest,
 ) -> dict[str, float]:
-    """Measure a policy on the validation windows, the ranks sharing the work.
+    """Measure a policy on the validation windows in its precision, the ranks sharing the work.
 
     Args:
         policy: usually the averaged one.
         data: whose ``val`` windows are used.
         action_windows: how many of them, evenly spread, have actions sampled and compared.
         world: this process among the ranks; all of them must call.
-        precision: how training computes.
         stop: obeyed between blocks.
 
     Returns:
@@ -60,11 +58,13 @@ def validate(
         return {}
     was_training = policy.training
     policy.eval()
-    losses = torch.zeros(2, dtype=torch.float64)
-    for number, block in _own_blocks(np.arange(len(data.val)), world, stop):
-        losses += _block_loss(policy, data, block, number, precision)
-    numbers = {"val_loss": _mean(all_sum(losses))}
-    numbers |= _action_errors(policy, data, action_windows, world, precision, stop)
+    precision = policy.precision
+    with precision.products(policy.device), precision.weights_cast(policy.model):
+        losses = torch.zeros(2, dtype=torch.float64)
+        for number, block in _own_blocks(np.arange(len(data.val)), world, stop):
+            losses += _block_loss(policy, data, block, number)
+        numbers = {"val_loss": _mean(all_sum(losses))}
+        numbers |= _action_errors(policy, data, action_windows, world, stop)
     policy.train(was_training)
     return numbers
 
@@ -86,15 +86,12 @@ def _mean(sum_and_count: Tensor) -> float:
     return float(sum_and_count[0] / sum_and_count[1])
 
 
-def _block_loss(
-    policy: DP3, data: CalvinData, index: NDArray[np.int64], number: int, precision: Precision
-) -> Tensor:
+def _block_loss(policy: DP3, data: CalvinData, index: NDArray[np.int64], number: int) -> Tensor:
     """Sum of the windows' losses and their count, (2,) float64."""
     batch = _batch(policy, data, index)
     noise, timesteps = diffusion_draws(policy.config, len(index), [_SEED, number])
     noise, timesteps = noise.flatten(0, 1).to(policy.device), timesteps.flatten().to(policy.device)
-    with precision.autocast():
-        loss = policy.compute_loss(batch, noise, timesteps)
+    loss = policy.compute_loss(batch, noise, timesteps)
     return torch.tensor([float(loss) * len(index), len(index)], dtype=torch.float64)
 
 
@@ -107,7 +104,6 @@ def _action_errors(
     data: CalvinData,
     count: int,
     world: World,
-    precision: Precision,
     stop: StopRequest,
 ) -> dict[str, float]:
     count = min(count, len(data.val))
@@ -116,7 +112,7 @@ def _action_errors(
     chosen = np.linspace(0, len(data.val) - 1, count).astype(np.int64)
     sums = torch.zeros(4, dtype=torch.float64)
     for number, block in _own_blocks(chosen, world, stop):
-        sums += _block_errors(policy, data, block, number, precision)
+        sums += _block_errors(policy, data, block, number)
     position, rotation, gripper, steps = all_sum(sums).tolist()
     return {
         "val_position_error_mm": position / steps,
@@ -125,14 +121,11 @@ def _action_errors(
     }
 
 
-def _block_errors(
-    policy: DP3, data: CalvinData, index: NDArray[np.int64], number: int, precision: Precision
-) -> Tensor:
+def _block_errors(policy: DP3, data: CalvinData, index: NDArray[np.int64], number: int) -> Tensor:
     """Sums over steps of position error, rotation error, right grippers, and ones; (4,)."""
     config, batch = policy.config, _batch(policy, data, index)
     generator = torch.Generator().manual_seed(_SEED + number)
-    with precision.autocast():
-        predicted = policy.predict_action(batch["obs"], generator=generator)["action"]
+    predicted = policy.predict_action(batch["obs"], generator=generator)["action"]
     first = config.n_obs_steps - 1
     wanted = batch["action"][:, first : first + config.n_action_steps]
     error = (predicted.float() - wanted).double()

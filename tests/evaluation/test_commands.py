@@ -37,6 +37,7 @@ def test_experiment_leaves_results_episodes_videos_and_report(run_command, check
     assert made_by["environment"]["renderer"] == "depth"
     assert made_by["checkpoint"]["path"] == str(checkpoint)
     assert made_by["seed"] == 1000
+    assert made_by["precision"] == "fp32"
     assert len((folder / "episodes.csv").read_text().splitlines()) == 3
     assert (folder / "episodes" / "0000.mp4").stat().st_size > 1000
     assert not (folder / "episodes" / "0001.mp4").exists()
@@ -128,6 +129,7 @@ def test_official_sentences_are_used_when_given(run_command, checkpoint, tmp_pat
         (["env.renderer=crayon", "num_workers=2"], "no renderer 'crayon'"),
         (["num_episode=1"], "did you mean num_episodes?"),
         (["device=tpu"], "device=tpu"),
+        (["precision=fp8"], "precision=fp8: expected one of auto, fp32, tf32, bf16"),
     ],
 )
 def test_bad_input_to_an_experiment_is_a_clear_error(run_command, checkpoint, arguments, message):

@@ -296,6 +296,7 @@ def test_bad_input_is_refused_before_the_first_attempt(results, spoken_checkpoin
         ({"seed": -1}, "seed=-1"),
         ({"videos": "x"}, "videos=x"),
         ({"device": "tpu"}, "device=tpu"),
+        ({"precision": "fp8"}, "precision=fp8"),
         ({"checkpoint": str(spoken_checkpoint)}, "is told the instruction"),
         ({"rival": str(spoken_checkpoint), "rival_guidance": "x"}, "rival_guidance='x'"),
     ):

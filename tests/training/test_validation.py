@@ -9,14 +9,12 @@ from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.training.calvin_dataset import CalvinData, diffusion_draws
 from langsteer.training.config import DatasetConfig
 from langsteer.training.distributed import World
-from langsteer.training.pytorch_util import Precision
 from langsteer.training.signals import Stopped, StopRequest
 from langsteer.training.validation import BLOCK, validate
 
 POLICY = DP3Config(
     down_dims=(8, 16), point_widths=(8,), encoder_output_dim=8, diffusion_step_embed_dim=8
 )
-FP32 = Precision("cpu", bf16=False)
 NEVER = StopRequest()
 
 
@@ -36,7 +34,7 @@ def policy(data):
 
 
 def test_validation_of_the_same_weights_is_the_same_number(policy, data):
-    numbers = [validate(policy, data, 16, World(), FP32, NEVER) for _ in range(2)]
+    numbers = [validate(policy, data, 16, World(), NEVER) for _ in range(2)]
     assert numbers[0] == numbers[1]
 
 
@@ -44,7 +42,7 @@ def test_validation_leaves_the_random_numbers_and_mode_of_training_alone(policy,
     torch.manual_seed(5)
     before = torch.get_rng_state()
     policy.train()
-    validate(policy, data, 16, World(), FP32, NEVER)
+    validate(policy, data, 16, World(), NEVER)
     assert torch.equal(torch.get_rng_state(), before)
     assert policy.training
     assert all(weight.grad is None for weight in policy.parameters())
@@ -61,14 +59,14 @@ def test_validation_weighs_each_window_alike(policy, data):
             for place, window in enumerate(block):
                 batch = data.batch(data.val, np.array([window]))
                 losses.append(float(policy(batch, noise[place], steps[place])))
-    found = validate(policy, data, 0, World(), FP32, NEVER)
+    found = validate(policy, data, 0, World(), NEVER)
     assert found == {"val_loss": pytest.approx(np.mean(losses), rel=1e-5)}
 
 
 def test_ranks_share_validation_without_counting_a_window_twice(policy, data, monkeypatch):
     from langsteer.training import validation
 
-    alone = validate(policy, data, 32, World(), FP32, NEVER)
+    alone = validate(policy, data, 32, World(), NEVER)
     sums = {}
 
     def collect(values):
@@ -77,7 +75,7 @@ def test_ranks_share_validation_without_counting_a_window_twice(policy, data, mo
 
     monkeypatch.setattr(validation, "all_sum", collect)
     for rank in range(3):
-        validate(policy, data, 32, World(rank, rank, 3), FP32, NEVER)
+        validate(policy, data, 32, World(rank, rank, 3), NEVER)
     loss, count = sum(sums[2]).tolist()
     assert count == len(data.val)
     assert loss / count == pytest.approx(alone["val_loss"], rel=1e-9)
@@ -95,7 +93,7 @@ def test_errors_of_actions_are_in_millimetres_degrees_and_shares(policy, data, m
     chosen = np.linspace(0, len(data.val) - 1, 8).astype(np.int64)
     truth = data.batch(data.val, chosen)
     monkeypatch.setattr(policy, "predict_action", known)
-    numbers = validate(policy, data, 8, World(), FP32, NEVER)
+    numbers = validate(policy, data, 8, World(), NEVER)
     assert numbers["val_position_error_mm"] == pytest.approx(10.0, rel=1e-5)
     assert numbers["val_rotation_error_deg"] == pytest.approx(np.degrees(0.05), rel=1e-5)
     assert numbers["val_gripper_accuracy"] == pytest.approx(0.75)
@@ -114,7 +112,7 @@ def test_trainer_validates_the_averaged_weights(training):
     for part in ("model", "ema"):
         policy = DP3(data.policy, content["pipeline"])
         policy.load_state_dict(content[part])
-        losses[part] = validate(policy, data, 8, World(), FP32, NEVER)["val_loss"]
+        losses[part] = validate(policy, data, 8, World(), NEVER)["val_loss"]
     assert content["metrics"]["val_loss"] == losses["ema"] != losses["model"]
 
 
@@ -135,8 +133,8 @@ def test_validation_is_left_at_the_block_where_the_request_comes(policy, data, m
     compute = policy.compute_loss
     monkeypatch.setattr(policy, "compute_loss", lambda *a: done.append(len(a)) or compute(*a))
     with pytest.raises(Stopped):
-        validate(policy, data, 16, World(), FP32, StopAfter(1))
+        validate(policy, data, 16, World(), StopAfter(1))
     assert len(done) == 1
     done.clear()
-    validate(policy, data, 16, World(), FP32, StopAfter(99))
+    validate(policy, data, 16, World(), StopAfter(99))
     assert len(done) == -(-len(data.val) // BLOCK) > 1

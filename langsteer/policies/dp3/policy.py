@@ -31,6 +31,7 @@ from langsteer.policies.dp3.encoder import ObservationEncoder
 from langsteer.policies.dp3.language import LanguageCondition
 from langsteer.policies.dp3.normalizer import ROBOT_OBS_DIM, Normalizer
 from langsteer.policies.dp3.unet import FilmUNet, Modulations
+from langsteer.policies.precision import Precision
 
 Observation = Mapping[str, Tensor]
 
@@ -46,6 +47,7 @@ class DP3(nn.Module):
         config: the choices it was built from.
         pipeline: the observation pipeline's parameters as plain values, or None where not known.
         normalizer: see `set_normalizer`; not trained, and part of the state dict.
+        precision: how it computes; not part of the state dict.
     """
 
     def __init__(self, config: DP3Config, pipeline: Mapping[str, Any] | None = None) -> None:
@@ -60,6 +62,7 @@ class DP3(nn.Module):
             condition_dim += self.language.output_dim
         self.model = FilmUNet(config, condition_dim)
         self.diffusion = Diffusion(config)
+        self.precision = Precision()
 
     @property
     def device(self) -> torch.device:
@@ -148,6 +151,8 @@ class DP3(nn.Module):
     ) -> Tensor:
         """Mean squared error of the network's output over all steps of the horizon.
 
+        The caller enters ``precision.products``, around the backward pass, too.
+
         Args:
             batch: ``{"obs": observation, "action": (B, horizon, 7) rel_actions}``.
             noise: (B * noise_draws, horizon, 7), draws of one sample in a row; drawn if None.
@@ -176,7 +181,9 @@ class DP3(nn.Module):
             timesteps = torch.randint(last, size, generator=generator, device=drawn_on)
             timesteps = timesteps.to(clean.device)
         noisy = self.diffusion.add_noise(clean, noise, timesteps)
-        output = self.model(self.diffusion.network_input(noisy, timesteps), timesteps, condition)
+        network_input = self.diffusion.network_input(noisy, timesteps)
+        with self.precision.autocast(self.device):
+            output = self.model(network_input, timesteps, condition)
         target = self.diffusion.network_target(clean, noise, timesteps)
         return functional.mse_loss(output.float(), target)
 
@@ -209,6 +216,17 @@ class DP3(nn.Module):
             raise UserError(
                 "this policy has no normalizer: load a checkpoint, or call set_normalizer"
             )
+        with self.precision.products(self.device):
+            return self._sampled(obs, noise, generator, guidance, samples_per_observation)
+
+    def _sampled(
+        self,
+        obs: Observation,
+        noise: Tensor | None,
+        generator: torch.Generator | None,
+        guidance: Guidance | None,
+        samples_per_observation: int,
+    ) -> dict[str, Tensor]:
         condition = self._sampling_condition(obs, samples_per_observation)
         samples = len(obs["agent_pos"]) * samples_per_observation
         shape = torch.Size((samples, self.config.horizon, self.config.action_dim))
@@ -245,19 +263,23 @@ class DP3(nn.Module):
         steps = self.diffusion.steps()
         count, batch = len(steps), len(condition)
         timesteps = torch.tensor([plan.timestep for plan in steps], device=condition.device)
-        of_all = self.model.modulations(
-            timesteps.repeat_interleave(batch), condition.repeat(count, 1)
-        )
+        with self.precision.autocast(condition.device):
+            of_all = self.model.modulations(
+                timesteps.repeat_interleave(batch), condition.repeat(count, 1)
+            )
         per_step = [modulation.unflatten(0, (count, batch)).unbind(0) for modulation in of_all]
         return [(plan, [of[plan.index] for of in per_step]) for plan in steps]
 
     def _clean_estimate(self, x_t: Tensor, plan: StepPlan, modulations: Modulations) -> Tensor:
         network_input = self.diffusion.network_input(x_t, plan.timestep)
-        if self.language is not None and self.language.guides:
-            both = self.model.denoise(network_input.repeat(2, 1, 1), modulations)
-            output = self.language.guide(both)
-        else:
+        guides = self.language is not None and self.language.guides
+        if guides:
+            network_input = network_input.repeat(2, 1, 1)
+        with self.precision.autocast(x_t.device):
             output = self.model.denoise(network_input, modulations)
+        output = output.float()
+        if self.language is not None and guides:
+            output = self.language.guide(output)
         return self.diffusion.clean_estimate(output, x_t, plan.timestep)
 
     def _step(
