@@ -213,16 +213,38 @@ def chains(first: int = N_CHAINS) -> list[Chain]:
         raise UserError(
             f"{first} chains asked for: the benchmark has {N_CHAINS}; give 1..{N_CHAINS}"
         )
-    states = initial_states()
-    counts = [len(part) for part in np.array_split(np.arange(N_CHAINS), len(states))]
-    order = [(index, rank) for index, count in enumerate(counts) for rank in range(count)]
-    np.random.RandomState(0).shuffle(order)
+    states, order, counts = initial_states(), _order(), _counts()
     wanted = order[:first]
     found = {
         index: _chains_from(states[index], counts[index], seed=index)
         for index in sorted({index for index, _ in wanted})
     }
     return [Chain(states[index], found[index][rank]) for index, rank in wanted]
+
+
+def chain(number: int) -> Chain:
+    """One chain of the benchmark's 1000, without working on the others.
+
+    Raises:
+        UserError: ``number`` is not in 0..999.
+    """
+    if not 0 <= number < N_CHAINS:
+        raise UserError(f"chain {number}: the benchmark has 0..{N_CHAINS - 1}")
+    index, rank = _order()[number]
+    state = initial_states()[index]
+    return Chain(state, _chains_from(state, rank + 1, seed=index)[rank])
+
+
+def _counts() -> list[int]:
+    """How many chains begin at each initial state."""
+    return [len(part) for part in np.array_split(np.arange(N_CHAINS), len(initial_states()))]
+
+
+def _order() -> list[tuple[int, int]]:
+    """The initial state, and the rank among its chains, of each chain in turn."""
+    order = [(index, rank) for index, count in enumerate(_counts()) for rank in range(count)]
+    np.random.RandomState(0).shuffle(order)
+    return order
 
 
 def fnv1_seed(text: str) -> int:

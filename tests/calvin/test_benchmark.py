@@ -35,3 +35,10 @@ def test_seed_hash_equals_the_test_vector_of_pyhash():
 def test_a_count_beyond_the_benchmark_is_refused(count):
     with pytest.raises(UserError, match="1000"):
         benchmark.chains(count)
+
+
+def test_one_chain_is_the_same_alone_and_among_others():
+    alone = [benchmark.chain(number) for number in range(5)]
+    assert alone == benchmark.chains(5)
+    with pytest.raises(UserError, match=r"chain 1000.*0\.\.999"):
+        benchmark.chain(1000)

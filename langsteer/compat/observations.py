@@ -1,0 +1,122 @@
+"""Observations of CALVIN under the keys that gymnasium's and LeRobot's code expects.
+
+Always there is ``agent_pos`` (15,) float32, CALVIN's ``robot_obs``. The other parts are asked for
+by name, joined by ``+``, since most of a step's time goes into what is drawn:
+
+| part | keys |
+|---|---|
+| ``state`` | ``environment_state`` (24,) float32, CALVIN's ``scene_obs`` |
+| ``rgb`` | ``pixels`` of ``static`` (200, 200, 3) and ``gripper`` (84, 84, 3), uint8 |
+| ``depth`` | ``depth_static`` (200, 200), ``depth_gripper`` (84, 84), float32 metres along the |
+| | axis; ``intrinsics_*`` (3, 3), ``camera_pose_*`` (4, 4) world from optical frame, float32 |
+| ``cloud`` | ``point_cloud`` (2048, 3) float32 metres, world frame: what DP3 is trained on |
+
+Example::
+
+    parts = Observations(env, "rgb+depth")
+    parts.space["depth_static"].shape    # (200, 200)
+    parts.observe()["agent_pos"]         # (15,)
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.calvin.cameras import Camera
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.envs.playtable import SCENE_OBS_SIZE
+from langsteer.envs.rendering import CAMERA_NAMES
+from langsteer.envs.robot import ROBOT_OBS_SIZE
+from langsteer.errors import UserError
+
+PARTS = ("state", "rgb", "depth", "cloud")
+Array = NDArray[Any]
+
+
+class Observations:
+    """Looks at one environment.
+
+    Args:
+        env: the simulator.
+        observation: which parts, e.g. ``"rgb+depth"``.
+
+    Attributes:
+        parts: the parts asked for.
+        space: gymnasium's space of an observation.
+
+    Raises:
+        UserError: an unknown part.
+    """
+
+    def __init__(self, env: CalvinEnv, observation: str) -> None:
+        self.parts = checked_parts(observation)
+        self._env = env
+        self._cameras = {name: env.view(name).camera for name in CAMERA_NAMES}
+        self.space = gymnasium.spaces.Dict(self._spaces())
+
+    def _spaces(self) -> dict[str, gymnasium.spaces.Space[Any]]:
+        spaces: dict[str, gymnasium.spaces.Space[Any]] = {"agent_pos": _floats(ROBOT_OBS_SIZE)}
+        if "state" in self.parts:
+            spaces["environment_state"] = _floats(SCENE_OBS_SIZE)
+        if "rgb" in self.parts:
+            images = {
+                name: gymnasium.spaces.Box(0, 255, (camera.height, camera.width, 3), np.uint8)
+                for name, camera in self._cameras.items()
+            }
+            spaces["pixels"] = gymnasium.spaces.Dict(dict(images))
+        if "depth" in self.parts:
+            for name, camera in self._cameras.items():
+                spaces[f"depth_{name}"] = _floats(camera.height, camera.width, low=0.0)
+                spaces[f"intrinsics_{name}"] = _floats(3, 3)
+                spaces[f"camera_pose_{name}"] = _floats(4, 4)
+        if "cloud" in self.parts:
+            spaces["point_cloud"] = _floats(self._env.pipeline.n_points, 3)
+        return spaces
+
+    def observe(self) -> dict[str, Any]:
+        """The observation of this moment."""
+        found: dict[str, Any] = {"agent_pos": self._env.robot_obs.astype(np.float32)}
+        if "state" in self.parts:
+            found["environment_state"] = self._env.scene_obs.astype(np.float32)
+        if "rgb" in self.parts:
+            images = {name: self._env.render_camera(name) for name in CAMERA_NAMES}
+            found["pixels"] = {name: rgb for name, (rgb, _) in images.items()}
+            depth = {name: image for name, (_, image) in images.items()}
+        elif "depth" in self.parts:
+            depth = {name: self._env.render_depth(name) for name in CAMERA_NAMES}
+        if "depth" in self.parts:
+            for name, camera in self._cameras.items():
+                pose = self._env.view(name).world_from_optical()
+                found[f"depth_{name}"] = depth[name]
+                found[f"intrinsics_{name}"] = self._intrinsics(camera)
+                found[f"camera_pose_{name}"] = pose.astype(np.float32)
+        if "cloud" in self.parts:
+            found["point_cloud"] = self._env.observe(point_cloud=True)["point_cloud"]
+        return found
+
+    def _intrinsics(self, camera: Camera) -> NDArray[np.float32]:
+        """(3, 3): pixel (u, v) of the array lies at ``K @ (x / z, y / z, 1)`` of a point.
+
+        The renderer does not sample every pixel at its centre; the principal point says where.
+        """
+        (x, y), (dx, dy) = camera.centre, self._env.pipeline.pixel_centre
+        focal = camera.focal
+        return np.array([[focal, 0, x - dx], [0, focal, y - dy], [0, 0, 1]], np.float32)
+
+
+def checked_parts(observation: str) -> tuple[str, ...]:
+    """``"rgb+depth"`` as its parts; raises `UserError` for an unknown one."""
+    parts = tuple(part for part in observation.split("+") if part)
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise UserError(
+            f"observation {observation!r}: no part {unknown[0]!r}; join some of "
+            f"{', '.join(PARTS)} by '+'"
+        )
+    return parts
+
+
+def _floats(*shape: int, low: float = -np.inf) -> gymnasium.spaces.Box:
+    return gymnasium.spaces.Box(low, np.inf, shape, np.float32)
