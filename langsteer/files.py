@@ -6,12 +6,14 @@ Example::
         temporary.write_text("{}")
 """
 
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -32,6 +34,35 @@ def replacing(path: str | Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Mapping[str, Any], indent: int | None = 1) -> None:
+    """Write plain values as JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent), encoding="utf-8")
+
+
+def create_once(path: Path, text: str) -> None:
+    """Write a file, whole, where there is none; of several processes the first one's stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
+        _link(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file another name, which is kept where it is taken."""
+    try:
+        os.link(source, target)  # unlike a rename it replaces nothing
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        source.replace(target)
 
 
 def sync(path: Path) -> None:

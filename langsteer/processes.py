@@ -2,22 +2,27 @@
 
 Example::
 
-    with worker_pool(default_workers(), set_up, (path,)) as pool:
-        futures = [pool.submit(work, number) for number in range(100)]
+    with doers(partial(Writer, path), default_workers()) as do_all:
+        for number, result in do_all(range(100)): ...
 """
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from multiprocessing.synchronize import Event
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from langsteer.errors import UserError
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 MAX_DEFAULT_WORKERS = 8
 _POLL_SECONDS = 0.2
@@ -68,6 +73,19 @@ def default_workers() -> int:
     return min(MAX_DEFAULT_WORKERS, cores or 1)
 
 
+def checked_workers(num_workers: int | None, pieces: int) -> int:
+    """How many processes do so many pieces; None is one for each core, 8 at most.
+
+    Raises:
+        UserError: fewer than one is asked for.
+    """
+    if num_workers is None:
+        num_workers = default_workers()
+    if num_workers < 1:
+        raise UserError(f"num_workers={num_workers}: expected a whole number from 1 on")
+    return max(1, min(num_workers, pieces))
+
+
 def end_with_parent(parent: int, abandoned: Callable[[], bool] = lambda: False) -> None:
     """End this process soon after ``parent``, its parent, was killed, or ``abandoned`` says True.
 
@@ -80,3 +98,69 @@ def _watch(parent: int, abandoned: Callable[[], bool]) -> None:
     while os.getppid() == parent and not abandoned():
         time.sleep(_POLL_SECONDS)
     os._exit(1)
+
+
+class Worker(Protocol[R_co]):
+    """Does pieces, one after the other; each process makes one."""
+
+    def do(self, number: int) -> R_co:
+        """Piece ``number``: write its other files and return its result."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+DoAll = Callable[[Iterable[int]], Iterator[tuple[int, R]]]
+"""Does numbered work and yields number and result, whatever is finished first."""
+
+
+@contextmanager
+def doers(
+    make_worker: Callable[[], Worker[R]], count: int, tick: Callable[[], object] = lambda: None
+) -> Iterator[DoAll[R]]:
+    """Workers for the block: one in this process, or several in processes of their own.
+
+    Args:
+        make_worker: called in each process; picklable where there are several.
+        count: how many.
+        tick: called several times a second while processes work, e.g. to show their progress.
+
+    Raises:
+        UserError: a worker cannot be made, or its process was killed.
+    """
+    if count == 1:
+        with closing(make_worker()) as worker:
+            yield lambda numbers: ((number, worker.do(number)) for number in numbers)
+    else:
+        with worker_pool(count, _start_worker, (make_worker,)) as pool:
+            yield partial(_do_in_pool, pool, tick)
+
+
+def _do_in_pool(
+    pool: Executor, tick: Callable[[], object], numbers: Iterable[int]
+) -> Iterator[tuple[int, Any]]:
+    pending = {pool.submit(_do, number): number for number in numbers}
+    while pending:
+        finished, _ = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+        tick()
+        for future in finished:
+            yield pending.pop(future), future.result()
+
+
+class _Process:
+    """What a worker process was started with, and its worker once the first piece came."""
+
+    make_worker: Callable[[], Worker[Any]]
+    worker: Worker[Any] | None = None
+
+
+def _start_worker(make_worker: Callable[[], Worker[Any]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    _Process.make_worker = make_worker
+
+
+def _do(number: int) -> Any:  # noqa: ANN401 - the worker's result
+    # Made here and not at the start, where an error would only be reported as a broken pool.
+    if _Process.worker is None:
+        _Process.worker = _Process.make_worker()
+    return _Process.worker.do(number)

@@ -10,10 +10,10 @@ Example::
 """
 
 import ctypes
+import functools
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
@@ -39,10 +39,10 @@ from langsteer.data.shard_writer import bad_episodes, is_done, write_shard
 from langsteer.data.store import Store, is_store, open_store, partial_path, schema
 from langsteer.errors import UserError
 from langsteer.files import discard
-from langsteer.processes import CONTEXT, default_workers, worker_pool
+from langsteer.processes import CONTEXT, checked_workers, doers
 from langsteer.progress import progress_bar
+from langsteer.resumable import WHOLE, Share
 
-_POLL_SECONDS = 0.2
 _M_ARENA_MAX = -8  # malloc.h
 # Of the raw bytes of images and depth, the part that compression leaves; measured on the sample,
 # rounded down, since it serves to refuse only what cannot fit.
@@ -76,7 +76,7 @@ def convert(
     settings: ConversionSettings,
     overwrite: bool = False,
     num_workers: int | None = None,
-    job: tuple[int, int] = (0, 1),
+    share: Share = WHOLE,
     strict: bool = False,
 ) -> ConversionSummary:
     """Convert a CALVIN folder to the store at ``path``, or go on doing so.
@@ -88,23 +88,19 @@ def convert(
         overwrite: replace the store at ``path``, once the new one is whole. Unfinished work of the
             same settings is continued all the same, of others it is thrown away.
         num_workers: processes; None takes one for each core this process may use, 8 at most.
-        job: (i, n): this is job i of the n that fill one store together, 0 <= i < n.
+        share: this job's part of the shards, where several jobs fill one store together.
         strict: stop at the first episode that is to be left out.
 
     Raises:
         UserError: see the messages; an existing store is never harmed by it.
     """
-    index, jobs = job
-    if not 0 <= index < jobs:
-        raise UserError(f"shard {index}/{jobs}: expected I/N with I from 0 to N - 1")
-    if num_workers is not None and num_workers < 1:
-        raise UserError(f"{num_workers} workers: at least 1 is needed")
+    checked_workers(num_workers, 1)
     _keep_memory_together()
     plan = make_plan(root, settings)
     if strict:
         _stop_at(plan.left_out)
     try:
-        return _convert(plan, path, overwrite, num_workers, job, strict)
+        return _convert(plan, path, overwrite, num_workers, share, strict)
     except OSError as error:
         raise UserError(
             f"{path}: cannot write ({error}). Choose another place or make it writable; what was "
@@ -129,17 +125,17 @@ def _convert(
     path: Path,
     overwrite: bool,
     num_workers: int | None,
-    job: tuple[int, int],
+    share: Share,
     strict: bool,
 ) -> ConversionSummary:
     """`convert` with a plan."""
     partial = partial_path(path)
     began, frames = time.monotonic(), 0
-    if overwrite or not _is_finished(plan, path, partial, job):
+    if overwrite or not _is_finished(plan, path, partial, share):
         _prepare(plan, path, partial, overwrite)
         run = read_run(partial)["run"]
         try:
-            mine = [shard for shard in range(plan.n_shards) if shard % job[1] == job[0]]
+            mine = list(share.of(range(plan.n_shards)))
             frames = _write_shards(plan, partial, mine, num_workers, strict)
             missing = sum(not is_done(partial, shard) for shard in range(plan.n_shards))
             if missing and run_of(path) != run:
@@ -166,7 +162,7 @@ def _stop_at(left_out: tuple[LeftOut, ...]) -> None:
         raise UserError(f"{harmful[0]}{more}; --strict stops here")
 
 
-def _is_finished(plan: ConversionPlan, path: Path, partial: Path, job: tuple[int, int]) -> bool:
+def _is_finished(plan: ConversionPlan, path: Path, partial: Path, share: Share) -> bool:
     """Whether the store is there already as a result of this very conversion.
 
     Raises `UserError` if something else is there.
@@ -174,7 +170,7 @@ def _is_finished(plan: ConversionPlan, path: Path, partial: Path, job: tuple[int
     if not path.exists():
         return False
     same = fingerprint_of(path) == plan.fingerprint
-    if same and (job[1] > 1 or partial.exists() or has_leftovers(path)):
+    if same and (share.count > 1 or partial.exists() or has_leftovers(path)):
         # Another job was the last, or this one was killed between publishing and tidying up.
         discard(partial)
         sweep(path)
@@ -239,15 +235,43 @@ def _write_shards(
     todo = [shard for shard in mine if not is_done(partial, shard)]
     rows = sum(len(plan.shard_rows(shard)) for shard in todo)
     done = sum(len(plan.shard_rows(shard)) for shard in mine) - rows
-    workers = min(num_workers or default_workers(), len(todo))
+    workers = checked_workers(num_workers, len(todo))
+    counter = CONTEXT.Value("q", 0)
     with progress_bar(done + rows, "converting", "frame", initial=done) as bar:
-        if workers <= 1:
-            for shard in todo:
-                write_shard(plan, partial, shard, bar.update, strict)
-        else:
-            for count in _parallel(plan, partial, todo, workers, strict):
-                bar.update(count)
+        advance = bar.update if workers == 1 else None
+        make_worker = functools.partial(_ShardWriter, plan, partial, strict, counter, advance)
+        # Processes count their frames in shared memory, and the bar follows.
+        with doers(make_worker, workers, lambda: bar.update(done + counter.value - bar.n)) as do:
+            for _ in do(todo):
+                pass
     return rows
+
+
+class _ShardWriter:
+    """Writes shards of a conversion by their numbers."""
+
+    def __init__(
+        self,
+        plan: ConversionPlan,
+        partial: Path,
+        strict: bool,
+        counter: "Synchronized[int]",
+        advance: Callable[[int], object] | None,
+    ) -> None:
+        _keep_memory_together()
+        self._plan, self._partial, self._strict = plan, partial, strict
+        self._counter, self._advance = counter, advance or self._count
+
+    def do(self, shard: int) -> None:
+        """Write a shard; its marker says that it is done."""
+        write_shard(self._plan, self._partial, shard, self._advance, self._strict)
+
+    def _count(self, frames: int) -> None:
+        with self._counter.get_lock():
+            self._counter.value += frames
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _keep_memory_together() -> None:
@@ -258,46 +282,3 @@ def _keep_memory_together() -> None:
     """
     with suppress(OSError, AttributeError):  # no glibc
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
-
-
-def _parallel(
-    plan: ConversionPlan, partial: Path, todo: list[int], workers: int, strict: bool
-) -> Iterator[int]:
-    """Write shards in several processes; yields rows done since the last time."""
-    counter = CONTEXT.Value("q", 0)
-    with worker_pool(workers, _start_worker, (plan, partial, strict, counter)) as pool:
-        pending = {pool.submit(_work, shard) for shard in todo}
-        counted = 0
-        while pending:
-            finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-            yield counter.value - counted
-            counted = counter.value
-            for future in finished:
-                future.result()
-
-
-class _Worker:
-    """What a worker process was started with."""
-
-    write: Callable[[int], None]
-
-
-def _start_worker(
-    plan: ConversionPlan,
-    partial: Path,
-    strict: bool,
-    counter: "Synchronized[int]",
-) -> None:
-    """Set a worker process up."""
-    _keep_memory_together()
-
-    def advance(frames: int) -> None:
-        with counter.get_lock():
-            counter.value += frames
-
-    _Worker.write = lambda shard: write_shard(plan, partial, shard, advance, strict)
-
-
-def _work(shard: int) -> None:
-    """Write a shard in a worker process."""
-    _Worker.write(shard)

@@ -6,7 +6,6 @@ Example::
 """
 
 import argparse
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from langsteer.data.plan import ConversionSettings
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box
 from langsteer.data.store import SPLITS, Store
 from langsteer.data.windows import EPISODE_KINDS
-from langsteer.errors import UserError, exits_cleanly
+from langsteer.errors import exits_cleanly
+from langsteer.resumable import Share
 
 _MOST_LINES = 20
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         static_crop=options.crop,
         frames_per_shard=options.frames_per_file,
     )
-    job = _job(options.shard)
+    share = Share.parse(options.shard, "--shard ")
     if options.dry_run:
         plan = rehearse(options.root_dir, options.save_path, settings)
         print(f"would convert {plan.n_frames} frames in {plan.n_shards} parts; nothing was written")
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings,
         overwrite=options.overwrite,
         num_workers=options.num_workers,
-        job=job,
+        share=share,
         strict=options.strict,
     )
     print(describe(summary))
@@ -141,11 +141,3 @@ def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
 def _box(bounds: Sequence[float]) -> Box:
     x0, x1, y0, y1, z0, z1 = bounds
     return (x0, x1), (y0, y1), (z0, z1)
-
-
-def _job(text: str) -> tuple[int, int]:
-    """``I/N`` as numbers; the range is checked by `convert`."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if match is None:
-        raise UserError(f"--shard {text!r}: expected I/N with I from 0 to N - 1, e.g. 0/4")
-    return int(match[1]), int(match[2])

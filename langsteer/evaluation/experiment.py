@@ -9,7 +9,8 @@ Each episode is a function of (settings, its number). What it leaves in the run'
 in `results`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,12 @@ from langsteer.calvin.tasks import checked_task
 from langsteer.configuration import require_switch, require_whole, run_command
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.jobs import (
-    Result,
     Settings,
     Stage,
+    StageWorker,
     checkpoint_identity,
     precision_name,
     prepare_folder,
-    run_jobs,
     run_name,
 )
 from langsteer.evaluation.report import write_report
@@ -41,6 +41,7 @@ from langsteer.evaluation.statistics import Rate
 from langsteer.evaluation.steered import checked_steering, steer
 from langsteer.evaluation.video import Film
 from langsteer.experts.recording import Performer
+from langsteer.resumable import Pieces, Result, run_pieces
 from langsteer.training.checkpoint_util import git_commit
 
 USAGE = """
@@ -68,16 +69,15 @@ def run_experiment(config: Mapping[str, Any]) -> Summary:
     settings = checked_settings(config)
     folder = Path(config["output_dir"] or default_folder(settings))
     prepare_folder(folder, settings)
-    results = run_jobs(
-        folder / EPISODES,
+    pieces = Pieces(folder / EPISODES, "episode", "episodes")
+    results = run_pieces(
+        pieces,
         range(settings["num_episodes"]),
-        play_episode,
-        settings,
+        partial(StageWorker, play_episode, settings, pieces.folder),
         config["num_workers"],
-        "episodes",
-        _so_far,
+        summarise=_so_far,
     )
-    summary = Summary(folder, settings, results)
+    summary = Summary(folder, settings, list(results.values()))
     write_results(summary)
     write_report(summary)
     return summary
@@ -136,7 +136,7 @@ def play_episode(stage: Stage, number: int, folder: Path) -> Result:
     return episode_result(number, instruction, run, stage.env.provenance())
 
 
-def _so_far(results: Sequence[Result]) -> str:
+def _so_far(results: Collection[Result]) -> str:
     return f"{sum(result['success'] for result in results)} of {len(results)} succeeded"
 
 

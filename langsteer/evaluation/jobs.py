@@ -1,40 +1,24 @@
-"""Independent pieces of work in processes that each make one environment and one agent.
-
-A finished piece leaves a JSON file, written last and by rename; a run that was killed goes on with
-the pieces that have none.
-
-Example::
-
-    run_jobs(Path("outputs/x/episodes"), range(10), play_episode, settings, num_workers=2,
-             description="episodes", summarise=lambda results: "3 of 4")
-"""
+"""What all evaluations share: agent and environment of a process, and the folder of a run."""
 
 import hashlib
 import json
+import multiprocessing
 import os
-import signal
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, as_completed
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from langsteer.configuration import require_whole
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
-from langsteer.files import replacing
-from langsteer.nesting import flatten
 from langsteer.policies.agent import Agent, load_agent
 from langsteer.policies.loading import read_checkpoint
 from langsteer.policies.precision import PRECISIONS, Precision
-from langsteer.processes import worker_pool
-from langsteer.progress import progress_bar
+from langsteer.resumable import Result, settle_settings
 
 Settings = Mapping[str, Any]
-Result = dict[str, Any]
 SETTINGS = "settings.json"
 
 
@@ -112,104 +96,22 @@ def device_name(wanted: str) -> str:
 Job = Callable[[Stage, int, Path], Result]
 """Do piece ``number`` and return its result in plain values; other files go into the folder."""
 
-_stage: Stage | None = None
 
+class StageWorker:
+    """Does pieces of a run on a stage of its own."""
 
-def run_jobs(
-    folder: Path,
-    numbers: Sequence[int],
-    job: Job,
-    settings: Settings,
-    num_workers: int,
-    description: str,
-    summarise: Callable[[Sequence[Result]], str],
-) -> list[Result]:
-    """Do all pieces that are not done yet, and return all results in the order of ``numbers``.
+    def __init__(self, job: Job, settings: Settings, folder: Path) -> None:
+        if multiprocessing.parent_process() is not None:
+            torch.set_num_threads(1)  # processes that each use all cores slow each other down
+        self._job, self._folder, self._stage = job, folder, Stage(settings)
 
-    Raises:
-        UserError: an input is wrong, or a worker process died.
-    """
-    require_whole({"num_workers": num_workers}, num_workers=1)
-    folder.mkdir(parents=True, exist_ok=True)
-    done = {
-        number: result for number in numbers if (result := read_result(folder, number)) is not None
-    }
-    left = [number for number in numbers if number not in done]
-    with progress_bar(len(numbers), description, description[:-1], initial=len(done)) as bar:
+    def do(self, number: int) -> Result:
+        """Piece ``number``."""
+        return self._job(self._stage, number, self._folder)
 
-        def keep(number: int, result: Result) -> None:
-            done[number] = result
-            bar.set_postfix_str(summarise(list(done.values())), refresh=False)
-            bar.update()
-
-        if left and num_workers == 1:
-            _in_this_process(folder, left, job, settings, keep)
-        elif left:
-            _in_processes(folder, left, job, settings, min(num_workers, len(left)), keep)
-    return [done[number] for number in numbers]
-
-
-Keep = Callable[[int, Result], None]
-"""What is done with a result as soon as it is there."""
-
-
-def _in_this_process(
-    folder: Path, numbers: Sequence[int], job: Job, settings: Settings, keep: Keep
-) -> None:
-    with closing(Stage(settings)) as stage:
-        for number in numbers:
-            keep(number, _do(stage, job, number, folder))
-
-
-def _in_processes(
-    folder: Path,
-    numbers: Sequence[int],
-    job: Job,
-    settings: Settings,
-    num_workers: int,
-    keep: Keep,
-) -> None:
-    Stage(settings).close()  # so that bad input is said once, and before processes are started
-    with worker_pool(num_workers, _start_worker, (dict(settings),)) as pool:
-        futures: dict[Future[Result], int] = {
-            pool.submit(_work, job, number, folder): number for number in numbers
-        }
-        for future in as_completed(futures):
-            keep(futures[future], future.result())
-
-
-def _start_worker(settings: Settings) -> None:
-    global _stage
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    torch.set_num_threads(1)  # processes that each use all cores slow each other down
-    _stage = Stage(settings)
-
-
-def _work(job: Job, number: int, folder: Path) -> Result:
-    assert _stage is not None
-    return _do(_stage, job, number, folder)
-
-
-def _do(stage: Stage, job: Job, number: int, folder: Path) -> Result:
-    result = job(stage, number, folder)
-    write_result(folder, number, result)
-    return result
-
-
-def _path(folder: Path, number: int) -> Path:
-    return folder / f"{number:04d}.json"
-
-
-def write_result(folder: Path, number: int, result: Result) -> None:
-    """Leave the result of a piece, which is done with that."""
-    with replacing(_path(folder, number)) as temporary:
-        temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
-
-
-def read_result(folder: Path, number: int) -> Result | None:
-    """The result of a piece that is done, or None."""
-    path = _path(folder, number)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    def close(self) -> None:
+        """Close the environment."""
+        self._stage.close()
 
 
 def prepare_folder(folder: Path, settings: Settings) -> None:
@@ -218,21 +120,7 @@ def prepare_folder(folder: Path, settings: Settings) -> None:
     Raises:
         UserError: it holds a run of other settings; they are listed.
     """
-    path = folder / SETTINGS
-    plain = json.loads(json.dumps(settings))
-    if not path.exists():
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(plain, indent=1), encoding="utf-8")
-        return
-    found, plain = flatten(json.loads(path.read_text(encoding="utf-8"))), flatten(plain)
-    names = sorted(found.keys() | plain.keys())
-    differing = [name for name in names if found.get(name) != plain.get(name)]
-    if differing:
-        lines = [f"  {name}: {found.get(name)} there, {plain.get(name)} now" for name in differing]
-        raise UserError(
-            f"{folder}: holds results of other settings:\n" + "\n".join(lines) + "\nchoose another "
-            "output_dir, or remove that folder"
-        )
+    settle_settings(folder / SETTINGS, settings, "choose another output_dir, or remove that folder")
 
 
 def run_name(checkpoint: str | Path, settings: Settings, *what: str) -> str:

@@ -11,7 +11,7 @@ failure, and the robot stays where it is between tasks.
 """
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,19 @@ from langsteer.configuration import require_switch, require_whole, run_command
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.chain_results import CHAINS, BenchmarkSummary, write_results
 from langsteer.evaluation.jobs import (
-    Result,
     Settings,
     Stage,
+    StageWorker,
     checkpoint_identity,
     precision_name,
     prepare_folder,
-    read_result,
-    run_jobs,
     run_name,
 )
 from langsteer.evaluation.rollout import TaskRun, run_task
 from langsteer.evaluation.steered import checked_steering, steer
 from langsteer.evaluation.video import Film
 from langsteer.policies.agent import sample_once
+from langsteer.resumable import Pieces, Result, Share, run_pieces
 from langsteer.steering.feasibility import why_infeasible
 from langsteer.training.checkpoint_util import git_commit
 
@@ -60,38 +59,26 @@ def evaluate(config: Mapping[str, Any]) -> BenchmarkSummary | None:
     Raises:
         UserError: bad input, found before the first chain.
     """
-    index, count = parse_shard(config["shard"])
+    share = Share.parse(config["shard"])
     settings = checked_settings(config)
     folder = Path(config["output_dir"] or _default_folder(settings))
     prepare_folder(folder, settings)
+    pieces = Pieces(folder / CHAINS, "chain", "chains")
     numbers = range(settings["num_chains"])
-    run_jobs(
-        folder / CHAINS,
-        numbers[index::count],
-        play_chain,
-        settings,
+    done = run_pieces(
+        pieces,
+        numbers,
+        partial(StageWorker, play_chain, settings, pieces.folder),
         config["num_workers"],
-        "chains",
-        lambda results: f"average length {BenchmarkSummary(results).average_length:.2f}",
+        share,
+        lambda results: f"average length {BenchmarkSummary(list(results)).average_length:.2f}",
     )
-    results = [read_result(folder / CHAINS, number) for number in numbers]
-    done = [result for result in results if result is not None]
     print(f"{folder}: {len(done)} of {len(numbers)} chains are done")
     if len(done) < len(numbers):
         return None
-    summary = BenchmarkSummary(done)
+    summary = BenchmarkSummary(list(done.values()))
     write_results(folder, settings, summary)
     return summary
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """``"I/N"`` with 0 <= I < N as numbers; raises `UserError` for anything else."""
-    parts = str(text).split("/")
-    if len(parts) == 2 and all(part.isdigit() for part in parts):
-        index, count = int(parts[0]), int(parts[1])
-        if index < count:
-            return index, count
-    raise UserError(f"shard={text}: expected I/N with I from 0 to N-1, e.g. shard=0/4")
 
 
 def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:

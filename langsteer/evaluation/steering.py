@@ -37,9 +37,7 @@ from langsteer.evaluation.jobs import (
     open_env,
     precision_name,
     prepare_folder,
-    read_result,
     run_name,
-    write_result,
 )
 from langsteer.evaluation.paired_starts import Start, sample_starts
 from langsteer.evaluation.steering_report import write_report
@@ -47,6 +45,7 @@ from langsteer.evaluation.steering_table import BASE, tables
 from langsteer.files import replacing
 from langsteer.policies.agent import Agent
 from langsteer.progress import track
+from langsteer.resumable import Pieces
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import DemonstrationLibrary, open_library
 from langsteer.steering.language import make_reader
@@ -89,9 +88,10 @@ def evaluate(config: Mapping[str, Any], methods: Mapping[str, SteeringConfig]) -
         folder = Path(config["output_dir"] or default_folder(settings))
         prepare_folder(folder, settings)
         attempts: list[Attempt] = []
+        pieces = Pieces(folder / "starts", "start", "evaluating")
         for index, start in enumerate(track(starts, "evaluating", unit="start")):
             films = folder if index < config["videos"] else None
-            attempts += _attempts(setting, start, requests[start.number], folder / "starts", films)
+            attempts += _attempts(setting, start, requests[start.number], pieces, films)
         clouds = {start.number: _cloud(setting.env, start) for start in starts}
         environment = setting.env.provenance()
     finally:
@@ -179,17 +179,17 @@ def _requests(starts: Sequence[Start], steering: Mapping[str, Any]) -> dict[int,
 
 
 def _attempts(
-    setting: Setting, start: Start, requests: Sequence[Request], done: Path, films: Path | None
+    setting: Setting, start: Start, requests: Sequence[Request], done: Pieces, films: Path | None
 ) -> list[Attempt]:
-    """All attempts from a start, made now or by an earlier run that left them in ``done``."""
-    result = read_result(done, start.number)
+    """All attempts from a start, made now or by an earlier run."""
+    result = done.read(start.number)
     if result is None:
         made = []
         for request, name in itertools.product(requests, setting.contenders):
             video = films and video_path(films, start.number, request.task, name)
             made.append(asdict(attempt(setting, start, name, request, video)))
         result = {"attempts": made}
-        write_result(done, start.number, result)
+        done.write(start.number, result)
     return [Attempt(**one) for one in result["attempts"]]
 
 

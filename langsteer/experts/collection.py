@@ -11,25 +11,24 @@ Example::
 """
 
 import glob
-import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import as_completed
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from langsteer.calvin.dataset import SPLITS, Annotation
 from langsteer.calvin.dataset_writer import merged_config, save_metadata
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import TASKS
+from langsteer.claims import at_work
 from langsteer.envs.scene_config import BUILTIN
 from langsteer.errors import UserError
 from langsteer.experts.library import checked_skills
 from langsteer.experts.writing import EpisodeJob, EpisodeNote, EpisodeWriter
-from langsteer.files import TRASH, discard, replacing
-from langsteer.processes import default_workers, worker_pool
-from langsteer.progress import progress_bar
+from langsteer.files import TRASH, discard
+from langsteer.resumable import Pieces, Result, run_pieces, settle_settings
 from langsteer.sentences import make_encoder, missing_packages
 
 NOTES = ".collection"
@@ -111,29 +110,42 @@ def collect(
         UserError: impossible settings, a folder that is in use for something else, a task that its
             expert fails at again and again, or a worker that died.
     """
-    _check(settings, num_workers)
+    _check(settings)
     _prepare(path, settings, overwrite)
-    _sweep(path)
     jobs = settings.jobs()
-    notes = {job.number: note for job in jobs if (note := _read_note(path, job)) is not None}
-    missing = [job for job in jobs if job.number not in notes]
-    tried, achieved = _tallies(notes.values())
-    with progress_bar(len(jobs), "recording", "episode", initial=len(notes)) as bar:
-        for note in _record(path, settings, assets_path, missing, num_workers):
-            _write_note(path, note)
-            notes[note.number] = note
-            tried.update(note.tried)
-            achieved.update(note.achieved)
-            done = f"{achieved.total()}/{tried.total()} tasks done"
-            bar.set_postfix_str(done, refresh=False)
-            bar.update()
-    ordered = [notes[job.number] for job in jobs]
+    pieces = Pieces(path / NOTES, "episode", "recording", "episode_{:06d}.json")
+    done = run_pieces(
+        pieces,
+        range(len(jobs)),
+        partial(Recorder, path, settings, assets_path),
+        num_workers,
+        summarise=_so_far,
+        tidy=lambda: _sweep(path),
+    )
+    notes = [EpisodeNote(**note) for note in done.values()]
     for split in SPLITS:
-        _complete(path, settings, split, [note for note in ordered if note.split == split])
-    return _summary(path, ordered)
+        _complete(path, settings, split, [note for note in notes if note.split == split])
+    return _summary(path, notes)
 
 
-def _check(settings: CollectionSettings, num_workers: int | None) -> None:
+class Recorder:
+    """Records episodes of a collection by their numbers."""
+
+    def __init__(self, path: Path, settings: CollectionSettings, assets_path: Path | None) -> None:
+        self._jobs = settings.jobs()
+        self._writer = EpisodeWriter(
+            path, settings.scene, assets_path, settings.renderer, settings.seed
+        )
+
+    def do(self, number: int) -> Result:
+        """Record and write an episode; the result is its `EpisodeNote`."""
+        return asdict(self._writer.write(self._jobs[number]))
+
+    def close(self) -> None:
+        """The environment ends with the process."""
+
+
+def _check(settings: CollectionSettings) -> None:
     checked_skills(settings.tasks)
     if settings.episodes_per_task < 1 or settings.validation_per_task < 0:
         raise UserError(
@@ -144,13 +156,10 @@ def _check(settings: CollectionSettings, num_workers: int | None) -> None:
         raise UserError(f"chains of {settings.chain_length} tasks: at least 1 is needed")
     if settings.seed < 0:
         raise UserError(f"seed {settings.seed}: expected a whole number from 0 on")
-    if num_workers is not None and num_workers < 1:
-        raise UserError(f"{num_workers} workers: at least 1 is needed")
 
 
 def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
     """Make the folder for these settings, or see that it is theirs."""
-    wanted = json.loads(json.dumps(asdict(settings)))
     file = path / NOTES / _SETTINGS
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: a file; choose a folder")
@@ -159,18 +168,13 @@ def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
             f"{path}: not empty and not recorded by this command; choose another folder"
         )
     if file.is_file() and overwrite:
-        discard(path)  # whole, for a part of it would be taken for somebody else's folder
-    if not file.is_file():
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(wanted, indent=1))
-        return
-    found = json.loads(file.read_text())
-    if found != wanted:
-        differing = [key for key in wanted if found.get(key) != wanted[key]]
-        raise UserError(
-            f"{path}: recorded with other settings ({', '.join(differing)}); choose another "
-            "folder, or give --overwrite to record it anew"
-        )
+        # Whole: a part of the folder would be taken for somebody else's.
+        with at_work(file.parent, tidy=lambda: discard(path)) as alone:
+            if not alone:
+                raise UserError(f"{path}: another job records there now; stop it to --overwrite")
+    settle_settings(
+        file, asdict(settings), "choose another folder, or give --overwrite to record it anew"
+    )
 
 
 def _sweep(path: Path) -> None:
@@ -182,51 +186,11 @@ def _sweep(path: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _note_path(path: Path, number: int) -> Path:
-    return path / NOTES / f"episode_{number:06d}.json"
-
-
-def _read_note(path: Path, job: EpisodeJob) -> EpisodeNote | None:
-    file = _note_path(path, job.number)
-    return EpisodeNote(**json.loads(file.read_text())) if file.is_file() else None
-
-
-def _write_note(path: Path, note: EpisodeNote) -> None:
-    with replacing(_note_path(path, note.number)) as temporary:
-        temporary.write_text(json.dumps(asdict(note)))
-
-
-def _record(
-    path: Path,
-    settings: CollectionSettings,
-    assets_path: Path | None,
-    jobs: list[EpisodeJob],
-    num_workers: int | None,
-) -> Iterator[EpisodeNote]:
-    """Record episodes, in this process or in several; notes come in any order."""
-    workers = min(num_workers or default_workers(), len(jobs))
-    writer = EpisodeWriter(path, settings.scene, assets_path, settings.renderer, settings.seed)
-    if workers <= 1:
-        for job in jobs:
-            yield writer.write(job)
-        return
-    with worker_pool(workers, _start_worker, (writer,)) as pool:
-        for future in as_completed([pool.submit(_work, job) for job in jobs]):
-            yield future.result()
-
-
-class _Worker:
-    """What a worker process was started with."""
-
-    writer: EpisodeWriter
-
-
-def _start_worker(writer: EpisodeWriter) -> None:
-    _Worker.writer = writer
-
-
-def _work(job: EpisodeJob) -> EpisodeNote:
-    return _Worker.writer.write(job)
+def _so_far(results: Collection[Result]) -> str:
+    tried, achieved = (
+        sum(sum(note[key].values()) for note in results) for key in ("tried", "achieved")
+    )
+    return f"{achieved}/{tried} tasks done"
 
 
 def _complete(
@@ -250,17 +214,12 @@ def _complete(
     )
 
 
-def _tallies(notes: Iterable[EpisodeNote]) -> tuple[Counter[str], Counter[str]]:
+def _summary(path: Path, notes: list[EpisodeNote]) -> CollectionSummary:
     tried: Counter[str] = Counter()
     achieved: Counter[str] = Counter()
     for note in notes:
         tried.update(note.tried)
         achieved.update(note.achieved)
-    return tried, achieved
-
-
-def _summary(path: Path, notes: list[EpisodeNote]) -> CollectionSummary:
-    tried, achieved = _tallies(notes)
     return CollectionSummary(
         path=path,
         episodes=len(notes),

@@ -16,6 +16,7 @@ from langsteer.calvin.dataset_writer import merged_config, save_metadata
 from langsteer.data.conversion import convert
 from langsteer.data.convert_command import main
 from langsteer.errors import UserError
+from langsteer.resumable import Share
 
 ROOT = Path(__file__).resolve().parents[2]
 BAD_WINDOW = (25, 45)  # the second episode of small_calvin
@@ -104,7 +105,7 @@ def test_strict_stops_at_what_an_earlier_run_found(calvin, small_settings, tmp_p
     DAMAGES["empty"](_frame(calvin))
     path = tmp_path / "a.zarr"
     for job in (0, 1):
-        convert(calvin, path, small_settings(), num_workers=1, job=(job, 3))
+        convert(calvin, path, small_settings(), num_workers=1, share=Share(job, 3))
     with pytest.raises(UserError, match="--strict"):
         convert(calvin, path, small_settings(), num_workers=1, strict=True)
     assert convert(calvin, path, small_settings(), num_workers=1).store.n_frames == N_GOOD
@@ -263,7 +264,7 @@ def test_shard_that_is_none(small_calvin, tmp_path, shard, capsys):
 
 
 def test_no_workers(small_calvin, small_settings, tmp_path):
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="num_workers=0: expected"):
         convert(small_calvin, tmp_path / "a.zarr", small_settings(), num_workers=0)
 
 
@@ -308,7 +309,7 @@ def test_malicious_annotations_run_no_code(calvin, tmp_path):
 
 def test_killed_worker_is_told(small_calvin, small_settings, tmp_path, monkeypatch):
     # A worker that finds no memory is killed by the kernel; here it ends itself in its set-up.
-    monkeypatch.setattr("langsteer.data.conversion._start_worker", _die)
+    monkeypatch.setattr("langsteer.processes._start_worker", _die)
     with pytest.raises(UserError, match="fewer workers"):
         convert(small_calvin, tmp_path / "a.zarr", small_settings(), num_workers=2)
 

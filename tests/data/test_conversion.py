@@ -19,6 +19,7 @@ from langsteer.data.plan import make_plan
 from langsteer.data.pointcloud import point_cloud
 from langsteer.data.store import open_store, partial_path
 from langsteer.errors import UserError
+from langsteer.resumable import Share
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "convert_calvin_to_zarr.py"
 SMALL_OPTIONS = ("--num_points", "64", "--crop", "32", "--frames_per_file", "8")
@@ -187,13 +188,13 @@ def test_number_of_workers_changes_nothing(
 def test_three_jobs_fill_one_store(small_calvin, small_settings, small_store, contents, tmp_path):
     path = tmp_path / "a.zarr"
     for job in (2, 0):
-        summary = convert(small_calvin, path, small_settings(), num_workers=1, job=(job, 3))
+        summary = convert(small_calvin, path, small_settings(), num_workers=1, share=Share(job, 3))
         assert summary.store is None
         assert summary.shards_missing > 0
         assert not path.exists()
-    assert convert(small_calvin, path, small_settings(), num_workers=1, job=(1, 3)).store
+    assert convert(small_calvin, path, small_settings(), num_workers=1, share=Share(1, 3)).store
     _assert_equal(contents(path), contents(small_store.path))
-    again = convert(small_calvin, path, small_settings(), num_workers=1, job=(2, 3))
+    again = convert(small_calvin, path, small_settings(), num_workers=1, share=Share(2, 3))
     assert again.store is not None
     assert again.frames == 0
 
@@ -325,7 +326,7 @@ def test_death_at_each_step_of_the_work_loses_nothing(
 
 def test_continued_run_computes_only_what_is_missing(small_calvin, small_settings, tmp_path):
     path = tmp_path / "a.zarr"
-    first = convert(small_calvin, path, small_settings(), num_workers=1, job=(0, 2))
+    first = convert(small_calvin, path, small_settings(), num_workers=1, share=Share(0, 2))
     rest = convert(small_calvin, path, small_settings(), num_workers=1)
     assert rest.store.n_frames == first.frames + rest.frames
     assert first.frames > 0
@@ -377,9 +378,9 @@ def test_old_store_stays_whole_until_the_new_one_is(
     path = tmp_path / "a.zarr"
     convert(small_calvin, path, small_settings(), num_workers=1)
     other = small_settings(max_episodes=1)
-    convert(small_calvin, path, other, overwrite=True, num_workers=1, job=(0, 2))
+    convert(small_calvin, path, other, overwrite=True, num_workers=1, share=Share(0, 2))
     _assert_equal(contents(path), contents(small_store.path))
-    convert(small_calvin, path, other, overwrite=True, num_workers=1, job=(1, 2))
+    convert(small_calvin, path, other, overwrite=True, num_workers=1, share=Share(1, 2))
     assert len(open_store(path).episodes) == 1
 
 
@@ -387,7 +388,7 @@ def test_unfinished_store_of_other_settings_is_kept_without_overwrite(
     small_calvin, small_settings, tmp_path
 ):
     path = tmp_path / "a.zarr"
-    convert(small_calvin, path, small_settings(), num_workers=1, job=(0, 2))
+    convert(small_calvin, path, small_settings(), num_workers=1, share=Share(0, 2))
     with pytest.raises(UserError, match="unfinished conversion of other settings"):
         convert(small_calvin, path, small_settings(max_episodes=1), num_workers=1)
     assert convert(small_calvin, path, small_settings(), num_workers=1).store.n_frames == 90
@@ -405,7 +406,7 @@ def test_folder_that_is_no_store_is_never_deleted(small_calvin, small_settings, 
 def test_annotations_that_changed_begin_anew(small_calvin, small_settings, tmp_path):
     shutil.copytree(small_calvin, tmp_path / "calvin")
     path = tmp_path / "a.zarr"
-    convert(tmp_path / "calvin", path, small_settings(), num_workers=1, job=(0, 2))
+    convert(tmp_path / "calvin", path, small_settings(), num_workers=1, share=Share(0, 2))
     annotations = tmp_path / "calvin" / "training" / "lang_annotations" / "auto_lang_ann.npy"
     shutil.copy(small_calvin / "validation" / "lang_annotations" / "auto_lang_ann.npy", annotations)
     with pytest.raises(UserError, match="other settings or data"):

@@ -1,4 +1,4 @@
-"""What tells runs apart: the checkpoint's content, and settings by their dotted names."""
+"""What tells runs apart: the checkpoint's content, and the sentences."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ pytest.importorskip("pybullet")
 
 from langsteer.calvin.tasks import TASKS
 from langsteer.errors import UserError
-from langsteer.evaluation.jobs import checkpoint_identity, prepare_folder
+from langsteer.evaluation.jobs import checkpoint_identity
 from langsteer.evaluation.long_horizon import read_instructions
 
 
@@ -22,16 +22,6 @@ def test_a_checkpoint_of_many_tensors_is_told_from_one_that_differs_in_its_first
     first, other = identities
     assert first["bytes"] == other["bytes"]
     assert first["sha256_of_end"] != other["sha256_of_end"]
-
-
-def test_a_folder_of_other_settings_is_refused_with_just_what_differs(tmp_path):
-    settings = {"seed": 1, "env": {"scene": "D", "renderer": "depth"}}
-    prepare_folder(tmp_path, settings)
-    prepare_folder(tmp_path, settings)
-    with pytest.raises(UserError) as error:
-        prepare_folder(tmp_path, {**settings, "env": {"scene": "A", "renderer": "depth"}})
-    assert "  env.scene: D there, A now\n" in str(error.value)
-    assert "renderer" not in str(error.value)
 
 
 def test_sentences_that_are_no_lists_are_refused_and_not_cut_to_a_letter(tmp_path):
