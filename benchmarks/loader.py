@@ -79,7 +79,7 @@ def ours(folder: Path) -> tuple[Iterator[Any], int]:
     store = open_store(folder / "store.zarr")
     data = CalvinData(store, DP3Config(), DatasetConfig(val_ratio=0.0), seed=0)
     schedule = Schedule(len(data.train), BATCH, 1, seed=0)
-    return train_loader(data, schedule, 0, 0, num_workers=0), len(data.train)
+    return train_loader(data, schedule, 0, 0, num_epochs=1, num_workers=0), len(data.train)
 
 
 def make_data(folder: Path, frames: int) -> None:

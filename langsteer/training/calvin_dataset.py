@@ -9,14 +9,14 @@ Example::
 
     data = CalvinData(open_store(path), policy_config, DatasetConfig(zarr_path=path), seed=42)
     schedule = Schedule(len(data.train), batch_size=16, accumulation=1, seed=42)
-    for batch in train_loader(data, schedule, epoch=0, first_step=0, num_workers=2):
+    for batch in train_loader(data, schedule, epoch=0, first_step=0, num_epochs=9, num_workers=2):
         loss = policy(batch, batch["noise"], batch["timesteps"], withheld=batch.get("withheld"))
 """
 
 import hashlib
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ from langsteer.training.sampler import MicroBatch, Schedule, Windows, make_windo
 from langsteer.training.sentences import EpisodeSentences
 
 GRIPPER = 6
+DRAWN_AT_ONCE = 1024
+"""Windows of a step whose noise is drawn together. A rank draws the blocks of its own windows."""
 _LANGUAGE = 0x5A1D  # besides the step, so that the draws of the noise stay as they are
 Batch = dict[str, Any]
 
@@ -77,8 +79,14 @@ class CalvinData:
 
     def train_rows(self) -> NDArray[np.int64]:
         """The frames (n,) of all training episodes: what a normaliser may see."""
-        starts = self.store.episode_starts[self.train_episodes]
-        ends = self.store.episode_ends[self.train_episodes]
+        return self._rows_of(self.train_episodes)
+
+    def used_rows(self) -> NDArray[np.int64]:
+        """The frames (n,) of all episodes that are trained or validated on, ascending."""
+        return self._rows_of(np.sort(np.concatenate([self.train_episodes, self.val_episodes])))
+
+    def _rows_of(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
+        starts, ends = self.store.episode_starts[episodes], self.store.episode_ends[episodes]
         return np.concatenate([np.arange(*bounds) for bounds in zip(starts, ends, strict=True)])
 
     def fingerprint(self) -> str:
@@ -105,7 +113,7 @@ class CalvinData:
 
         Returns:
             ``obs``: ``agent_pos`` (B, 2, 15) and ``point_cloud`` (B, 2, P, 3), or, where the points
-            lie on a device, ``rows`` (B, 2) int64 of them, and for a policy with language
+            lie on a device, ``places`` (B, 2) int64 there, and for a policy with language
             ``language`` (B, E); ``action`` (B, horizon, 7); float32.
         """
         offsets = np.arange(self.policy.horizon)
@@ -117,7 +125,7 @@ class CalvinData:
             actions[behind, :GRIPPER] = 0.0
         obs: dict[str, torch.Tensor] = {"agent_pos": torch.from_numpy(self.buffer.states[seen])}
         if self.buffer.points_on_device:
-            obs["rows"] = torch.from_numpy(seen)
+            obs["places"] = torch.from_numpy(self.buffer.places(seen))
         else:
             obs["point_cloud"] = torch.from_numpy(self.buffer.points(seen))
         if self.sentences is not None:
@@ -127,28 +135,47 @@ class CalvinData:
 
     def train_batch(self, micro: MicroBatch, seed: int) -> Batch:
         """A micro-batch with its noise, timesteps and the numbers of its step."""
-        step = [seed, micro.epoch, micro.step]
-        withheld, phrasing = language_draws(self.policy, micro.step_size, step)
-        batch = self.batch(self.train, micro.windows, phrasing[micro.positions])
+        withheld, phrasing = self._own_draws(language_draws, micro, seed)
+        batch = self.batch(self.train, micro.windows, phrasing)
         if self.sentences is not None:
-            batch["withheld"] = torch.from_numpy(withheld[micro.positions])
-        noise, timesteps = diffusion_draws(self.policy, micro.step_size, step)
-        batch["noise"] = noise[micro.positions].flatten(0, 1)
-        batch["timesteps"] = timesteps[micro.positions].flatten()
+            batch["withheld"] = torch.from_numpy(withheld)
+        noise, timesteps = self._own_draws(diffusion_draws, micro, seed)
+        batch["noise"] = torch.from_numpy(noise).flatten(0, 1)
+        batch["timesteps"] = torch.from_numpy(timesteps).flatten()
         batch["share"] = micro.share
         batch["last"] = micro.last
         return batch
 
+    def _own_draws(self, draw: "Draw", micro: MicroBatch, seed: int) -> tuple[NDArray[Any], ...]:
+        """What a micro-batch's windows are given of the draws of its step.
+
+        The step's windows are drawn for in blocks of `DRAWN_AT_ONCE`, each with a seed of its own,
+        so that a rank need not draw for all ranks. The first block has the seed of the step.
+        """
+        step, of_block = [seed, micro.epoch, micro.step], micro.positions // DRAWN_AT_ONCE
+        parts = []
+        for block in np.unique(of_block).tolist():
+            first = block * DRAWN_AT_ONCE
+            count = min(DRAWN_AT_ONCE, micro.step_size - first)
+            drawn = draw(self.policy, count, [*step, block] if block else step)
+            own = micro.positions[of_block == block] - first
+            parts.append([values[own] for values in drawn])
+        return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
+
+
+Draw = Callable[[DP3Config, int, list[int]], tuple[NDArray[Any], NDArray[Any]]]
+"""From a policy, a number of windows and a seed to what is drawn for each window, twice."""
+
 
 def diffusion_draws(
     policy: DP3Config, count: int, seed: list[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Noise (count, K, horizon, 7) and timesteps (count, K), K draws for each window."""
     generator = np.random.default_rng(seed)
     shape = (count, policy.noise_draws)
     timesteps = generator.integers(policy.num_train_timesteps, size=shape)
     noise = generator.standard_normal((*shape, policy.horizon, policy.action_dim), dtype=np.float32)
-    return torch.from_numpy(noise), torch.from_numpy(timesteps)
+    return noise, timesteps
 
 
 def language_draws(
@@ -193,16 +220,13 @@ def split_episodes(
 
 
 class _MicroBatches(Dataset[Batch]):
-    """The micro-batches of one epoch by number, for the loader's workers."""
+    """Micro-batches by their description, for the loader's workers."""
 
-    def __init__(self, data: CalvinData, micro_batches: list[MicroBatch], seed: int) -> None:
-        self.data, self.micro_batches, self.seed = data, micro_batches, seed
+    def __init__(self, data: CalvinData, seed: int) -> None:
+        self.data, self.seed = data, seed
 
-    def __len__(self) -> int:
-        return len(self.micro_batches)
-
-    def __getitem__(self, index: int) -> Batch:
-        return self.data.train_batch(self.micro_batches[index], self.seed)
+    def __getitem__(self, micro: MicroBatch) -> Batch:
+        return self.data.train_batch(micro, self.seed)
 
 
 def train_loader(
@@ -210,22 +234,27 @@ def train_loader(
     schedule: Schedule,
     epoch: int,
     first_step: int,
+    num_epochs: int,
     num_workers: int,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """The micro-batches of an epoch from optimiser step ``first_step`` on, read ahead."""
-    micro_batches = schedule.epoch(epoch, first_step)
+    """The micro-batches of a run from optimiser step ``first_step`` of ``epoch`` on, read ahead.
+
+    One loader serves all epochs up to ``num_epochs``: to fork its workers anew takes as long as an
+    epoch of a small dataset does on a GPU, and the next epoch is read while this one ends.
+    """
     return iter(
         DataLoader(
-            _MicroBatches(data, micro_batches, schedule.seed),
+            _MicroBatches(data, schedule.seed),
             batch_size=None,
+            sampler=schedule.run(epoch, first_step, num_epochs),  # type: ignore[arg-type]
             num_workers=num_workers,
             # Workers share the states, and know that points lie on a GPU; sent to them, as Python
-            # 3.14 would by default, each epoch would copy these to each.
+            # 3.14 would by default, these would be copied to each.
             multiprocessing_context="fork" if num_workers else None,
             pin_memory=pin_memory,
             worker_init_fn=_leave_signals_to_the_trainer,
-            generator=torch.Generator(),  # else each epoch's loader would draw from the global one
+            generator=torch.Generator(),  # else the loader would draw from the global one
         )
     )
 

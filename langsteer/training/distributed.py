@@ -15,7 +15,7 @@ import datetime
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,6 +27,8 @@ from langsteer.errors import UserError
 RENDEZVOUS_SECONDS = 60
 # A collective waits as long as the slowest rank may take: validation, or writing a checkpoint.
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+# How often the ranks ask each other whether to stop, and at most how many steps apart.
+VOTE_SECONDS, MOST_STEPS = 0.5, 50
 _FIRST_PORT, _PORTS = 20000, 20000
 
 
@@ -52,9 +54,16 @@ class World:
         """Whether this is the rank that writes and prints."""
         return self.rank == 0
 
+    @property
+    def is_group(self) -> bool:
+        """Whether the processes form a group; torchrun makes one of a single process, too."""
+        return self.launcher != "single"
+
     def __str__(self) -> str:
-        if self.world_size == 1:
+        if not self.is_group:
             return "1 process"
+        if self.world_size == 1:
+            return f"a group of 1 process by {self.launcher}"
         return (
             f"{self.world_size} processes by {self.launcher}, "
             f"rendezvous at {self.master_addr}:{self.master_port}"
@@ -88,8 +97,6 @@ def _world(
     world_size = values[size]
     if not 0 <= values[rank] < world_size:
         raise UserError(f"{rank}={values[rank]} is not within 0..{size}-1={world_size - 1}")
-    if world_size == 1:
-        return World()
     port = environment.get("MASTER_PORT") or str(_default_port(environment))
     return World(
         rank=values[rank],
@@ -135,11 +142,12 @@ def first_of_nodelist(nodelist: str) -> str:
 def cores_per_rank(environment: Mapping[str, str]) -> int:
     """The CPU cores for this rank and its loader workers.
 
-    SLURM says so (``--cpus-per-task``); ranks of torchrun on one node share the process's cores.
+    SLURM says so (``--cpus-per-task``); ranks of torchrun on one node share the process's cores,
+    and a task's where a SLURM step runs torchrun.
     """
     cores = len(os.sched_getaffinity(0))
     if "SLURM_CPUS_PER_TASK" in environment:
-        return min(cores, _integer(environment, "SLURM_CPUS_PER_TASK"))
+        cores = min(cores, _integer(environment, "SLURM_CPUS_PER_TASK"))
     return cores // max(1, _integer({"LOCAL_WORLD_SIZE": "1", **environment}, "LOCAL_WORLD_SIZE"))
 
 
@@ -158,13 +166,15 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
     Raises:
         UserError: the ranks did not come together within a minute; it names who is missing.
     """
-    if world.world_size == 1:
+    if not world.is_group:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)  # before NCCL picks one
-    store = _rendezvous(world)
-    _try_network(world, store)
+    store: dist.Store = dist.HashStore()
+    if world.world_size > 1:
+        store = _rendezvous(world)
+        _try_network(world, store)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with _group(world, backend, dist.PrefixStore("training", store), COLLECTIVE_TIMEOUT):
         yield
@@ -270,6 +280,41 @@ def all_sum(values: torch.Tensor) -> torch.Tensor:
 def any_rank(flag: bool) -> bool:
     """Whether any rank says yes. The CPU's group answers, so that no GPU is waited for."""
     return bool(all_sum(torch.tensor(float(flag))))
+
+
+class Vote:
+    """Asks the ranks every few steps whether one of them was told to stop.
+
+    Each question is a message around all nodes, so it is put about twice a second. How many steps
+    lie between two of them the ranks agree on with the question before: the least that any of them
+    proposes, from the time that its steps took. So all ask after the same step.
+
+    Example::
+
+        vote = Vote(world)
+        if vote(stop.requested):
+            raise Stopped
+    """
+
+    def __init__(self, world: World, clock: Callable[[], float] = time.monotonic) -> None:
+        self._world, self._clock = world, clock
+        self._every, self._steps, self._since = 1, 0, clock()
+
+    def __call__(self, flag: bool) -> bool:
+        """After each step: whether any rank says yes; every rank is told after the same step."""
+        if not self._world.is_group:
+            return flag
+        self._steps += 1
+        if self._steps < self._every:
+            return False
+        now = self._clock()
+        of_step = (now - self._since) / self._steps
+        proposed = min(MOST_STEPS, max(1, int(VOTE_SECONDS / max(of_step, 1e-6))))
+        # The greatest of all: of the flags, and, for the least proposal, of the negated ones.
+        asked = torch.tensor([int(flag), -proposed])
+        dist.all_reduce(asked, dist.ReduceOp.MAX)
+        self._every, self._steps, self._since = -int(asked[1]), 0, now
+        return bool(asked[0])
 
 
 def from_main(value: str) -> str:

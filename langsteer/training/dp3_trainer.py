@@ -11,7 +11,7 @@ workers, nor micro-batches, nor interruptions change the run.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,12 +20,12 @@ from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.policies.dp3 import DP3Config
 from langsteer.progress import progress_bar
-from langsteer.training.calvin_dataset import CalvinData, train_loader
+from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
 from langsteer.training.checkpoint_util import LATEST, CheckpointManager
 from langsteer.training.config import TrainingConfig
 from langsteer.training.distributed import (
+    Vote,
     World,
-    any_rank,
     cores_per_rank,
     detect,
     gpus_of_job,
@@ -119,6 +119,7 @@ class Trainer:
         if config.compile:
             self.state.policy.model.compile()
         self.learner = Learner(self.state, world)
+        self.vote = Vote(world)
         self.checkpoints = CheckpointManager(self.folder, config.top_k)
         self.records = self._open_records()
         self._announce(experiment)
@@ -136,8 +137,9 @@ class Trainer:
             )
         try:
             with self._bar() as bar:
+                batches = self._batches()
                 while self.progress.epoch < self.config.num_epochs:
-                    self._epoch(stop, bar)
+                    self._epoch(batches, stop, bar)
         except Stopped:
             self._save_and_leave(stop)
             return False
@@ -147,21 +149,19 @@ class Trainer:
         self.log.info("finished: %s", self.folder / LATEST)
         return True
 
-    def _epoch(self, stop: StopRequest, bar: Any) -> None:  # noqa: ANN401 - tqdm's type is private
+    def _epoch(
+        self,
+        batches: Iterator[Batch],
+        stop: StopRequest,
+        bar: Any,  # noqa: ANN401 - tqdm's type is private
+    ) -> None:
         """The rest of the present epoch; raises `Stopped` where a rank was asked to stop.
 
         Stopped in its validation, the epoch has no steps left, and is validated when resumed.
         """
-        batches = train_loader(
-            self.data,
-            self.schedule,
-            self.progress.epoch,
-            self.progress.step_in_epoch,
-            self._workers(),
-            pin_memory=self.device.type == "cuda",
-        )
         self._since, self._windows = time.perf_counter(), 0
-        for batch in batches:
+        while self.progress.step_in_epoch < self.schedule.steps_per_epoch:
+            batch = next(batches)
             self._windows += self.learner.add(batch)
             if not batch["last"]:
                 continue
@@ -169,7 +169,7 @@ class Trainer:
             bar.update()
             if self.progress.step % self.config.log_every == 0:
                 self._log_step(bar)
-            if any_rank(stop.requested):
+            if self.vote(stop.requested):
                 raise Stopped
         self._end_epoch(stop)
 
@@ -245,13 +245,29 @@ class Trainer:
         )
 
     def _keep_points_on_device(self) -> None:
-        buffer, wanted = self.data.buffer, self.config.points_on_device
-        if wanted == "true" or (wanted == "auto" and buffer.fits(self.device)):
-            buffer.move_points_to(self.device)
+        buffer, wanted, rows = self.data.buffer, self.config.points_on_device, self.data.used_rows()
+        if wanted == "true" or (wanted == "auto" and buffer.fits(self.device, rows)):
+            buffer.move_points_to(self.device, rows)
+
+    def _batches(self) -> Iterator[Batch]:
+        """All that is left of the run."""
+        return train_loader(
+            self.data,
+            self.schedule,
+            self.progress.epoch,
+            self.progress.step_in_epoch,
+            self.config.num_epochs,
+            self._workers(),
+            pin_memory=self.device.type == "cuda",
+        )
 
     def _workers(self) -> int:
-        """Loader processes: as configured, at most this rank's share of the cores."""
-        return min(self.config.num_workers, max(0, cores_per_rank(os.environ) - 1))
+        """Loader processes: as configured, at most this rank's share of the cores.
+
+        One is enough where the points lie on the device: the rest of a batch is small.
+        """
+        most = min(self.config.num_workers, max(0, cores_per_rank(os.environ) - 1))
+        return min(most, 1) if self.data.buffer.points_on_device else most
 
     def _bar(self) -> Any:  # noqa: ANN401 - tqdm's type is private
         bar = progress_bar(

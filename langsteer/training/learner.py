@@ -39,7 +39,7 @@ class Learner:
     def __init__(self, state: RunState, world: World) -> None:
         self.state, self.world = state, world
         self._policy: nn.Module = state.policy
-        if world.world_size > 1:
+        if world.is_group:
             self._policy = data_parallel(state.policy)
         self._step_loss: torch.Tensor | float = 0.0
         self._uncollected: torch.Tensor | float = 0.0

@@ -119,8 +119,8 @@ def to_device(batch: dict[str, Any], device: torch.device, buffer: ReplayBuffer)
     """Copy a batch's tensors without waiting; points that lie on the device are gathered there."""
     moved = {key: _moved(value, device) for key, value in batch.items()}
     obs = moved["obs"]
-    if "rows" in obs:
-        obs["point_cloud"] = buffer.device_points(obs.pop("rows"))
+    if "places" in obs:
+        obs["point_cloud"] = buffer.device_points(obs.pop("places"))
     return moved
 
 

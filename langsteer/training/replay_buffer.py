@@ -2,7 +2,7 @@
 
 Actions and states are small and lie in memory. Points are read from the store at need, straight
 from the page cache, so that all processes of a node share one copy and datasets larger than memory
-train; or, where asked for, they all lie on the GPU.
+train; or, where asked for, those of the episodes in use lie on the GPU.
 
 Example::
 
@@ -42,11 +42,7 @@ class ReplayBuffer:
         parts = (0, 1) if use_colour else (0,)
         self._parts = [MappedArray(store.path, "point_cloud", part) for part in parts]
         self._on_device: Tensor | None = None
-
-    @property
-    def point_bytes(self) -> int:
-        """Bytes of all points that the policy sees."""
-        return sum(len(part) * int(np.prod(part.row_shape)) * 4 for part in self._parts)
+        self._places = np.full(len(self.states), -1)
 
     def points(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Points (..., P, 3 or 6) of rows (...)."""
@@ -54,32 +50,39 @@ class ReplayBuffer:
         clouds = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
         return clouds.reshape(*rows.shape, *clouds.shape[1:])
 
-    def fits(self, device: torch.device) -> bool:
-        """Whether all points take at most half of the GPU's free memory."""
+    def fits(self, device: torch.device, rows: NDArray[np.int64]) -> bool:
+        """Whether the points of some rows take at most half of the GPU's free memory."""
         if device.type != "cuda":
             return False
         free, _ = torch.cuda.mem_get_info(device)
-        return self.point_bytes <= _SHARE_OF_GPU * free
+        bytes_of_row = sum(int(np.prod(part.row_shape)) * 4 for part in self._parts)
+        return len(rows) * bytes_of_row <= _SHARE_OF_GPU * free
 
-    def move_points_to(self, device: torch.device) -> None:
-        """Copy all points to a device; from then on `device_points` gives them."""
-        rows = np.arange(len(self.states))
+    def move_points_to(self, device: torch.device, rows: NDArray[np.int64]) -> None:
+        """Copy the points of rows (n,) to a device; from then on `device_points` gives them."""
         shape = self.points(rows[:1]).shape[1:]
         held = torch.empty((len(rows), *shape), dtype=torch.float32, device=device)
         for first in range(0, len(rows), _ROWS_AT_ONCE):
             chunk = rows[first : first + _ROWS_AT_ONCE]
             held[first : first + len(chunk)] = torch.from_numpy(self.points(chunk))
         self._on_device = held
+        self._places[rows] = np.arange(len(rows))
 
     @property
     def points_on_device(self) -> bool:
         """Whether `device_points` may be asked."""
         return self._on_device is not None
 
-    def device_points(self, rows: Tensor) -> Tensor:
-        """Points (..., P, 3 or 6) of rows (...) that lie on the device."""
+    def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where on the device the points of rows (...) lie."""
+        places = self._places[rows]
+        assert (places >= 0).all(), "not on the device"
+        return places
+
+    def device_points(self, places: Tensor) -> Tensor:
+        """Points (..., P, 3 or 6) that lie at ``places`` (...) on the device."""
         assert self._on_device is not None
-        return self._on_device[rows]
+        return self._on_device[places]
 
 
 def _check_finite(store_path: Path, name: str, values: NDArray[np.float32]) -> None:

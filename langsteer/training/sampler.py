@@ -10,6 +10,7 @@ are its windows, in order; the noise of a window belongs to its place in the ste
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +120,11 @@ class Schedule:
             begin = step * self.effective_batch_size
             batches += self._step(epoch, step, order[begin : begin + self.effective_batch_size])
         return batches
+
+    def run(self, epoch: int, first_step: int, num_epochs: int) -> Iterator[MicroBatch]:
+        """`epoch` from a step on, and all epochs after it up to ``num_epochs``."""
+        for number in range(epoch, num_epochs):
+            yield from self.epoch(number, first_step if number == epoch else 0)
 
     def _step(self, epoch: int, step: int, windows: NDArray[np.int64]) -> list[MicroBatch]:
         count, micro_size = len(windows), self.batch_size * self.world_size

@@ -89,8 +89,8 @@ def _mean(sum_and_count: Tensor) -> float:
 def _block_loss(policy: DP3, data: CalvinData, index: NDArray[np.int64], number: int) -> Tensor:
     """Sum of the windows' losses and their count, (2,) float64."""
     batch = _batch(policy, data, index)
-    noise, timesteps = diffusion_draws(policy.config, len(index), [_SEED, number])
-    noise, timesteps = noise.flatten(0, 1).to(policy.device), timesteps.flatten().to(policy.device)
+    drawn = diffusion_draws(policy.config, len(index), [_SEED, number])
+    noise, timesteps = (torch.from_numpy(part).flatten(0, 1).to(policy.device) for part in drawn)
     loss = policy.compute_loss(batch, noise, timesteps)
     return torch.tensor([float(loss) * len(index), len(index)], dtype=torch.float64)
 

@@ -1,5 +1,7 @@
 """What a batch holds, and that training and validation stay apart."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,11 @@ from langsteer.data.store import EpisodeTable, open_store
 from langsteer.data.store_writer import write_store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config, Normalizer
-from langsteer.training.calvin_dataset import CalvinData
+from langsteer.training import calvin_dataset
+from langsteer.training.calvin_dataset import CalvinData, diffusion_draws, train_loader
 from langsteer.training.config import DatasetConfig
+from langsteer.training.pytorch_util import to_device
+from langsteer.training.sampler import Schedule
 
 POLICY = DP3Config()
 
@@ -134,8 +139,84 @@ def test_points_kept_on_a_device_are_those_of_the_store(tiny_store):
     data = open_data(tiny_store)
     rows = np.array([[0, 1], [7, 90]])
     from_store = data.buffer.points(rows)
-    data.buffer.move_points_to(torch.device("cpu"))
-    assert torch.equal(data.buffer.device_points(torch.from_numpy(rows)), torch.tensor(from_store))
+    data.buffer.move_points_to(torch.device("cpu"), data.used_rows())
+    places = torch.from_numpy(data.buffer.places(rows))
+    assert torch.equal(data.buffer.device_points(places), torch.tensor(from_store))
     batch = data.batch(data.train, np.arange(3))
-    assert batch["obs"]["rows"].shape == (3, 2)
+    assert batch["obs"]["places"].shape == (3, 2)
     assert "point_cloud" not in batch["obs"]
+
+
+def test_points_of_episodes_that_nobody_uses_take_no_memory_of_the_device(many_episodes):
+    data = open_data(many_episodes, max_train_episodes=3)
+    expected = [
+        data.batch(w, np.arange(len(w)))["obs"]["point_cloud"] for w in (data.train, data.val)
+    ]
+    rows = data.used_rows()
+    assert len(rows) == 20 * (3 + len(data.val_episodes))
+    data.buffer.move_points_to(torch.device("cpu"), rows)
+    assert len(data.buffer._on_device) == len(rows)
+    for windows, clouds in zip((data.train, data.val), expected, strict=True):
+        moved = to_device(
+            data.batch(windows, np.arange(len(windows))), torch.device("cpu"), data.buffer
+        )
+        assert torch.equal(moved["obs"]["point_cloud"], clouds)
+
+
+def test_one_loader_gives_all_epochs_in_the_order_of_each(tiny_store):
+    data = open_data(tiny_store)
+    schedule = Schedule(len(data.train), batch_size=16, accumulation=2, seed=3)
+    found = list(train_loader(data, schedule, epoch=1, first_step=2, num_epochs=4, num_workers=0))
+    single = [*schedule.epoch(1, 2), *schedule.epoch(2), *schedule.epoch(3)]
+    assert len(found) == len(single)
+    for batch, micro in zip(found, single, strict=True):
+        expected = data.train_batch(micro, schedule.seed)
+        assert torch.equal(batch["action"], expected["action"])
+        assert torch.equal(batch["noise"], expected["noise"])
+        assert batch["last"] == expected["last"]
+
+
+class OwnPid:
+    """In place of data: a batch tells which process made it."""
+
+    def train_batch(self, micro, seed):
+        return {"pid": os.getpid(), "epoch": micro.epoch}
+
+
+def test_loader_keeps_its_workers_from_epoch_to_epoch():
+    schedule = Schedule(n_windows=6, batch_size=2, accumulation=1, seed=0)
+    batches = list(train_loader(OwnPid(), schedule, 0, 0, num_epochs=4, num_workers=1))
+    assert [batch["epoch"] for batch in batches] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    (worker,) = {batch["pid"] for batch in batches}
+    assert worker != os.getpid()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_noise_of_a_window_depends_on_its_place_in_the_step_alone(tiny_store, ranks, monkeypatch):
+    """However many ranks there are, and without one of them drawing for all."""
+    monkeypatch.setattr(calvin_dataset, "DRAWN_AT_ONCE", 8)
+    data, drawn = open_data(tiny_store), []
+
+    def counted(policy, count, seed):
+        drawn.append(count)
+        return diffusion_draws(policy, count, seed)
+
+    whole, *_ = Schedule(len(data.train), 48, 1, seed=5).epoch(2)
+    expected, _ = data._own_draws(diffusion_draws, whole, 5)
+    for rank in range(ranks):
+        schedule = Schedule(len(data.train), 48 // ranks, 1, 5, rank, ranks)
+        micro, *_ = schedule.epoch(2)
+        drawn.clear()
+        noise, _ = data._own_draws(counted, micro, 5)
+        np.testing.assert_array_equal(noise, expected[micro.positions])
+        assert sum(drawn) <= len(micro.positions) + 2 * 8
+
+
+def test_noise_of_the_first_block_has_the_seed_of_the_step(tiny_store):
+    """What runs of older versions drew, which may be resumed."""
+    data = open_data(tiny_store)
+    micro, *_ = Schedule(len(data.train), 16, 1, seed=5).epoch(2)
+    noise, timesteps = diffusion_draws(POLICY, 16, [5, 2, 0])
+    batch = data.train_batch(micro, 5)
+    np.testing.assert_array_equal(batch["noise"], noise[micro.positions, 0])
+    np.testing.assert_array_equal(batch["timesteps"], timesteps[micro.positions, 0])

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from langsteer.errors import UserError
-from langsteer.training.distributed import World, detect, first_of_nodelist
+from langsteer.training import distributed
+from langsteer.training.distributed import Vote, World, cores_per_rank, detect, first_of_nodelist
 
 
 def assert_close_weights(one, other, tolerance=1e-6):
@@ -93,3 +94,80 @@ def test_first_of_a_node_list(nodes, first):
 def test_rank_outside_of_the_world_is_an_error():
     with pytest.raises(UserError, match="SLURM_PROCID=2"):
         detect({**STEP, "SLURM_PROCID": "2"})
+
+
+def test_group_of_one_trains_as_one_process_does(training):
+    """As torchrun with one process asks for; so NCCL and DDP can be tried on one GPU."""
+    training.here("training.experiment_name=alone", "training.num_epochs=1")
+    output = training.run(
+        "training.experiment_name=group",
+        "training.num_epochs=1",
+        RANK="0",
+        LOCAL_RANK="0",
+        WORLD_SIZE="1",
+    )
+    assert "a group of 1 process by torchrun" in output
+    assert_close_weights(training.latest("alone"), training.latest("group"), tolerance=0)
+
+
+def test_ranks_of_torchrun_share_the_cores_of_their_slurm_task(monkeypatch):
+    monkeypatch.setattr(
+        distributed.os, "sched_getaffinity", lambda process: range(64), raising=False
+    )
+    assert cores_per_rank({"SLURM_CPUS_PER_TASK": "32", "LOCAL_WORLD_SIZE": "4"}) == 8
+    assert cores_per_rank({"SLURM_CPUS_PER_TASK": "32"}) == 32
+    assert cores_per_rank({"LOCAL_WORLD_SIZE": "4"}) == 16
+
+
+class Ranks:
+    """Ranks that vote one after the other on each step, by a common clock."""
+
+    def __init__(self, monkeypatch, seconds_per_step):
+        self.now, self.seconds, self.ballots = 0.0, seconds_per_step, []
+        self.rounds = 0
+        monkeypatch.setattr(distributed.dist, "all_reduce", self._all_reduce)
+        worlds = [World(rank, 0, len(seconds_per_step), "slurm") for rank in (0, 1)]
+        self.clocks = [0.0 for _ in seconds_per_step]
+        self.votes = [
+            Vote(world, clock=lambda rank=rank: self.clocks[rank])
+            for rank, world in enumerate(worlds)
+        ]
+
+    def _all_reduce(self, ballot, operation):
+        assert operation == distributed.dist.ReduceOp.MAX
+        self.ballots.append(ballot.clone())
+        if self.other is not None:
+            ballot.copy_(torch.maximum(ballot, self.other))
+
+    def step(self, flags):
+        """One step of both, and whether each was told to stop."""
+        for rank, seconds in enumerate(self.seconds):
+            self.clocks[rank] += seconds
+        self.ballots, answers = [], []
+        # What rank 1 will say is not known when rank 0 asks: ask both without each other first.
+        states = [dict(vote.__dict__) for vote in self.votes]
+        self.other = None
+        for vote, flag in zip(self.votes, flags, strict=True):
+            vote(flag)
+        assert len(self.ballots) in (0, 2), "the ranks asked after different steps"
+        if self.ballots:
+            self.rounds += 1
+            self.other = torch.maximum(*self.ballots)
+        for vote, flag, state in zip(self.votes, flags, states, strict=True):
+            vote.__dict__.update(state)
+            answers.append(vote(flag))
+        return answers
+
+
+def test_ranks_ask_each_other_twice_a_second_and_after_the_same_steps(monkeypatch):
+    ranks = Ranks(monkeypatch, [0.02, 0.05])
+    for _ in range(101):
+        assert ranks.step([False, False]) == [False, False]
+    assert ranks.rounds == 11  # after the first step, and then after every ten
+    answers = [ranks.step([False, True]) for _ in range(10)]
+    assert [True, True] in answers
+    assert all(one == other for one, other in answers)
+
+
+def test_single_process_obeys_after_the_very_step():
+    assert Vote(World())(True)

@@ -55,7 +55,8 @@ def test_validation_weighs_each_window_alike(policy, data):
     losses = []
     with torch.no_grad():
         for number, block in enumerate(blocks):
-            noise, steps = diffusion_draws(POLICY, len(block), [20_260_213, number])
+            drawn = diffusion_draws(POLICY, len(block), [20_260_213, number])
+            noise, steps = (torch.from_numpy(part) for part in drawn)
             for place, window in enumerate(block):
                 batch = data.batch(data.val, np.array([window]))
                 losses.append(float(policy(batch, noise[place], steps[place])))
