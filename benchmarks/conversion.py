@@ -3,7 +3,8 @@
     python benchmarks/conversion.py --source /path/to/calvin_dataset [--frames 6144]
 
 The floor is what no converter can go below with these libraries: reading the arrays of each frame
-with NumPy and farthest point sampling of the points in the box with the fastest exact library call.
+with NumPy and farthest point sampling of the points in the box with the fastest exact sampler
+(benchmarks/sampling.py).
 The plain route is the usual script: NumPy for everything, a loop for the sampling, lists that are
 stacked at the end. The dataset's frames are repeated (as hard links) to the number asked for.
 """
@@ -20,7 +21,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import fpsample
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from langsteer.calvin.dataset import CONFIG, RANGES, frame_name, open_dataset, read_frame
 from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
 from langsteer.data.conversion import convert
+from langsteer.data.farthest_points import farthest_points
 from langsteer.data.plan import ConversionSettings, make_plan
 from langsteer.data.pointcloud import ObservationPipeline
 
@@ -65,7 +66,7 @@ def _report(small: Path, large: Path, folder: Path) -> None:
     plain = rate(lambda: plain_route(paths[:PLAIN_FRAMES]), PLAIN_FRAMES)
     base = sum(floors) / len(floors)
     rows = [
-        ("floor: numpy.load + fpsample", base),
+        ("floor: numpy.load + sampling", base),
         ("plain NumPy route", plain),
         ("langsteer, one worker", one),
         ("langsteer, one worker, N/4 frames", whole),
@@ -150,7 +151,7 @@ def floor(paths: list[Path], clouds: list[list[NDArray[np.float32]]]) -> None:
             for name in ARRAYS:
                 file[name]
         for points in parts:
-            fpsample.bucket_fps_kdline_sampling(points, 1024, h=6, start_idx=0)
+            farthest_points(points, 1024)
 
 
 def plain_route(paths: list[Path]) -> None:

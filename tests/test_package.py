@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-SIMULATOR = ("pybullet", "gymnasium", "numba", "imageio_ffmpeg")
+SIMULATOR = ("pybullet", "gymnasium", "imageio_ffmpeg")
 
 
 def help_without(packages, script):

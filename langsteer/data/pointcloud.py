@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import fpsample
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,10 +37,6 @@ Box = tuple[Interval, Interval, Interval]
 CAMERAS = ("static", "gripper")
 WORKSPACE: Box = ((-0.5, 0.5), (-0.55, 0.25), (0.28, 0.85))
 """Keeps CALVIN's table, drawer, blocks and arm; x, y, z bounds in metres, world frame."""
-
-# Height of the k-d tree of fpsample's bucket method. It does not change what is sampled except for
-# the first point; 6 is fastest for 25 000 points (one camera image).
-_TREE_HEIGHT = 6
 
 
 class NoPointsError(ValueError):
@@ -166,17 +161,14 @@ def point_cloud(
 def farthest_point_indices(points: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Indices (K,) of a farthest point sample of ``points`` (M, 3), K = min(M, count).
 
-    Exact greedy order from a first point that depends on the points alone. fpsample's k-d method
-    fails for fewer points than asked, so these are given whole, and for fewer than leaves.
+    Exact greedy order from a first point that depends on the points alone. Fewer points than asked
+    are given whole, in their order.
     """
     if len(points) <= count:
         return np.arange(len(points))
-    # Without start_idx the first point would be drawn at random; with it, it is fixed (though it
-    # counts in the order of the tree, not in ours).
-    contiguous = np.ascontiguousarray(points, dtype=np.float32)
-    height = min(_TREE_HEIGHT, len(points).bit_length() - 1)
-    order = fpsample.bucket_fps_kdline_sampling(contiguous, count, h=height, start_idx=0)
-    return order.astype(np.intp)
+    from langsteer.data.farthest_points import farthest_points  # numba; training does not sample
+
+    return farthest_points(points, count)
 
 
 def _points_in_box(

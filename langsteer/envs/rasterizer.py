@@ -11,14 +11,12 @@ Example::
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.compiled import compiled
 from langsteer.envs.meshlets import MESHLET_TRIANGLES, Floats, Integers, Meshlets
 
 Image = NDArray[np.float32]
@@ -82,15 +80,7 @@ def draw(
     )
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile with numba, and keep the result beside the package or in the user's cache."""
-    try:
-        return numba.njit(function, cache=True)
-    except RuntimeError:  # numba found no folder that it may write to
-        return numba.njit(function)
-
-
-@_compiled
+@compiled
 def _draw(
     image: Image,
     part: Integers,
@@ -142,7 +132,7 @@ def _draw(
             _fill(image, projected, a, b, c)
 
 
-@_compiled
+@compiled
 def _is_culled(
     pose: Floats,
     centre: Floats,
@@ -177,12 +167,12 @@ def _is_culled(
     return facing >= cutoff * math.sqrt(x * x + y * y + z * z) + radius
 
 
-@_compiled
+@compiled
 def _moved(pose: Floats, i: int, point: Floats) -> float:
     return pose[i, 0] * point[0] + pose[i, 1] * point[1] + pose[i, 2] * point[2] + pose[i, 3]
 
 
-@_compiled
+@compiled
 def _project(
     corners: Floats,
     first: int,
@@ -214,7 +204,7 @@ def _project(
     return nearest
 
 
-@_compiled
+@compiled
 def _fill(image: Image, corners: Floats, a: int, b: int, c: int) -> None:
     """Draw a triangle of (column, row, 1 / depth) corners; one that turns its back is left out.
 
@@ -246,7 +236,7 @@ def _fill(image: Image, corners: Floats, a: int, b: int, c: int) -> None:
                 image[j, i] = value
 
 
-@_compiled
+@compiled
 def _fill_clipped(
     image: Image,
     seen: Floats,

@@ -10,7 +10,7 @@ import sys
 
 from langsteer.errors import UserError
 
-_PACKAGES = ("pybullet", "gymnasium", "numba", "imageio_ffmpeg")
+_PACKAGES = ("pybullet", "gymnasium", "imageio_ffmpeg")
 _WITH_WHEELS = ((3, 10), (3, 11))
 """Versions of Python that PyBullet 3.2.7 has wheels for."""
 

@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("pybullet")
-pytest.importorskip("numba")
 
-import numba.core.caching
 import pybullet
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -21,7 +19,7 @@ from langsteer.envs import meshes
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.envs.depth_renderer import DepthRenderer
 from langsteer.envs.meshlets import Meshlets
-from langsteer.envs.rasterizer import Window, _compiled, draw
+from langsteer.envs.rasterizer import Window, draw
 from langsteer.errors import UserError
 
 SIZE, FOV, NEAR, FAR = 120, 40.0, 0.05, 8.0
@@ -255,17 +253,6 @@ def test_culling_meshlets_changes_no_pixel(seed: int) -> None:
     for triangle in hull:  # one by one: each has a meshlet of its own
         expected = np.minimum(expected, draw_one(triangle[None], window, (48, 64)))
     np.testing.assert_allclose(draw_one(hull, window, (48, 64)), expected, rtol=1e-5)
-
-
-def test_loops_run_where_no_folder_can_keep_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    def doubled(value: float) -> float:
-        return 2 * value
-
-    # What numba is left with when neither the package nor the user's cache can be written to.
-    monkeypatch.setattr(numba.core.caching.CompileResultCacheImpl, "_locator_classes", [])
-    with pytest.raises(RuntimeError, match="no locator"):
-        numba.njit(doubled, cache=True)
-    assert _compiled(doubled)(3.0) == 6.0
 
 
 @settings(max_examples=20)
