@@ -247,7 +247,7 @@ def train_loader(
         DataLoader(
             _MicroBatches(data, schedule.seed),
             batch_size=None,
-            sampler=schedule.run(epoch, first_step, num_epochs),  # type: ignore[arg-type]
+            sampler=schedule.run(epoch, first_step, num_epochs),
             num_workers=num_workers,
             # Workers share the states, and know that points lie on a GPU; sent to them, as Python
             # 3.14 would by default, these would be copied to each.

@@ -116,8 +116,9 @@ class Trainer:
         if experiment.resumed is not None:
             self.state.restore(experiment.resumed, experiment.checkpoint)
         self._keep_points_on_device()
-        if config.compile:
-            self.state.policy.model.compile()
+        if config.compile:  # after a copy was made to be averaged
+            for policy in {self.state.policy, self.state.evaluated}:
+                policy.compile_parts()
         self.learner = Learner(self.state, world)
         self.vote = Vote(world)
         self.checkpoints = CheckpointManager(self.folder, config.top_k)

@@ -58,8 +58,9 @@ class Learner:
         together = batch["last"] or self._policy is state.policy
         alone = nullcontext() if together else self._policy.no_sync()  # type: ignore[operator]
         with alone, state.policy.precision.products(state.device):
+            seen = {"obs": moved["obs"], "action": moved["action"]}
             loss = self._policy(
-                moved, moved["noise"], moved["timesteps"], withheld=moved.get("withheld")
+                seen, moved["noise"], moved["timesteps"], withheld=moved.get("withheld")
             )
             # DDP averages over the ranks, hence the factor.
             (loss * (batch["share"] * size)).backward()

@@ -91,7 +91,7 @@ def _block_loss(policy: DP3, data: CalvinData, index: NDArray[np.int64], number:
     batch = _batch(policy, data, index)
     drawn = diffusion_draws(policy.config, len(index), [_SEED, number])
     noise, timesteps = (torch.from_numpy(part).flatten(0, 1).to(policy.device) for part in drawn)
-    loss = policy.compute_loss(batch, noise, timesteps)
+    loss = policy(batch, noise, timesteps)
     return torch.tensor([float(loss) * len(index), len(index)], dtype=torch.float64)
 
 

@@ -73,8 +73,11 @@ class PointEncoder(nn.Module):
 
 
 def goes_by_frames(points: Tensor) -> bool:
-    """Whether clouds are encoded one at a time: a CPU then keeps the activations in its cache."""
-    return points.device.type == "cpu"
+    """Whether clouds are encoded one at a time: a CPU then keeps the activations in its cache.
+
+    Compiled, they are encoded together: how many different points win is no fixed size.
+    """
+    return points.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _argmax_over_rows(values: Tensor) -> Tensor:

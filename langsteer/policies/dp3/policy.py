@@ -74,6 +74,19 @@ class DP3(nn.Module):
         """How often a denoising step asks the network, each for all samples at once."""
         return 2 if self.language is not None and self.language.guides else 1
 
+    def compile_parts(self, **options: Any) -> None:  # noqa: ANN401 - of torch.compile
+        """Compile the loss (`forward`) as one graph, and the denoiser of `predict_action`.
+
+        Sizes are static: each size of a batch, a partial one included, is compiled when it first
+        comes, and never again. A module that is to be copied must be copied before.
+
+        Args:
+            options: of `torch.compile`.
+        """
+        self.compile(dynamic=False, fullgraph=True, **options)
+        denoise = torch.compile(self.model.denoise, dynamic=False, fullgraph=True, **options)
+        self.model.denoise = denoise  # type: ignore[method-assign]
+
     def set_normalizer(self, normalizer: Normalizer) -> None:
         """Copy fitted limits into the policy, onto its device."""
         self.normalizer.load_state_dict(normalizer.state_dict())

@@ -20,12 +20,12 @@ from torch.nn import functional
 def uses_onednn(x: Tensor) -> bool:
     """Whether products of ``x`` go to oneDNN: the one place that decides."""
     return (
-        x.device.type == "cpu"
+        # The compiler chooses for itself: it cannot lower ours, nor trace the questions below.
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled("cpu")
-        # The compiler chooses for itself, and cannot lower ours.
-        and not torch.compiler.is_compiling()
     )
 
 
