@@ -16,7 +16,7 @@ Example::
 import hashlib
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -237,13 +237,16 @@ def train_loader(
     num_epochs: int,
     num_workers: int,
     pin_memory: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The micro-batches of a run from optimiser step ``first_step`` of ``epoch`` on, read ahead.
 
     One loader serves all epochs up to ``num_epochs``: to fork its workers anew takes as long as an
     epoch of a small dataset does on a GPU, and the next epoch is read while this one ends.
+
+    Close it where it is left before its end: its workers ignore the signals that ask the trainer to
+    stop, and so the one with which Python would end them when it exits.
     """
-    return iter(
+    batches = iter(
         DataLoader(
             _MicroBatches(data, schedule.seed),
             batch_size=None,
@@ -257,6 +260,11 @@ def train_loader(
             generator=torch.Generator(),  # else the loader would draw from the global one
         )
     )
+    try:
+        yield from batches
+    finally:
+        if num_workers:
+            batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:

@@ -18,6 +18,7 @@ from langsteer.policies.precision import PRECISIONS
 TAILS = ("repeat", "zero_motion")
 SENTENCES = ("own", "task")
 DEVICES = ("auto", "cpu", "cuda")
+COMPRESSIONS = ("none", "bf16")
 RESUME = ("true", "false", "auto")
 
 
@@ -70,6 +71,9 @@ class TrainingConfig:
     precision: str
     compile: bool
     points_on_device: str
+    # With defaults: checkpoints of earlier versions do not have them.
+    deterministic: bool = False
+    gradient_compression: str = "none"
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
@@ -115,6 +119,7 @@ class TrainingConfig:
         _require_one_of("dataset.sentences", self.dataset.sentences, SENTENCES)
         _require_one_of("device", self.device, DEVICES)
         _require_one_of("precision", self.precision, PRECISIONS)
+        _require_one_of("gradient_compression", self.gradient_compression, COMPRESSIONS)
         _require_one_of("resume", self.resume, RESUME)
         _require_one_of("points_on_device", self.points_on_device, RESUME)
         _require_one_of("wandb.mode", self.wandb.mode, ("online", "offline"))

@@ -14,6 +14,8 @@ Example::
 import datetime
 import os
 import re
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +24,10 @@ from dataclasses import dataclass
 import torch
 from torch import distributed as dist
 
-from langsteer.errors import UserError
+from langsteer.errors import EXIT_USER_ERROR, UserError
 
 RENDEZVOUS_SECONDS = 60
+NCCL_SECONDS = 120
 # A collective waits as long as the slowest rank may take: validation, or writing a checkpoint.
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
 # How often the ranks ask each other whether to stop, and at most how many steps apart.
@@ -175,18 +178,89 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
     if world.world_size > 1:
         store = _rendezvous(world)
         _try_network(world, store)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    with _group(world, backend, dist.PrefixStore("training", store), COLLECTIVE_TIMEOUT):
-        yield
+    on_gpus = device.type == "cuda"
+    backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
+    place = dist.PrefixStore("training", store)
+    if not on_gpus:
+        with _group(world, backend, place, COLLECTIVE_TIMEOUT):
+            yield
+        return
+    with ended_after(NCCL_SECONDS, _no_nccl(world, f"no answer within {NCCL_SECONDS} s")) as done:
+        print(_trying_nccl(world), file=sys.stderr, flush=True)
+        with _group(world, backend, place, COLLECTIVE_TIMEOUT, device):
+            _try_gpus(world, device)
+            done()
+            yield
+
+
+def _trying_nccl(world: World) -> str:
+    return f"rank {world.rank} of {world.world_size}: trying NCCL, {NCCL_SECONDS} s at most"
+
+
+def _try_gpus(world: World, device: torch.device) -> None:
+    """Add up a number over the GPUs: else DDP would be the first to, and wait for half an hour."""
+    try:
+        total = torch.ones(1, device=device)
+        dist.all_reduce(total)
+        found = float(total)
+    except RuntimeError as error:
+        raise UserError(_no_nccl(world, str(error).splitlines()[0])) from error
+    if found != world.world_size:
+        raise UserError(_no_nccl(world, f"a sum of {world.world_size} ones is {found:g}"))
+
+
+def _no_nccl(world: World, problem: str) -> str:
+    return (
+        f"rank {world.rank} of {world.world_size}: the GPUs cannot talk by NCCL: {problem}; start "
+        "one process for each GPU. NCCL_DEBUG=INFO says what it tries, NCCL_SOCKET_IFNAME names "
+        "the network, NCCL_P2P_DISABLE=1 or NCCL_IB_DISABLE=1 leave out a broken path, and "
+        "srun --gpu-bind=none shows each task all GPUs of its node"
+    )
+
+
+@contextmanager
+def ended_after(seconds: float, message: str) -> Iterator[Callable[[], None]]:
+    """End this process where a call into a library never returns: one line, status 2.
+
+    Yields:
+        What to call once the danger is over.
+    """
+
+    def end() -> None:
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        os._exit(EXIT_USER_ERROR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer.cancel
+    finally:
+        timer.cancel()
 
 
 @contextmanager
 def _group(
-    world: World, backend: str, store: dist.Store, timeout: datetime.timedelta
+    world: World,
+    backend: str,
+    store: dist.Store,
+    timeout: datetime.timedelta,
+    device: torch.device | None = None,
 ) -> Iterator[None]:
-    dist.init_process_group(
-        backend, store=store, rank=world.rank, world_size=world.world_size, timeout=timeout
-    )
+    try:
+        dist.init_process_group(
+            backend,
+            store=store,
+            rank=world.rank,
+            world_size=world.world_size,
+            timeout=timeout,
+            # So NCCL connects at once, and never takes another GPU than this rank's.
+            device_id=device,
+        )
+    except RuntimeError as error:
+        if device is None:
+            raise
+        raise UserError(_no_nccl(world, str(error).splitlines()[0])) from error
     try:
         yield
     except BaseException:

@@ -11,7 +11,8 @@ workers, nor micro-batches, nor interruptions change the run.
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ from langsteer.training.pytorch_util import (
     choose_device,
     choose_threads,
     explained_out_of_memory,
+    make_deterministic,
     threads_restored,
 )
 from langsteer.training.run_state import Progress, RunState
@@ -77,6 +79,8 @@ def train(config: Mapping[str, Any]) -> bool:
     settings = TrainingConfig.from_dict(config["training"])
     policy_config = DP3Config.from_dict(config["policy"])
     world = detect(os.environ)
+    if settings.deterministic:
+        make_deterministic(os.environ)
     device = choose_device(settings.device, world, gpus_of_job(os.environ))
     data = open_data(settings, policy_config)
     schedule = Schedule(
@@ -137,8 +141,7 @@ class Trainer:
                 "all %d epochs are done; a greater training.num_epochs goes on", self.progress.epoch
             )
         try:
-            with self._bar() as bar:
-                batches = self._batches()
+            with self._bar() as bar, closing(self._batches()) as batches:
                 while self.progress.epoch < self.config.num_epochs:
                     self._epoch(batches, stop, bar)
         except Stopped:
@@ -250,7 +253,7 @@ class Trainer:
         if wanted == "true" or (wanted == "auto" and buffer.fits(self.device, rows)):
             buffer.move_points_to(self.device, rows)
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch, None, None]:
         """All that is left of the run."""
         return train_loader(
             self.data,
@@ -300,6 +303,7 @@ class Trainer:
         threads = torch.get_num_threads()
         place = f"{self.device}, {threads} thread{'s' if threads > 1 else ''}"
         how = f"{self.world}, {place}, {self.state.policy.precision}, fused AdamW"
+        how += ", deterministic" if self.config.deterministic else ""
         lines = [
             f"experiment {self.folder}",
             how + (", compiled" if self.config.compile else ""),

@@ -40,7 +40,10 @@ class Learner:
         self.state, self.world = state, world
         self._policy: nn.Module = state.policy
         if world.is_group:
-            self._policy = data_parallel(state.policy)
+            config = state.config
+            self._policy = data_parallel(
+                state.policy, config.deterministic, config.gradient_compression
+            )
         self._step_loss: torch.Tensor | float = 0.0
         self._uncollected: torch.Tensor | float = 0.0
         self._gradient_norm: torch.Tensor | float = 0.0

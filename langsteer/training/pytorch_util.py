@@ -8,12 +8,14 @@ Example::
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
@@ -23,6 +25,8 @@ from langsteer.training.config import TrainingConfig
 from langsteer.training.distributed import World
 from langsteer.training.replay_buffer import ReplayBuffer
 
+BUCKET_MB = 25
+"""Megabytes of gradients sent at once: PyTorch's own choice, until GPUs show a better one."""
 SMALL_NETWORK = 3_000_000
 """Weights below which a CPU trains faster with one thread than with two (benchmarks/threads.py)."""
 
@@ -83,13 +87,43 @@ def _why_no_gpu(wanted: str, gpus_of_job: int) -> str:
     return f"training.device={wanted}: no GPU{job}: {reason}, or set training.device=cpu"
 
 
-def data_parallel(module: nn.Module) -> DistributedDataParallel:
-    """Averages gradients over the ranks; buffers never change and are not sent at each step."""
+def data_parallel(
+    module: nn.Module, deterministic: bool = False, compression: str = "none"
+) -> DistributedDataParallel:
+    """Averages gradients over the ranks; buffers never change and are not sent at each step.
+
+    Args:
+        module: whose gradients become views of the buckets in which they are sent.
+        deterministic: keep the buckets of the first step. Otherwise they are filled anew in the
+            order in which gradients came, hence a resumed run would add up in another order.
+        compression: of `COMPRESSIONS`: how gradients are sent.
+    """
     # PyTorch 2.13 renamed the argument.
     new, old = "forward_sync_buffers", "broadcast_buffers"
     name = new if new in inspect.signature(DistributedDataParallel).parameters else old
-    unsent: dict[str, Any] = {name: False}
-    return DistributedDataParallel(module, **unsent)
+    options: dict[str, Any] = {name: False}
+    # With a search for unused weights PyTorch leaves the buckets as they are.
+    options["find_unused_parameters"] = deterministic
+    parallel = DistributedDataParallel(
+        module, gradient_as_bucket_view=True, bucket_cap_mb=BUCKET_MB, **options
+    )
+    if compression == "bf16":
+        parallel.register_comm_hook(None, _sent_in_bf16)
+    return parallel
+
+
+def _sent_in_bf16(
+    group: dist.ProcessGroup | None, bucket: dist.GradBucket
+) -> torch.futures.Future[torch.Tensor]:
+    """PyTorch's hook, which under its own name is refused for gloo."""
+    return default_hooks.bf16_compress_hook(group, bucket)
+
+
+def make_deterministic(environment: MutableMapping[str, str]) -> None:
+    """Have PyTorch compute the same bits each time, before it first uses a GPU."""
+    environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:

@@ -191,6 +191,16 @@ def test_loader_keeps_its_workers_from_epoch_to_epoch():
     assert worker != os.getpid()
 
 
+def test_workers_of_a_loader_that_is_left_in_the_middle_end():
+    """They ignore SIGTERM, by which Python would end them at its exit, and would then wait."""
+    schedule = Schedule(n_windows=6, batch_size=2, accumulation=1, seed=0)
+    batches = train_loader(OwnPid(), schedule, 0, 0, num_epochs=4, num_workers=1)
+    worker = next(batches)["pid"]
+    batches.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_noise_of_a_window_depends_on_its_place_in_the_step_alone(tiny_store, ranks, monkeypatch):
     """However many ranks there are, and without one of them drawing for all."""
