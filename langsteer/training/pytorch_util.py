@@ -116,7 +116,7 @@ def _sent_in_bf16(
     group: dist.ProcessGroup | None, bucket: dist.GradBucket
 ) -> torch.futures.Future[torch.Tensor]:
     """PyTorch's hook, which under its own name is refused for gloo."""
-    return default_hooks.bf16_compress_hook(group, bucket)
+    return default_hooks.bf16_compress_hook(group, bucket)  # type: ignore[arg-type]
 
 
 def make_deterministic(environment: MutableMapping[str, str]) -> None:
