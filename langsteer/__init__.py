@@ -1,7 +1,7 @@
 """LangSteer: train DP3 on CALVIN, run it in the simulator, steer it with language.
 
 Importing this package imports none of its rooms, so that ``import langsteer`` needs neither torch
-nor a simulator; `langsteer.load_policy` brings torch in when it is first asked for. The rooms, from
+nor a simulator; `langsteer.load_agent` brings torch in when it is first asked for. The rooms, from
 low to high: ``calvin`` < ``data`` < ``policies`` < ``training``; ``calvin`` < ``envs`` <
 ``experts``; ``policies`` < ``steering``; all of them < ``evaluation``.
 
@@ -9,6 +9,7 @@ It also chooses how PyTorch's threads wait (`threads`), which must happen before
 """
 
 import os
+import warnings
 
 from langsteer.threads import wait_asleep
 
@@ -18,8 +19,15 @@ wait_asleep(os.environ)
 
 
 def __getattr__(name: str) -> object:
-    if name == "load_policy":
+    if name in ("load_agent", "load_policy"):
         from langsteer.policies.agent import load_agent
 
+        if name == "load_policy":
+            warnings.warn(
+                "langsteer.load_policy returns an Agent in this release only; use "
+                "langsteer.load_agent, or langsteer.policies.loading.load_policy for the network",
+                DeprecationWarning,
+                stacklevel=2,
+            )
         return load_agent
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

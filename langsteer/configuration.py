@@ -9,9 +9,8 @@ Example::
     config["training"]["batch_size"]      # 4
 """
 
-import difflib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from langsteer.errors import UserError
+from langsteer.settings import nearest
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -71,37 +71,6 @@ def run_command(name: str, usage: str, command: Callable[[dict[str, Any]], None]
         print(OmegaConf.to_yaml(OmegaConf.create(compose(name, rest))), end="")
         return
     command(compose(name, arguments))
-
-
-def require_whole(values: Mapping[str, Any], **least: int) -> None:
-    """Check that each named value is a whole number, and how small it may be.
-
-    Example::
-
-        require_whole(config, num_episodes=1, seed=0)
-
-    Raises:
-        UserError: one is not.
-    """
-    for name, lowest in least.items():
-        if type(values[name]) is not int or values[name] < lowest:
-            raise UserError(f"{name}={values[name]}: expected a whole number from {lowest} on")
-
-
-def require_switch(key: str, found: object) -> None:
-    """Raise `UserError` where the value of ``key`` is neither true nor false."""
-    if not isinstance(found, bool):
-        raise UserError(f"{key}={found}: expected true or false")
-
-
-def nearest(word: str, choices: Sequence[str]) -> str:
-    """``"; did you mean X?"`` for the choice closest to ``word``, or nothing."""
-    by_last = {choice.rsplit(".", 1)[-1]: choice for choice in choices}
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.7)
-    if not close:
-        last = difflib.get_close_matches(word.rsplit(".", 1)[-1], list(by_last), n=1, cutoff=0.7)
-        close = [by_last[item] for item in last]
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _is_group(folder: Path, override: str) -> bool:

@@ -24,6 +24,6 @@ def _command(module: str) -> Callable[[], None]:
 collect = _command("langsteer.experts.collect")
 replay = _command("langsteer.experts.replay")
 evaluate = _command("langsteer.evaluation.long_horizon")
-evaluate_steering = _command("langsteer.evaluation.steering")
+evaluate_steering = _command("langsteer.evaluation.comparison")
 experiment = _command("langsteer.evaluation.experiment")
-quickstart = _command("langsteer.evaluation.quickstart")
+quickstart = _command("langsteer.quickstart")

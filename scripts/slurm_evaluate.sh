@@ -42,7 +42,7 @@ if [ "${1:-}" = --test ]; then
     split_test_arguments "$@"
     script=scripts/slurm_evaluate.sh
     echo "would evaluate by array $(directive "$script" array "${options[@]}")"
-    python -m langsteer.evaluation.preflight "${rest[@]}"
+    python -m langsteer.evaluation.long_horizon "${rest[@]}"
     ask_slurm "$script" "${options[@]}"
     exit
 fi

@@ -28,7 +28,7 @@ def test_full_training_has_the_guides_defaults(monkeypatch):
         1,
     )
     assert (config.checkpoint_every, config.top_k, config.val_every) == (50, 3, 10)
-    assert (config.learning_rate, config.warmup_steps, config.betas) == (1e-4, 500, [0.95, 0.999])
+    assert (config.learning_rate, config.warmup_steps, config.betas) == (1e-4, 500, (0.95, 0.999))
     assert config.use_ema
     assert config.wandb.enabled
     assert config.wandb.project == "langsteer_dp3"

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,12 @@ from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box, ObservationPipeli
 from langsteer.data.store import (
     ARRAYS,
     FRAMES_PER_SHARD,
-    REQUIRED_ARRAYS,
     VERSION,
     EpisodeTable,
 )
 from langsteer.data.windows import EPISODE_KINDS, wanted_windows, window_problem
 from langsteer.errors import UserError
+from langsteer.settings import Count, Settings, one_of
 
 # Small datasets get smaller shards, so that there is work for several processes.
 _MIN_FRAMES_PER_SHARD, _WANTED_SHARDS = 64, 16
@@ -48,7 +48,7 @@ _REPEATED = "repeats another annotation word for word"
 
 
 @dataclass(frozen=True)
-class ConversionSettings:
+class ConversionSettings(Settings):
     """What to convert and how; see ``docs/zarr_format.md``.
 
     Attributes:
@@ -65,29 +65,21 @@ class ConversionSettings:
         frames_per_shard: frames in one file of an array; None chooses by the number of frames.
     """
 
-    episodes: str = "language"
+    episodes: Annotated[str, one_of(*EPISODE_KINDS)] = "language"
     splits: tuple[str, ...] | None = None
     tasks: tuple[str, ...] | None = None
-    max_episodes: int | None = None
-    skip: tuple[str, ...] = ()
+    max_episodes: Count | None = None
+    skip: tuple[Literal["img", "depth"], ...] = ()
     n_points: int = 2048
     box: Box = WORKSPACE
     cameras: tuple[str, ...] = CAMERAS
     static_crop: int = 160
-    frames_per_shard: int | None = None
+    frames_per_shard: Count | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         """Raise `UserError` for settings that make no sense."""
-        if self.episodes not in EPISODE_KINDS:
-            raise UserError(f"episodes {self.episodes!r}: choose one of {EPISODE_KINDS}")
         if self.tasks is not None and self.episodes == "play":
             raise UserError("play episodes have no tasks: leave --tasks away or convert language")
-        for name, value in (("episodes", self.max_episodes), ("frames", self.frames_per_shard)):
-            if value is not None and value < 1:
-                raise UserError(f"{value} {name}: at least 1 is needed")
-        unknown = set(self.skip) - (set(ARRAYS) - set(REQUIRED_ARRAYS))
-        if unknown:
-            raise UserError(f"cannot skip {', '.join(sorted(unknown))}: only img and depth")
 
     @property
     def arrays(self) -> tuple[str, ...]:

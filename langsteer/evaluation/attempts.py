@@ -1,30 +1,197 @@
-"""One try at a task: what a contender did from a start with a sentence.
+"""Attempts of a comparison: where they begin, who makes them, and what came of each.
 
 Example::
 
-    request = Request("open_drawer", "pull the drawer open", understood="open_drawer")
-    one = attempt(setting, start, "reference", request)
-    one.success, one.others
+    for start in sample_starts(env, ["open_drawer", "turn_on_led"], 10, seed=1000, together=True):
+        env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
+    for name, contender in contenders(policy, methods, ["reference"], rival).items(): ...
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from langsteer.calvin.benchmark import initial_states, is_feasible
+from langsteer.calvin.dataset import METRES_PER_UNIT
 from langsteer.envs.calvin_env import CalvinEnv
-from langsteer.evaluation.contenders import Contender
-from langsteer.evaluation.paired_starts import Start
-from langsteer.evaluation.rollout import run_task
-from langsteer.evaluation.video import Film
+from langsteer.errors import UserError
+from langsteer.evaluation.rollout import UNSTEERED, Player
+from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
+from langsteer.experts.view import Layout, View, read_layout
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
-from langsteer.steering.blocks import KnownScene
-from langsteer.steering.demonstrations import DemonstrationLibrary
-from langsteer.steering.steerer import Steerer
+from langsteer.policies.loading import load_policy
+from langsteer.steering.config import SteeringConfig
+from langsteer.steering.feasibility import why_infeasible
+
+RIVAL = "language"
+"""The name of a policy that was trained with sentences and is told them."""
+# Besides the seed, so that no demonstration of the same seed begins at a start of this.
+_STREAM = 0x57EE
+_DISPLACEMENT = np.array([0.10, 0.08, 0.06])  # metres at most, along x, y and z
+_DISPLACEMENT_STEPS = 20
+_MOST_DRAWS = 50
+"""Starts that are looked at for each that is wanted."""
+
+
+@dataclass(frozen=True)
+class PairedStart:
+    """Where attempts of all methods begin alike.
+
+    Attributes:
+        number: of the draw.
+        robot_obs, scene_obs: (15,) and (24,) for ``CalvinEnv.reset``.
+        seed: of the noise.
+        tasks: those of the comparison that can be done from here.
+    """
+
+    number: int
+    robot_obs: NDArray[np.float64]
+    scene_obs: NDArray[np.float64]
+    seed: int
+    tasks: tuple[str, ...]
+
+    def enter(self, env: CalvinEnv) -> None:
+        """Reset an environment to the start."""
+        env.reset(options={"robot_obs": self.robot_obs, "scene_obs": self.scene_obs})
+
+
+def sample_starts(
+    env: CalvinEnv, tasks: Sequence[str], count: int, seed: int, together: bool
+) -> list[PairedStart]:
+    """The first ``count`` drawn starts from which some task can be done; ``together``: every task.
+
+    Raises:
+        UserError: there are too few of them.
+    """
+    layout = read_layout(env)
+    found: list[PairedStart] = []
+    least = len(tasks) if together else 1
+    for number in range(_MOST_DRAWS * count):
+        start = _sample_start(env, layout, seed, number, tasks)
+        if len(start.tasks) >= least:
+            found.append(start)
+        if len(found) == count:
+            return found
+    which = "all" if together else "any"
+    raise UserError(
+        f"of {_MOST_DRAWS * count} starts only {len(found)} allow {which} of {', '.join(tasks)}; "
+        "change tasks, or together"
+    )
+
+
+def _sample_start(
+    env: CalvinEnv, layout: Layout, seed: int, number: int, tasks: Sequence[str]
+) -> PairedStart:
+    """A symbolic state of the benchmark, with the hand displaced by up to 10, 8 and 6 cm.
+
+    A task can be done where the benchmark's rules and the oracle allow it, and a block has room to
+    be pushed.
+    """
+    random = np.random.default_rng([_STREAM, seed, number])
+    states = initial_states()
+    state = states[random.integers(len(states))]
+    scene_obs = sample_scene(state, layout, random)
+    env.reset(options={"robot_obs": benchmark_robot_obs(), "scene_obs": scene_obs})
+    action = np.zeros(7)
+    action[:3] = random.uniform(-1, 1, 3) * _DISPLACEMENT / (METRES_PER_UNIT * _DISPLACEMENT_STEPS)
+    action[6] = -1.0
+    # Meanwhile the blocks come to rest. One that still falls touches nothing, and the oracle counts
+    # a push or a lift only of a block that lay on something.
+    for _ in range(_DISPLACEMENT_STEPS):
+        env.step(action)
+    info, view = env.info(), View(layout, env.robot_obs, env.scene_obs)
+    feasible = tuple(
+        task
+        for task in tasks
+        if is_feasible(state, (task,)) and why_infeasible(task, info) is None
+        if has_room(task, view)
+    )
+    noise_seed = int(random.integers(2**31))
+    return PairedStart(number, env.robot_obs, env.scene_obs, noise_seed, feasible)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A policy and how it is steered."""
+
+    policy: DP3
+    steering: SteeringConfig
+
+
+def contenders(
+    policy: DP3,
+    methods: Mapping[str, SteeringConfig],
+    controls: Sequence[str],
+    rival: DP3 | None = None,
+) -> dict[str, Contender]:
+    """Each method; each control, the same steering of a network that knows nothing; the rival.
+
+    The rival, a policy that was trained with sentences, is told the instruction and not steered.
+    """
+    found = {name: Contender(policy, steering) for name, steering in methods.items()}
+    blank = blank_network(policy)
+    for name in controls:
+        found[f"{name}, blank network"] = Contender(blank, methods[name])
+    if rival is not None:
+        found[RIVAL] = Contender(rival, UNSTEERED)
+    return found
+
+
+def blank_network(policy: DP3) -> DP3:
+    """A copy with a denoiser of zeros: what a steering does without any learned policy.
+
+    What it still achieves is the guidance's own doing, a demonstration that is replayed through
+    the sampler. Only what goes beyond shows that the policy contributes.
+    """
+    blank = copy.deepcopy(policy)
+    with torch.no_grad():
+        for parameter in blank.model.final_conv[-1].parameters():
+            parameter.zero_()
+    return blank
+
+
+def load_base(path: str | Path, device: str = "cpu", precision: str = "auto") -> DP3:
+    """The policy that is steered.
+
+    Raises:
+        UserError: it follows sentences, so that even unsteered it would be told what to do.
+    """
+    policy = load_policy(path, device, precision=precision)
+    if policy.language is not None:
+        raise UserError(
+            f"checkpoint={path}: this policy is told the instruction, and the base of a comparison "
+            "must not be; give it as rival="
+        )
+    return policy
+
+
+def load_rival(path: str | Path, guidance: float | None, base: DP3, device: str = "cpu") -> DP3:
+    """The language-conditioned policy that steering is measured against.
+
+    Args:
+        path: its checkpoint.
+        guidance: scale of its classifier-free guidance; the checkpoint's own if None.
+        base: the policy that is steered.
+        device: of the rival; it computes in the base's precision.
+
+    Raises:
+        UserError: it follows no sentences, or sees other point clouds than the base.
+    """
+    rival = load_policy(path, device, precision=base.precision.name)
+    if rival.language is None:
+        raise UserError(
+            f"rival={path}: this policy follows no sentences; train one with policy=steering_rival"
+        )
+    rival.check_pipeline(Agent(base).pipeline)
+    if guidance is not None:
+        rival.language.scale = guidance
+    return rival
 
 
 @dataclass(frozen=True)
@@ -70,54 +237,27 @@ class Attempt:
     samples: list[list[list[float]]] = field(default_factory=list)
 
 
-def video_path(folder: Path, start: int, task: str, method: str) -> Path:
-    """Where the film of an attempt lies in the folder of a comparison."""
-    return folder / "videos" / f"{start:03d}_{task}_{method}.mp4"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all attempts share."""
-
-    env: CalvinEnv
-    contenders: Mapping[str, Contender]
-    library: DemonstrationLibrary | None
-    max_steps: int
-
-
 def attempt(
-    setting: Setting,
-    start: Start,
-    method: str,
+    env: CalvinEnv,
+    contender: Contender,
+    name: str,
+    start: PairedStart,
     request: Request,
+    max_steps: int,
     video: Path | None = None,
 ) -> Attempt:
     """Give the instruction at the start and let one method try; ``video`` is an MP4 to film to."""
-    env, contender = setting.env, setting.contenders[method]
-    env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
-    steerer = Steerer(contender.steering, setting.library)
-    known = KnownScene(env.scene_obs, env.block_names)
-    steerer.begin(request.understood, env.commanded_pose, start.seed, known)
-    first_samples: list[NDArray[np.float32]] = []
-
-    def predict(policy: DP3, *arguments: Any) -> NDArray[np.float32]:  # noqa: ANN401 - passed on
-        actions = steerer.predict(policy, *arguments)
-        if steerer.trace is not None and not first_samples:
-            first_samples.append(steerer.trace.paths[..., :3])
-        return actions
-
-    agent = Agent(contender.policy, predict=predict)
-    agent.reset(start.seed)
-    agent.instruct(request.instruction)
-    film = None if video is None else Film(request.instruction)
-    run = run_task(env, agent, request.task, setting.max_steps, on_step=film)
-    if film is not None and video is not None:
-        film.write(video, run.outcome)
-    predictions = len(run.predicted_at)
-    steps = contender.policy.config.num_inference_steps + steerer.calls.denoiser / predictions
+    start.enter(env)
+    player = Player(env, Agent(contender.policy), contender.steering)
+    run = player.play(
+        request.task, request.instruction, start.seed, max_steps, request.understood, video
+    )
+    predictions, policy = len(run.predicted_at), contender.policy
+    steps = policy.config.num_inference_steps + run.denoiser_calls / predictions
+    samples = [] if run.first_paths is None else run.first_paths.round(4).tolist()
     return Attempt(
         start=start.number,
-        method=method,
+        method=name,
         task=request.task,
         instruction=request.instruction,
         understood=request.understood,
@@ -125,8 +265,8 @@ def attempt(
         others=sorted(run.tasks_seen - {request.task}),
         steps=run.steps,
         prediction_ms=run.prediction_ms,
-        denoiser_calls=steps * contender.policy.calls_per_step,
-        gradient_calls=steerer.calls.gradients / predictions,
+        denoiser_calls=steps * policy.calls_per_step,
+        gradient_calls=run.gradient_calls / predictions,
         path=np.stack(run.robot_obs)[:, :3].round(4).tolist(),
-        samples=first_samples[0].round(4).tolist() if first_samples else [],
+        samples=samples,
     )

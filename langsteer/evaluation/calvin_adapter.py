@@ -82,7 +82,7 @@ class CalvinModel:
             for name in self._pipeline.cameras
         }
         colour = None
-        if self.agent.policy.config.use_pc_color:
+        if self.agent.sees_colours:
             images = obs["rgb_obs"]
             colour = {name: np.asarray(images[f"rgb_{name}"]) for name in self._pipeline.cameras}
         cloud = point_cloud(self._pipeline, depth, camera_pose_from_tcp(state), colour)

@@ -5,11 +5,18 @@ Example::
     python scripts/run_experiment.py policy.ckpt_path=outputs/checkpoints/x/latest.ckpt \\
         env.task=open_drawer num_episodes=10
 
-Each episode is a function of (settings, its number). What it leaves in the run's folder is listed
-in `results`.
+Each episode is a function of (settings, its number). The folder of a run::
+
+    outputs/experiments/<run>/
+    ├── settings.json       what the results depend on
+    ├── results.json        rates, per task and in all, with intervals; provenance
+    ├── episodes.csv        one line for each episode
+    ├── report.html
+    └── episodes/           NNNN.json, NNNN.npz (trajectory), NNNN.mp4
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,31 +25,27 @@ import numpy as np
 
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import checked_task
-from langsteer.configuration import require_switch, require_whole, run_command
-from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.jobs import (
-    Settings,
-    Stage,
-    StageWorker,
-    checkpoint_identity,
-    precision_name,
-    prepare_folder,
-    run_name,
+from langsteer.configuration import run_command
+from langsteer.errors import exits_cleanly
+from langsteer.evaluation.page import (
+    MAX_VIEWS,
+    Section,
+    View,
+    cloud_trace,
+    line_trace,
+    rate_bars,
+    tile,
+    write_page,
+    xyz,
 )
-from langsteer.evaluation.report import write_report
-from langsteer.evaluation.results import (
-    Summary,
-    episode_result,
-    save_trajectory,
-    write_results,
-)
-from langsteer.evaluation.rollout import run_task
-from langsteer.evaluation.statistics import Rate
-from langsteer.evaluation.steered import checked_steering, steer
-from langsteer.evaluation.video import Film
+from langsteer.evaluation.rates import Rate, rates_by_name
+from langsteer.evaluation.rollout import TaskRun, open_player, steered_tasks
+from langsteer.evaluation.run import EnvSettings, PlaySettings, open_run, write_csv
 from langsteer.experts.recording import Performer
+from langsteer.files import replacing, write_json
 from langsteer.resumable import Pieces, Result, run_pieces
-from langsteer.training.checkpoint_util import git_commit
+from langsteer.settings import Count
+from langsteer.steering.feasibility import require_feasible
 
 USAGE = """
 Run a trained policy in the simulator and measure its success rate.
@@ -58,86 +61,232 @@ The same command again goes on with episodes that are not finished yet.
 EPISODES = "episodes"
 # Besides the seed, so that no demonstration of the same seed begins at an evaluation's start.
 _EVALUATION = 0xE7A1
+_COLUMNS = (
+    "episode", "task", "instruction", "success", "steps", "tasks_seen", "predictions",
+    "prediction_ms",
+)  # fmt: skip
+_GOOD, _BAD, _PREDICTED = "#2da44e", "#e5484d", "#f5a524"
+_SECTION = Section(
+    "Episodes",
+    "Open one for its video and the gripper's path over the first point cloud that the policy saw; "
+    "dots on the path are where predictions were made.",
+)
 
 
-def run_experiment(config: Mapping[str, Any]) -> Summary:
+@dataclass(frozen=True)
+class TaskEnvSettings(EnvSettings, prefix="env."):
+    """The simulator, and what is to be done in it."""
+
+    task: tuple[str, ...] = ("open_drawer",)
+    instruction: str | None = None
+
+    def check(self) -> None:
+        """Raise `UserError` for no task, one that CALVIN does not know, or no words."""
+        self.require(bool(self.task), "task", "one of CALVIN's tasks, or a list of them")
+        for task in self.task:
+            checked_task(task)
+        says = self.instruction is None or any(map(str.isalpha, self.instruction))
+        self.require(says, "instruction", "words")
+
+
+@dataclass(frozen=True)
+class ExperimentSettings(PlaySettings):
+    """See ``conf/experiment.yaml``."""
+
+    env: TaskEnvSettings
+    num_episodes: Count
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The outcome of a run.
+
+    Attributes:
+        folder: the run's.
+        settings: what it was made with, plain; see `PlaySettings.identity`.
+        episodes: one plain result each.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    episodes: Sequence[Result]
+
+    @property
+    def rate(self) -> Rate:
+        """Successful episodes of all."""
+        return Rate(sum(episode["success"] for episode in self.episodes), len(self.episodes))
+
+    def task_rates(self) -> dict[str, Rate]:
+        """Task to its rate, in order of name."""
+        return rates_by_name((episode["task"], episode["success"]) for episode in self.episodes)
+
+    @property
+    def prediction_ms(self) -> float:
+        """Median milliseconds of a prediction."""
+        return float(np.median([episode["prediction_ms"] for episode in self.episodes]))
+
+    def provenance(self) -> dict[str, Any]:
+        """Which checkpoint, scene, renderer, seed, precision and commit made it."""
+        return {
+            "checkpoint": self.settings["checkpoint"],
+            "environment": self.episodes[0]["environment"] if self.episodes else None,
+            "seed": self.settings["seed"],
+            "device": self.settings["device"],
+            "precision": self.settings["precision"],
+            "commit": self.settings["commit"],
+        }
+
+    def lines(self) -> list[str]:
+        """What a terminal shows after the rate."""
+        made_by = self.provenance()
+        env = made_by["environment"] or {}
+        return [
+            f"median time per prediction: {self.prediction_ms:.0f} ms",
+            f"checkpoint {made_by['checkpoint']['path']}, scene {env.get('scene')}, renderer "
+            f"{env.get('renderer')}, seed {made_by['seed']}, commit {made_by['commit']}",
+            f"results: {self.folder / 'results.json'}",
+            f"report:  {self.folder / 'report.html'}",
+        ]
+
+    def write(self) -> None:
+        """Write ``results.json``, ``episodes.csv`` and ``report.html``."""
+        content = {
+            "success": self.rate.to_dict(),
+            "tasks": {task: rate.to_dict() for task, rate in self.task_rates().items()},
+            "median_prediction_ms": self.prediction_ms,
+            "provenance": self.provenance(),
+            "settings": self.settings,
+        }
+        write_json(self.folder / "results.json", content)
+        write_csv(self.folder / "episodes.csv", _COLUMNS, self.episodes)
+        _write_report(self)
+
+
+def run_experiment(settings: ExperimentSettings) -> Summary:
     """Run the episodes that are not done yet and write results and report.
 
     Raises:
         UserError: bad input, found before the first episode.
     """
-    settings = checked_settings(config)
-    folder = Path(config["output_dir"] or default_folder(settings))
-    prepare_folder(folder, settings)
+    env = settings.env
+    tasks = steered_tasks(settings.steering, env.instruction, env.task, env.scene)
+    settings = replace(settings, env=replace(env, task=tasks))
+    identity = settings.identity()
+    what = f"{len(tasks)}_tasks" if len(tasks) > 1 else tasks[0]
+    folder = open_run(settings.output_dir, "outputs/experiments", identity, what)
     pieces = Pieces(folder / EPISODES, "episode", "episodes")
     results = run_pieces(
         pieces,
-        range(settings["num_episodes"]),
-        partial(StageWorker, play_episode, settings, pieces.folder),
-        config["num_workers"],
+        range(settings.num_episodes),
+        partial(_Episodes, settings, pieces.folder),
+        settings.num_workers,
         summarise=_so_far,
     )
-    summary = Summary(folder, settings, list(results.values()))
-    write_results(summary)
-    write_report(summary)
+    summary = Summary(folder, identity, list(results.values()))
+    summary.write()
     return summary
-
-
-def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the results depend on, checked; how many processes do the work is not part of it."""
-    require_whole(config, num_episodes=1, max_steps=1, seed=0, num_workers=1, videos=0)
-    require_switch("policy.use_ema", config["policy"]["use_ema"])
-    tasks, instruction = config["env"]["task"], config["env"]["instruction"]
-    tasks = [tasks] if isinstance(tasks, str) else list(tasks)
-    if not tasks:
-        raise UserError("env.task=[]: expected one of CALVIN's tasks, or a list of them")
-    if not isinstance(instruction, str | None):
-        raise UserError(f"env.instruction={instruction!r}: expected words")
-    names = ("policy", "num_episodes", "seed", "max_steps", "videos", "device")
-    settings = {name: config[name] for name in names}
-    settings["steering"], tasks = checked_steering(
-        config["steering"],
-        instruction,
-        [checked_task(task) for task in tasks],
-        config["env"]["scene"],
-    )
-    settings["precision"] = precision_name(config)
-    settings["env"] = {**config["env"], "task": tasks}
-    settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])
-    settings["commit"] = git_commit()
-    return settings
-
-
-def default_folder(settings: Settings) -> Path:
-    """``outputs/experiments/<experiment>_<checkpoint>_<task>_<digest of the settings>``."""
-    tasks = settings["env"]["task"]
-    task = tasks[0] if len(tasks) == 1 else f"{len(tasks)}_tasks"
-    return Path("outputs/experiments") / run_name(settings["policy"]["ckpt_path"], settings, task)
-
-
-def play_episode(stage: Stage, number: int, folder: Path) -> Result:
-    """One episode: a start like the benchmark's, the policy, and what is kept of it."""
-    settings = stage.settings
-    tasks = settings["env"]["task"]
-    task = tasks[number % len(tasks)]
-    instruction = settings["env"]["instruction"] or phrasings(task)[0]
-    random = np.random.default_rng([_EVALUATION, settings["seed"], number])
-    Performer(stage.env, images=False).prepare(task, random)
-    seed = int(random.integers(2**31))
-    stage.agent.reset(seed)
-    stage.agent.instruct(instruction)
-    steer(stage.agent, settings["steering"], task, stage.env, seed)
-    film = Film(instruction) if number < settings["videos"] else None
-    run = run_task(stage.env, stage.agent, task, settings["max_steps"], on_step=film)
-    name = f"{number:04d}"
-    if film is not None:
-        film.write(folder / f"{name}.mp4", run.outcome)
-    save_trajectory(folder / f"{name}.npz", run)
-    return episode_result(number, instruction, run, stage.env.provenance())
 
 
 def _so_far(results: Collection[Result]) -> str:
     return f"{sum(result['success'] for result in results)} of {len(results)} succeeded"
+
+
+class _Episodes:
+    """Plays episodes by their numbers."""
+
+    def __init__(self, settings: ExperimentSettings, folder: Path) -> None:
+        self._settings, self._folder = settings, folder
+        self._player = open_player(settings)
+
+    def do(self, number: int) -> Result:
+        """One episode: a start like the benchmark's, the policy, and what is kept of it."""
+        settings, player = self._settings, self._player
+        task = settings.env.task[number % len(settings.env.task)]
+        instruction = settings.env.instruction or phrasings(task)[0]
+        # The start is drawn first, then the noise's seed, both from the episode's own numbers.
+        random = np.random.default_rng([_EVALUATION, settings.seed, number])
+        Performer(player.env, images=False).prepare(task, random)
+        seed = int(random.integers(2**31))
+        if settings.steering.steers:
+            require_feasible(task, player.env.info())
+        video = self._folder / f"{number:04d}.mp4" if number < settings.videos else None
+        run = player.play(task, instruction, seed, settings.max_steps, task, video)
+        # The trajectory comes before the result file, which marks the episode done.
+        _save_trajectory(self._folder / f"{number:04d}.npz", run)
+        return {
+            "episode": number,
+            "task": task,
+            "instruction": instruction,
+            "success": run.success,
+            "steps": run.steps,
+            "tasks_seen": sorted(run.tasks_seen),
+            "predictions": len(run.predicted_at),
+            "prediction_ms": run.prediction_ms,
+            "environment": player.env.provenance(),
+        }
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._player.close()
+
+
+def _save_trajectory(path: Path, run: TaskRun) -> None:
+    """Write ``robot_obs`` (T + 1, 15), ``scene_obs`` (T + 1, 24), ``actions`` (T, 7),
+    ``predicted_at`` (steps) and ``point_cloud`` (P, 3), the first one seen.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            robot_obs=np.array(run.robot_obs),
+            scene_obs=np.array(run.scene_obs),
+            actions=np.array(run.actions),
+            predicted_at=np.array(run.predicted_at),
+            point_cloud=np.array(run.cloud),
+        )
+
+
+def _write_report(summary: Summary) -> None:
+    rate, tasks = summary.rate, summary.task_rates()
+    low, high = (f"{100 * bound:.0f}" for bound in rate.interval)
+    write_page(
+        summary.folder / "report.html",
+        title=f"LangSteer: {next(iter(tasks)) if len(tasks) == 1 else f'{len(tasks)} tasks'}",
+        section=_SECTION,
+        views=[_view(summary.folder / EPISODES, one) for one in summary.episodes[:MAX_VIEWS]],
+        settings={"provenance": summary.provenance(), "settings": summary.settings},
+        tiles=[
+            tile(f"{100 * rate.value:.0f} %", f"success, 95 % interval {low}-{high} %"),
+            tile(f"{rate.successes} of {rate.attempts}", "episodes"),
+            tile(f"{summary.prediction_ms:.0f} ms", "median time per prediction"),
+        ],
+        bars=[rate_bars("Success by task", tasks)],
+    )
+
+
+def _view(folder: Path, episode: Result) -> View:
+    """An episode with its video and its path, as far as they were kept."""
+    name, success = f"{episode['episode']:04d}", episode["success"]
+    return View(
+        f"#{episode['episode']} {episode['task']}: \u201c{episode['instruction']}\u201d",
+        [(f"{'success' if success else 'failed'} ({episode['steps']} steps)", success)],
+        {"": folder / f"{name}.mp4"},
+        _traces(folder / f"{name}.npz", success),
+    )
+
+
+def _traces(path: Path, success: bool) -> list[dict[str, Any]]:
+    """The first cloud, the tcp's path and the places of predictions."""
+    if not path.exists():
+        return []
+    with np.load(path, allow_pickle=False) as trajectory:
+        cloud, hand = trajectory["point_cloud"], trajectory["robot_obs"][:, :3]
+        places = hand[trajectory["predicted_at"]]
+    dots = {"type": "scatter3d", "mode": "markers", "marker": {"size": 4, "color": _PREDICTED}}
+    return [
+        cloud_trace(cloud),
+        line_trace(hand, _GOOD if success else _BAD, 5),
+        {**xyz(places), **dots, "showlegend": False},
+    ]
 
 
 @exits_cleanly
@@ -147,7 +296,6 @@ def main() -> None:
 
 
 def _run_and_print(config: dict[str, Any]) -> None:
-    summary = run_experiment(config)
-    print(f"success rate: {Rate(summary.rate.successes, summary.rate.attempts)}")
-    for line in summary.lines():
-        print(line)
+    summary = run_experiment(ExperimentSettings.from_dict(config))
+    print(f"success rate: {summary.rate}")
+    print("\n".join(summary.lines()))

@@ -7,39 +7,40 @@ Example::
 
 The protocol is that of mees/calvin's ``evaluate_policy.py``: one reset for a chain, 360 steps for a
 task, success judged against the moment when the task was given, the chain ends at the first
-failure, and the robot stays where it is between tasks.
+failure, and the robot stays where it is between tasks. `play_chain` runs a policy of any kind and
+needs no PyTorch.
 """
 
-from collections.abc import Mapping
-from functools import cache, partial
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from langsteer.calvin.benchmark import N_CHAINS, Chain, chains, initial_observations
+from langsteer.calvin.benchmark import (
+    CHAIN_LENGTH,
+    N_CHAINS,
+    STEPS_PER_TASK,
+    chain,
+    initial_observations,
+)
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.tasks import TASKS
-from langsteer.configuration import require_switch, require_whole, run_command
+from langsteer.configuration import compose, run_command
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.chain_results import CHAINS, BenchmarkSummary, write_results
-from langsteer.evaluation.jobs import (
-    Settings,
-    Stage,
-    StageWorker,
-    checkpoint_identity,
-    precision_name,
-    prepare_folder,
-    run_name,
-)
-from langsteer.evaluation.rollout import TaskRun, run_task
-from langsteer.evaluation.steered import checked_steering, steer
-from langsteer.evaluation.video import Film
-from langsteer.policies.agent import sample_once
+from langsteer.evaluation.page import Section, View, rate_bars, tile, write_page
+from langsteer.evaluation.rates import Rate, rates_by_name
+from langsteer.evaluation.rollout import Player, open_player, require_steerable
+from langsteer.evaluation.run import PlaySettings, open_run, write_csv
+from langsteer.files import write_json
 from langsteer.resumable import Pieces, Result, Share, run_pieces
+from langsteer.settings import Count
 from langsteer.steering.feasibility import why_infeasible
-from langsteer.training.checkpoint_util import git_commit
 
 USAGE = """
 Measure a policy on CALVIN's long-horizon benchmark (LH-MTLC).
@@ -47,58 +48,47 @@ Measure a policy on CALVIN's long-horizon benchmark (LH-MTLC).
   python scripts/evaluate_calvin.py \\
       policy.ckpt_path=outputs/checkpoints/dp3_calvin_20260213/latest.ckpt num_workers=8
   ... num_chains=20 env.scene=D annotations=path/to/new_playtable_validation.yaml
+  ... chains=100-399                                # these of the 1000, both ends included
   ... output_dir=outputs/calvin/run shard=3/8       # one of eight jobs that share the folder
 
 The same command again goes on with chains that are not finished yet.
 """
 
-
-def evaluate(config: Mapping[str, Any]) -> BenchmarkSummary | None:
-    """Play this job's chains that are not done yet; the summary once all jobs' are there.
-
-    Raises:
-        UserError: bad input, found before the first chain.
-    """
-    share = Share.parse(config["shard"])
-    settings = checked_settings(config)
-    folder = Path(config["output_dir"] or _default_folder(settings))
-    prepare_folder(folder, settings)
-    pieces = Pieces(folder / CHAINS, "chain", "chains")
-    numbers = range(settings["num_chains"])
-    done = run_pieces(
-        pieces,
-        numbers,
-        partial(StageWorker, play_chain, settings, pieces.folder),
-        config["num_workers"],
-        share,
-        lambda results: f"average length {BenchmarkSummary(list(results)).average_length:.2f}",
-    )
-    print(f"{folder}: {len(done)} of {len(numbers)} chains are done")
-    if len(done) < len(numbers):
-        return None
-    summary = BenchmarkSummary(list(done.values()))
-    write_results(folder, settings, summary)
-    return summary
+CHAINS = "chains"
+"""The folder of the chains' own results and videos, in that of the run."""
+_SECTION = Section("Tasks of the chains that were filmed", "Open one for its video.")
+_COLUMNS = ("chain", "completed", "tasks", "steps")
 
 
-def checked_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the results depend on, checked."""
-    number = config["num_chains"]
-    if not isinstance(number, int) or not 1 <= number <= N_CHAINS:
-        raise UserError(f"num_chains={number}: expected 1 to {N_CHAINS}")
-    require_whole(config, max_steps=1, seed=0, num_workers=1, videos=0)
-    require_switch("policy.use_ema", config["policy"]["use_ema"])
-    names = ("policy", "env", "num_chains", "seed", "max_steps", "videos", "device")
-    settings = {name: config[name] for name in names}
-    tasks = sorted({task for chain in _first_chains(number) for task in chain.tasks})
-    settings["steering"], _ = checked_steering(
-        config["steering"], None, tasks, config["env"]["scene"]
-    )
-    settings["precision"] = precision_name(config)
-    settings["instructions"] = read_instructions(config["annotations"])
-    settings["checkpoint"] = checkpoint_identity(config["policy"]["ckpt_path"])
-    settings["commit"] = git_commit()
-    return settings
+@dataclass(frozen=True)
+class BenchmarkSettings(PlaySettings):
+    """See ``conf/evaluate.yaml``."""
+
+    num_chains: Count
+    chains: str | None
+    annotations: str | None
+    shard: str
+
+    def check(self) -> None:
+        """Raise `UserError` where chains or the share of them do not exist."""
+        self.require(self.num_chains <= N_CHAINS, "num_chains", f"1 to {N_CHAINS}")
+        Share.parse(self.shard)
+        numbers = self.numbers()
+        exist = 0 <= numbers.start < numbers.stop <= N_CHAINS
+        self.require(exist, "chains", f"FIRST-LAST within 0-{N_CHAINS - 1}, e.g. 100-399")
+        both = self.chains is not None and self.num_chains != N_CHAINS
+        self.require(not both, "chains", "null where num_chains is set; name one of them")
+
+    def numbers(self) -> range:
+        """The chains to be played, by their places among the official 1000."""
+        if self.chains is None:
+            return range(self.num_chains)
+        found = re.fullmatch(r"(\d{1,4})-(\d{1,4})", self.chains, re.ASCII)
+        return range(int(found[1]), int(found[2]) + 1) if found else range(0)
+
+    def identity(self) -> dict[str, Any]:
+        """`PlaySettings.identity`, and the sentences."""
+        return {**super().identity(), "instructions": read_instructions(self.annotations)}
 
 
 def read_instructions(path: str | None) -> dict[str, str]:
@@ -117,64 +107,202 @@ def read_instructions(path: str | None) -> dict[str, str]:
         ) from error
 
 
-def _default_folder(settings: Settings) -> Path:
-    return Path("outputs/calvin") / run_name(settings["policy"]["ckpt_path"], settings)
+@dataclass(frozen=True)
+class BenchmarkSummary:
+    """The benchmark's numbers, from one plain result for each chain (see `play_chain`)."""
+
+    results: Sequence[Mapping[str, Any]]
+
+    @property
+    def average_length(self) -> float:
+        """Mean number of tasks done in a row, 0 to 5."""
+        return float(np.mean([result["completed"] for result in self.results]))
+
+    def in_a_row(self) -> dict[str, Rate]:
+        """Share of chains with at least 1 .. 5 tasks done."""
+        completed = [result["completed"] for result in self.results]
+        return {
+            str(count): Rate(sum(done >= count for done in completed), len(completed))
+            for count in range(1, CHAIN_LENGTH + 1)
+        }
+
+    def _subtasks(self) -> list[Mapping[str, Any]]:
+        return [subtask for result in self.results for subtask in result["subtasks"]]
+
+    def tasks(self) -> dict[str, Rate]:
+        """Task to its rate, over all attempts up to and including a chain's first failure."""
+        return rates_by_name((one["task"], one["success"]) for one in self._subtasks())
+
+    def prediction_ms(self) -> float:
+        """Median milliseconds of a prediction."""
+        return float(np.median([one["prediction_ms"] for one in self._subtasks()]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``results.json``."""
+        return {
+            "average_length": self.average_length,
+            "chains": len(self.results),
+            "in_a_row": {key: rate.to_dict() for key, rate in self.in_a_row().items()},
+            "tasks": {task: rate.to_dict() for task, rate in self.tasks().items()},
+            "median_prediction_ms": self.prediction_ms(),
+        }
+
+    def lines(self) -> list[str]:
+        """What a terminal shows."""
+        lines = [f"average length: {self.average_length:.3f} of {CHAIN_LENGTH}"]
+        lines += [f"{key} in a row: {rate}" for key, rate in self.in_a_row().items()]
+        return lines + [f"  {task}: {rate}" for task, rate in self.tasks().items()]
+
+    def write(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        """Write ``results.json``, ``chains.csv`` and ``report.html`` of a run."""
+        environment = self.results[0]["environment"]
+        content = {**self.to_dict(), "environment": environment, "settings": identity}
+        write_json(folder / "results.json", content)
+        write_csv(folder / "chains.csv", _COLUMNS, self.results)
+        write_page(
+            folder / "report.html",
+            title="LangSteer: CALVIN's long-horizon benchmark",
+            section=_SECTION,
+            views=self._filmed(folder / CHAINS, identity["videos"]),
+            settings={**identity, "environment": environment},
+            tiles=[
+                tile(f"{self.average_length:.2f}", "average length, of 5"),
+                tile(str(len(self.results)), "chains"),
+                tile(f"{self.prediction_ms():.0f} ms", "median time per prediction"),
+            ],
+            bars=[
+                rate_bars("Tasks in a row", self.in_a_row()),
+                rate_bars("Success by task", self.tasks()),
+            ],
+        )
+
+    def _filmed(self, folder: Path, chains_filmed: int) -> list[View]:
+        """The subtasks of the chains that were filmed, for the report."""
+        return [
+            View(
+                f"chain {result['chain']}, task {place}: \u201c{subtask['instruction']}\u201d",
+                [("success" if subtask["success"] else "failed", subtask["success"])],
+                {"": folder / f"{result['chain']:04d}_{place}.mp4"},
+            )
+            for result in self.results[:chains_filmed]
+            for place, subtask in enumerate(result["subtasks"], start=1)
+        ]
 
 
-@cache
-def _first_chains(count: int) -> list[Chain]:
-    return chains(count)
+def evaluate(settings: BenchmarkSettings) -> BenchmarkSummary | None:
+    """Play this job's chains that are not done yet; the summary once all jobs' are there.
+
+    Raises:
+        UserError: bad input, found before the first chain.
+    """
+    identity = checked(settings)
+    folder = open_run(settings.output_dir, "outputs/calvin", identity)
+    pieces, numbers = Pieces(folder / CHAINS, "chain", "chains"), settings.numbers()
+    done = run_pieces(
+        pieces,
+        numbers,
+        partial(_Chains, settings, identity["instructions"], pieces.folder),
+        settings.num_workers,
+        Share.parse(settings.shard),
+        lambda results: f"average length {BenchmarkSummary(list(results)).average_length:.2f}",
+    )
+    print(f"{folder}: {len(done)} of {len(numbers)} chains are done")
+    if len(done) < len(numbers):
+        return None
+    summary = BenchmarkSummary(list(done.values()))
+    summary.write(folder, identity)
+    return summary
 
 
-def play_chain(stage: Stage, number: int, folder: Path) -> Result:
-    """One chain, up to its first failure."""
-    settings = stage.settings
-    chain = _first_chains(settings["num_chains"])[number]
-    robot_obs, scene_obs = initial_observations(chain.initial_state)
-    stage.env.reset(options={"robot_obs": robot_obs, "scene_obs": scene_obs})
+def checked(settings: BenchmarkSettings) -> dict[str, Any]:
+    """`BenchmarkSettings.identity`, once it is sure that every task can be steered to.
+
+    Raises:
+        UserError: bad input.
+    """
+    if settings.steering.steers:
+        tasks = sorted({task for number in settings.numbers() for task in chain(number).tasks})
+        require_steerable(settings.steering, tasks, settings.env.scene)
+    return settings.identity()
+
+
+class _Chains:
+    """Plays chains by their numbers."""
+
+    def __init__(
+        self, settings: BenchmarkSettings, instructions: Mapping[str, str], folder: Path
+    ) -> None:
+        self._settings, self._instructions, self._folder = settings, instructions, folder
+        self._filmed = settings.numbers()[: settings.videos]
+        self._player = open_player(settings)
+
+    def do(self, number: int) -> Result:
+        """One chain; films are written beside its result."""
+        settings = self._settings
+        return play_chain(
+            self._player,
+            number,
+            self._instructions,
+            settings.seed,
+            settings.max_steps,
+            self._folder if number in self._filmed else None,
+        )
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._player.close()
+
+
+def play_chain(
+    player: Player,
+    number: int,
+    instructions: Mapping[str, str],
+    seed: int = 0,
+    max_steps: int = STEPS_PER_TASK,
+    films: Path | None = None,
+) -> Result:
+    """One chain, up to its first failure.
+
+    Args:
+        player: the policy in its environment.
+        number: the chain's place among the official 1000, from 0 on.
+        instructions: task to the sentence that is given.
+        seed: of the policy's noise.
+        max_steps: control steps for each task.
+        films: a folder for ``NNNN_1.mp4`` and so on, where the chain is filmed.
+    """
+    played = chain(number)
+    robot_obs, scene_obs = initial_observations(played.initial_state)
+    player.env.reset(options={"robot_obs": robot_obs, "scene_obs": scene_obs})
     subtasks: list[dict[str, Any]] = []
-    for place, task in enumerate(chain.tasks):
-        instruction = settings["instructions"][task]
-        random = np.random.default_rng([settings["seed"], number, place])
-        seed = int(random.integers(2**31))
-        stage.agent.reset(seed)
-        stage.agent.instruct(instruction)
-        _steer(stage, task, seed)
-        film = Film(instruction) if number < settings["videos"] else None
-        run = run_task(stage.env, stage.agent, task, settings["max_steps"], on_step=film)
-        if film is not None:
-            film.write(folder / f"{number:04d}_{place + 1}.mp4", run.outcome)
-        subtasks.append(_subtask(instruction, run))
+    for place, task in enumerate(played.tasks):
+        # Noise of its own for each task: a policy that repeats itself would fail alike each time.
+        noise = int(np.random.default_rng([seed, number, place]).integers(2**31))
+        # An earlier task may have had a side effect, so that this one cannot be done from here. It
+        # is left to the policy unsteered, and fails.
+        goal = task if why_infeasible(task, player.env.info()) is None else None
+        video = None if films is None else films / f"{number:04d}_{place + 1}.mp4"
+        run = player.play(task, instructions[task], noise, max_steps, goal, video)
+        subtasks.append(
+            {
+                "task": task,
+                "instruction": instructions[task],
+                "success": run.success,
+                "steps": run.steps,
+                "prediction_ms": run.prediction_ms,
+            }
+        )
+        # The benchmark counts tasks in a row: what comes after a failure does not count.
         if not run.success:
             break
     return {
         "chain": number,
-        "initial_state": dict(chain.initial_state),
-        "tasks": list(chain.tasks),
+        "initial_state": dict(played.initial_state),
+        "tasks": list(played.tasks),
         "completed": sum(subtask["success"] for subtask in subtasks),
         "steps": sum(subtask["steps"] for subtask in subtasks),
         "subtasks": subtasks,
-        "environment": stage.env.provenance(),
-    }
-
-
-def _steer(stage: Stage, task: str, seed: int) -> None:
-    """Steer towards the task; one that cannot be done from here is left to the policy, and fails.
-
-    That happens where an earlier task of the chain had a side effect.
-    """
-    stage.agent.predict = sample_once
-    if why_infeasible(task, stage.env.info()) is None:
-        steer(stage.agent, stage.settings["steering"], task, stage.env, seed)
-
-
-def _subtask(instruction: str, run: TaskRun) -> dict[str, Any]:
-    return {
-        "task": run.task,
-        "instruction": instruction,
-        "success": run.success,
-        "steps": run.steps,
-        "prediction_ms": run.prediction_ms,
+        "environment": player.env.provenance(),
     }
 
 
@@ -185,8 +313,28 @@ def main() -> None:
 
 
 def _evaluate_and_print(config: dict[str, Any]) -> None:
-    summary = evaluate(config)
+    summary = evaluate(BenchmarkSettings.from_dict(config))
     if summary is None:
         print("the rest is left to other shards; the last one to finish writes the results")
         return
     print("\n".join(summary.lines()))
+
+
+@exits_cleanly
+def preflight() -> None:
+    """Check an evaluation before it waits in a queue, and say what it would play.
+
+    ``python -m langsteer.evaluation.long_horizon KEY=VALUE ...`` is this check;
+    ``scripts/slurm_evaluate.sh --test`` runs it.
+    """
+    settings = BenchmarkSettings.from_dict(compose("evaluate", sys.argv[1:]))
+    checkpoint = checked(settings)["checkpoint"]["path"]
+    _Chains(settings, {}, Path()).close()
+    print(
+        f"would play {len(settings.numbers())} chains with {checkpoint}: "
+        f"scene {settings.env.scene}, renderer {settings.env.renderer}"
+    )
+
+
+if __name__ == "__main__":
+    preflight()

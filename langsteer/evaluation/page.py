@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
-from langsteer.evaluation.statistics import Rate
+from langsteer.evaluation.rates import Rate
 from langsteer.evaluation.video import video_base64
 from langsteer.files import replacing
 

@@ -1,26 +1,65 @@
-"""Run a policy in the simulator for one task, looking only when a prediction needs it.
+"""Run a policy in the simulator for one task, steered where its configuration says so.
 
 Example::
 
-    run = run_task(env, agent, "open_drawer")
+    player = open_player(settings)
+    player.env.reset(seed=0)
+    run = player.play("open_drawer", "pull the drawer open", seed=0, goal="open_drawer")
     run.success, run.steps
 
 Where a policy sees two frames, it sees the first one twice, as in training. Eight actions of a
-prediction are executed; the frame before the next prediction and the present one are rendered, and
-no other.
+prediction are executed. Only the frames of predictions are rendered: two of eight. PyTorch is
+imported where a checkpoint is opened or steered, so that other policies need none.
 """
 
+import functools
+import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langsteer.calvin.benchmark import STEPS_PER_TASK
 from langsteer.calvin.tasks import achieved, detect
-from langsteer.envs.calvin_env import CalvinEnv
-from langsteer.policies.agent import Agent
+from langsteer.errors import UserError
+from langsteer.evaluation.run import EnvSettings, PlaySettings
+from langsteer.evaluation.video import Film
+from langsteer.steering.blocks import KnownScene
+from langsteer.steering.config import SteeringConfig
+from langsteer.steering.language import make_reader
+
+if TYPE_CHECKING:
+    from langsteer.envs.calvin_env import CalvinEnv
+    from langsteer.policies.agent import Agent
+    from langsteer.steering.demonstrations import DemonstrationLibrary
+    from langsteer.steering.steerer import Steerer
+
+UNSTEERED = SteeringConfig()
+Frame = Mapping[str, Any]
+"""``point_cloud`` (P, 3 or 6) and ``robot_obs`` (15,)."""
+
+
+class Actor(Protocol):
+    """What acts: an `Agent`, or a policy of another kind."""
+
+    n_obs_steps: int
+    sees_colours: bool
+
+    def reset(self, seed: int = 0) -> None:
+        """A task begins; ``seed`` is that of the noise."""
+
+    def instruct(self, sentence: str | None) -> None:
+        """Say what is to be done until the next reset."""
+
+    def observe(self, observation: Frame) -> None:
+        """Show a frame without asking for actions."""
+
+    def act(self, observation: Frame) -> NDArray[np.float32]:
+        """Actions (K, 7) for this and the next steps."""
 
 
 @dataclass
@@ -37,6 +76,8 @@ class TaskRun:
         predicted_at: the steps before which predictions were made.
         prediction_seconds: how long each took, without rendering.
         cloud: (P, 3) the first cloud that the policy saw.
+        denoiser_calls, gradient_calls: of the steering, besides the policy's own.
+        first_paths: (N, K, 3) tcp positions that the first steered prediction's samples command.
     """
 
     task: str
@@ -48,6 +89,9 @@ class TaskRun:
     predicted_at: list[int] = field(default_factory=list)
     prediction_seconds: list[float] = field(default_factory=list)
     cloud: np.ndarray | None = None
+    denoiser_calls: int = 0
+    gradient_calls: int = 0
+    first_paths: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -66,11 +110,11 @@ class TaskRun:
 
 
 def run_task(
-    env: CalvinEnv,
-    agent: Agent,
+    env: "CalvinEnv",
+    agent: Actor,
     task: str,
     max_steps: int = STEPS_PER_TASK,
-    on_step: Callable[[CalvinEnv], None] | None = None,
+    on_step: Callable[["CalvinEnv"], None] | None = None,
 ) -> TaskRun:
     """Let ``agent`` (just reset) act until the oracle sees ``task`` done or the steps are used up.
 
@@ -85,23 +129,27 @@ def run_task(
     queue: list[np.ndarray] = []
     _note(run, env, on_step)
     for step in range(max_steps):
+        # A prediction is executed to its end: replanning at each step would be another policy.
         if not queue:
             queue = _predict(run, env, agent, step)
         action = queue.pop(0)
         env.step(action)
         run.actions.append(action)
         _note(run, env, on_step)
+        # The oracle compares with the start after every step, as CALVIN's own loop does: a light
+        # that was on for one step counts.
         info = env.info()
         run.tasks_seen |= detect(start, info)
         if achieved(start, info, task):
             run.success = True
             break
+        # The next prediction sees this frame as its past; no other frame needs rendering.
         if 0 < len(queue) < agent.n_obs_steps:
             agent.observe(_look(env, agent))
     return run
 
 
-def _predict(run: TaskRun, env: CalvinEnv, agent: Agent, step: int) -> list[np.ndarray]:
+def _predict(run: TaskRun, env: "CalvinEnv", agent: Actor, step: int) -> list[np.ndarray]:
     observation = _look(env, agent)
     if run.cloud is None:
         run.cloud = observation["point_cloud"]
@@ -112,12 +160,182 @@ def _predict(run: TaskRun, env: CalvinEnv, agent: Agent, step: int) -> list[np.n
     return list(actions)
 
 
-def _look(env: CalvinEnv, agent: Agent) -> dict[str, Any]:
-    return env.observe(point_cloud=True, coloured=agent.policy.config.use_pc_color)
+def _look(env: "CalvinEnv", agent: Actor) -> dict[str, Any]:
+    return env.observe(point_cloud=True, coloured=agent.sees_colours)
 
 
-def _note(run: TaskRun, env: CalvinEnv, on_step: Callable[[CalvinEnv], None] | None) -> None:
+def _note(run: TaskRun, env: "CalvinEnv", on_step: Callable[["CalvinEnv"], None] | None) -> None:
     run.robot_obs.append(env.robot_obs)
     run.scene_obs.append(env.scene_obs)
     if on_step is not None:
         on_step(env)
+
+
+class Player:
+    """An agent in an environment, with its steering.
+
+    Args:
+        env: where it acts.
+        agent: who acts; only an `Agent` can be steered.
+        steering: how.
+    """
+
+    def __init__(
+        self, env: "CalvinEnv", agent: Actor, steering: SteeringConfig = UNSTEERED
+    ) -> None:
+        self.env, self.agent, self.steering = env, agent, steering
+
+    def play(
+        self,
+        task: str,
+        instruction: str,
+        seed: int,
+        max_steps: int = STEPS_PER_TASK,
+        goal: str | None = None,
+        video: Path | None = None,
+    ) -> TaskRun:
+        """Try a task from where the environment stands.
+
+        Args:
+            task: what the oracle judges.
+            instruction: the words for it.
+            seed: of all noise.
+            max_steps: control steps that it may take.
+            goal: the task that a steering heads for; None leaves the policy alone.
+            video: an MP4 to film to.
+
+        Raises:
+            UserError: the steering knows no way to the goal from here.
+        """
+        steerer = self._steerer(goal, seed) if goal and self.steering.steers else None
+        if steerer is None:
+            self.agent.reset(seed)
+        else:
+            _as_agent(self.agent).reset(seed, steerer.predict)
+        self.agent.instruct(instruction)
+        film = None if video is None else Film(instruction)
+        run = run_task(self.env, self.agent, task, max_steps, on_step=film)
+        if film is not None and video is not None:
+            film.write(video, run.outcome)
+        if steerer is not None:
+            run.denoiser_calls = steerer.calls.denoiser
+            run.gradient_calls = steerer.calls.gradients
+            if steerer.first_trace is not None:
+                run.first_paths = steerer.first_trace.paths[..., :3]
+        return run
+
+    def _steerer(self, goal: str, seed: int) -> "Steerer":
+        """A steerer that heads for a task from where the environment stands."""
+        from langsteer.steering.steerer import Steerer
+
+        steerer = Steerer(self.steering, open_demonstrations(self.steering))
+        known = KnownScene(self.env.scene_obs, self.env.block_names)
+        steerer.begin(goal, self.env.commanded_pose, seed, known)
+        return steerer
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+
+def _as_agent(actor: Actor) -> "Agent":
+    from langsteer.policies.agent import Agent
+
+    if not isinstance(actor, Agent):
+        raise UserError("only a diffusion policy can be steered; use steering=none")
+    return actor
+
+
+def open_player(settings: PlaySettings) -> Player:
+    """A checkpoint in the simulator, as an evaluation's settings say.
+
+    Raises:
+        UserError: a setting is wrong, or the environment cannot make the checkpoint's clouds.
+    """
+    from langsteer.policies.agent import load_agent
+    from langsteer.policies.loading import checked_path, device_name
+
+    one_thread_of_many()
+    policy, device = settings.policy, device_name(settings.device)
+    path = checked_path(policy.ckpt_path)
+    agent = load_agent(path, device, policy.use_ema, settings.precision)
+    return Player(open_env(settings.env, agent), agent, settings.steering)
+
+
+def one_thread_of_many() -> None:
+    """Give a worker process one thread: processes that each use all cores slow each other down."""
+    import torch
+
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)
+
+
+def open_env(env: EnvSettings, agent: "Agent") -> "CalvinEnv":
+    """An environment that makes the clouds of an agent's training.
+
+    Raises:
+        UserError: it cannot make them.
+    """
+    from langsteer.envs.calvin_env import CalvinEnv
+
+    if agent.sees_colours and env.renderer == "depth":
+        raise UserError(
+            "this policy sees coloured points, and renderer 'depth' draws none; set "
+            "env.renderer=egl (with a GPU) or env.renderer=tiny"
+        )
+    opened = CalvinEnv(
+        scene=env.scene,
+        assets_path=env.assets_path,
+        renderer=env.renderer,
+        pipeline=agent.pipeline,
+        led_reset=env.led_reset,
+    )
+    agent.policy.check_pipeline(opened.pipeline)
+    return opened
+
+
+def steered_tasks(
+    steering: SteeringConfig, instruction: str | None, tasks: Sequence[str], scene: str
+) -> tuple[str, ...]:
+    """The tasks that are asked for, once it is sure that all can be steered to.
+
+    With steering, an instruction in free words says what is to be done; the tasks named beside it
+    no longer count.
+
+    Raises:
+        UserError: an instruction that cannot be placed, or a task for which the steering has no
+            demonstration, or knows no places in the scene.
+    """
+    if not steering.steers:
+        return tuple(tasks)
+    if instruction is not None:
+        tasks = [make_reader(steering.encoder, steering.plugin)(instruction).task]
+    require_steerable(steering, tasks, scene)
+    return tuple(tasks)
+
+
+def require_steerable(steering: SteeringConfig, tasks: Sequence[str], scene: str) -> None:
+    """Raise `UserError` where a steering cannot head for one of the tasks in a scene."""
+    from langsteer.steering import steerer
+
+    for task in tasks:
+        steerer.require_steerable(steering, task, open_demonstrations(steering), scene)
+
+
+def open_demonstrations(steering: SteeringConfig) -> "DemonstrationLibrary | None":
+    """The demonstrations that a steering follows, read once in a process.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not (steering.steers and steering.reference):
+        return None
+    assert steering.demonstrations is not None  # SteeringConfig demands them
+    return _library(steering.demonstrations)
+
+
+@functools.lru_cache(maxsize=1)
+def _library(path: str) -> "DemonstrationLibrary":
+    from langsteer.steering.demonstrations import open_library
+
+    return open_library(Path(path))

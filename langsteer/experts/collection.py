@@ -30,13 +30,14 @@ from langsteer.experts.writing import EpisodeJob, EpisodeNote, EpisodeWriter
 from langsteer.files import TRASH, discard
 from langsteer.resumable import Pieces, Result, run_pieces, settle_settings
 from langsteer.sentences import make_encoder, missing_packages
+from langsteer.settings import Count, Natural, Settings
 
 NOTES = ".collection"
 _SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
-class CollectionSettings:
+class CollectionSettings(Settings):
     """What is recorded; with the same settings the same dataset comes out.
 
     Attributes:
@@ -51,13 +52,13 @@ class CollectionSettings:
     """
 
     tasks: tuple[str, ...]
-    episodes_per_task: int = 30
-    validation_per_task: int = 3
+    episodes_per_task: Count = 30
+    validation_per_task: Natural = 3
     play: bool = False
-    chain_length: int = 8
+    chain_length: Count = 8
     scene: str = BUILTIN
     renderer: str = "depth"
-    seed: int = 0
+    seed: Natural = 0
 
     def jobs(self) -> list[EpisodeJob]:
         """All episodes, tasks taking turns; training first."""
@@ -110,7 +111,7 @@ def collect(
         UserError: impossible settings, a folder that is in use for something else, a task that its
             expert fails at again and again, or a worker that died.
     """
-    _check(settings)
+    checked_skills(settings.tasks)
     _prepare(path, settings, overwrite)
     jobs = settings.jobs()
     pieces = Pieces(path / NOTES, "episode", "recording", "episode_{:06d}.json")
@@ -145,19 +146,6 @@ class Recorder:
         """The environment ends with the process."""
 
 
-def _check(settings: CollectionSettings) -> None:
-    checked_skills(settings.tasks)
-    if settings.episodes_per_task < 1 or settings.validation_per_task < 0:
-        raise UserError(
-            f"{settings.episodes_per_task} training and {settings.validation_per_task} validation "
-            "episodes: at least 1 and 0 are needed"
-        )
-    if settings.play and settings.chain_length < 1:
-        raise UserError(f"chains of {settings.chain_length} tasks: at least 1 is needed")
-    if settings.seed < 0:
-        raise UserError(f"seed {settings.seed}: expected a whole number from 0 on")
-
-
 def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
     """Make the folder for these settings, or see that it is theirs."""
     file = path / NOTES / _SETTINGS
@@ -173,7 +161,7 @@ def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
             if not alone:
                 raise UserError(f"{path}: another job records there now; stop it to --overwrite")
     settle_settings(
-        file, asdict(settings), "choose another folder, or give --overwrite to record it anew"
+        file, settings.to_dict(), "choose another folder, or give --overwrite to record it anew"
     )
 
 

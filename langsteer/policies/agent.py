@@ -2,7 +2,7 @@
 
 Example::
 
-    policy = langsteer.load_policy("outputs/checkpoints/my_run/latest.ckpt")
+    policy = langsteer.load_agent("outputs/checkpoints/my_run/latest.ckpt")
     policy.reset(seed=0)
     while not done:
         for action in policy.act({"point_cloud": cloud, "robot_obs": robot_obs}):   # (8, 7)
@@ -44,7 +44,7 @@ class Agent:
 
     Args:
         policy: the network.
-        predict: how a trajectory is chosen; steering puts its own here.
+        predict: how a trajectory is chosen, unless a reset says otherwise.
 
     Raises:
         UserError: the policy follows sentences, and what embedded them in training is not here.
@@ -52,11 +52,13 @@ class Agent:
     Attributes:
         pipeline: the observation pipeline that the policy was trained with.
         n_obs_steps: frames that a prediction sees.
+        sees_colours: whether its clouds are XYZRGB.
     """
 
     def __init__(self, policy: DP3, predict: Predictor = sample_once) -> None:
         self.policy = policy
-        self.predict = predict
+        self.sees_colours = policy.config.use_pc_color
+        self._own_predict = predict
         self.n_obs_steps = policy.config.n_obs_steps
         self._frames: deque[dict[str, torch.Tensor]] = deque(maxlen=self.n_obs_steps)
         self._generator = torch.Generator()
@@ -73,11 +75,14 @@ class Agent:
             raise ValueError("the policy does not know its observation pipeline")
         return ObservationPipeline.from_dict(self.policy.pipeline)
 
-    def reset(self, seed: int = 0) -> None:
+    def reset(self, seed: int = 0, predict: Predictor | None = None) -> None:
         """Forget all frames and the instruction, and draw noise from ``seed`` on.
 
-        The noise is the same on every device.
+        Args:
+            seed: of the noise, which is the same on every device.
+            predict: how a trajectory is chosen until the next reset; steering gives its own.
         """
+        self._predict = predict or self._own_predict
         self._frames.clear()
         self._sentence = None
         self._generator.manual_seed(seed)
@@ -124,7 +129,7 @@ class Agent:
         }
         if self.policy.language is not None:
             obs["language"] = self._told()[None].to(self.policy.device)
-        return self.predict(self.policy, obs, self._generator)
+        return self._predict(self.policy, obs, self._generator)
 
     def _told(self) -> torch.Tensor:
         if self._sentence is None:

@@ -8,10 +8,12 @@ Example::
 Opening a checkpoint runs no code of it (``torch.load(weights_only=True)``).
 """
 
+import hashlib
+import os
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -103,3 +105,47 @@ def _what_is_there(path: Path) -> str:
             more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
             return f"; found in {folder}: {', '.join(found[:_MOST_NAMED])}{more}"
     return ""
+
+
+def checked_path(path: str | Path | None) -> Path:
+    """A checkpoint's path; raises `UserError` where none is named."""
+    if path is None:
+        raise UserError("no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt")
+    return Path(path)
+
+
+def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
+    """What tells a checkpoint from an earlier one of the same name: its size and its content's end.
+
+    A checkpoint's end holds the checksums of all its tensors.
+
+    Raises:
+        UserError: None, or as `read_checkpoint`.
+    """
+    path = checked_path(path)
+    read_checkpoint(path, mmap=True)  # bad input is found before a folder is made for it
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, min(archive.start_dir, size - 65536)))
+        digest = hashlib.sha256(file.read()).hexdigest()[:16]
+    return {"path": str(path), "bytes": size, "sha256_of_end": digest}
+
+
+def precision_name(wanted: str, device: Literal["auto", "cpu", "cuda"]) -> str:
+    """The arithmetic that ``wanted``, of `PRECISIONS`, stands for on a device; results name it.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    return Precision.choose(wanted, torch.device(device_name(device))).name
+
+
+def device_name(wanted: Literal["auto", "cpu", "cuda"]) -> str:
+    """``cpu`` or ``cuda``; ``auto`` is the GPU where there is one.
+
+    Raises:
+        UserError: a GPU is wanted and there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: PyTorch finds no GPU here; use device=cpu")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"

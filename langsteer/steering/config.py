@@ -5,19 +5,48 @@ Example::
     config = SteeringConfig.from_dict({"name": "best_of_n", "reference": 1.0, "samples": 16})
 """
 
-import difflib
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
 
 from langsteer.errors import UserError
+from langsteer.settings import Count, Natural, NonNegative, Positive, Settings, one_of
 from langsteer.steering.embedding import ENCODERS
-from langsteer.steering.guidance import SCHEDULES, Strength
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "rising": lambda progress: progress,
+    "falling": lambda progress: 1.0 - progress,
+}
+"""How the strength goes over the sampler's steps: of the noise level's place, 0 first, 1 last."""
 
 
 @dataclass(frozen=True)
-class SteeringConfig:
+class Strength:
+    """How strong guidance is at each step.
+
+    Attributes:
+        strength: s; 0 is no guidance at all.
+        schedule: of `SCHEDULES`.
+        start: index of the first guided step; 0 is the noisiest.
+        unguided_last: number of last steps that are left to the network alone. Guidance in the last
+            steps is obeyed whatever the network thinks: at 0 the reference is replayed.
+    """
+
+    strength: float = 1.0
+    schedule: str = "constant"
+    start: int = 0
+    unguided_last: int = 2
+
+    def at(self, index: int, total: int) -> float:
+        """s at step ``index`` of ``total``."""
+        if not self.start <= index < total - self.unguided_last:
+            return 0.0
+        return self.strength * SCHEDULES[self.schedule](index / max(total - 1, 1))
+
+
+@dataclass(frozen=True)
+class SteeringConfig(Settings, prefix="steering."):
     """How a policy is steered; all parts compose.
 
     Attributes:
@@ -25,11 +54,11 @@ class SteeringConfig:
         reference: weight of nearness to demonstrated paths; 0 leaves it out.
         value_map: weight of the map of places to go to and to avoid; 0 leaves it out.
         strength: of the gradient, s of `guidance.GradientGuidance`; 0 is no gradient.
-        schedule: of `guidance.SCHEDULES`.
+        schedule: of `SCHEDULES`.
         start: index of the first guided step.
         unguided_last: last steps that are left to the network.
         repetitions: of each guided step (`guidance.StochasticGuidance`); 1 is plain guidance.
-        samples: N trajectories drawn, of which the best by the same objective is executed.
+        samples: N trajectories drawn; the best by the same objective is executed.
         demonstrations: a CALVIN folder or a saved library, for ``reference``.
         candidates: demonstrations that are followed at once, the nearest first.
         temperature: in square metres, how softly one of them is chosen.
@@ -40,32 +69,24 @@ class SteeringConfig:
     """
 
     name: str = "none"
-    reference: float = 0.0
-    value_map: float = 0.0
-    strength: float = 0.0
-    schedule: str = "constant"
-    start: int = 0
-    unguided_last: int = 2
-    repetitions: int = 1
-    samples: int = 1
+    reference: NonNegative = 0.0
+    value_map: NonNegative = 0.0
+    strength: NonNegative = 0.0
+    schedule: Annotated[str, one_of(*SCHEDULES)] = "constant"
+    start: Natural = 0
+    unguided_last: Natural = 2
+    repetitions: Count = 1
+    samples: Count = 1
     demonstrations: str | None = None
-    candidates: int = 4
-    temperature: float = 0.01
-    avoidance: float = 1.0
+    candidates: Count = 4
+    temperature: Positive = 0.01
+    avoidance: NonNegative = 1.0
     privileged: bool = False
-    encoder: str = "auto"
+    encoder: Annotated[str, one_of(*ENCODERS)] = "auto"
     plugin: str | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("reference", "value_map", "strength", "avoidance"):
-            self._require(0 <= getattr(self, name) < math.inf, name, "a number from 0 on")
-        for name in ("repetitions", "samples", "candidates"):
-            self._require(getattr(self, name) >= 1, name, "1 or more")
-        for name in ("start", "unguided_last"):
-            self._require(getattr(self, name) >= 0, name, "0 or more")
-        self._require(0 < self.temperature < math.inf, "temperature", "a number above 0")
-        self._require(self.schedule in SCHEDULES, "schedule", "one of " + ", ".join(SCHEDULES))
-        self._require(self.encoder in ENCODERS, "encoder", "one of " + ", ".join(ENCODERS))
+    def check(self) -> None:
+        """Raise `UserError` for a steering that lacks its objective or its demonstrations."""
         if self.steers and not (self.reference or self.value_map):
             raise UserError(
                 "steering.strength and steering.samples need an objective: set steering.reference "
@@ -77,10 +98,6 @@ class SteeringConfig:
                 "the reference (scripts/collect_demos.py makes one), or a library saved from one"
             )
 
-    def _require(self, holds: bool, name: str, expected: str) -> None:
-        if not holds:
-            raise UserError(f"steering.{name}={getattr(self, name)!r}: expected {expected}")
-
     @property
     def steers(self) -> bool:
         """Whether anything differs from the policy's own prediction."""
@@ -90,31 +107,3 @@ class SteeringConfig:
     def strength_by_step(self) -> Strength:
         """When and how strongly the gradient acts."""
         return Strength(self.strength, self.schedule, self.start, self.unguided_last)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "SteeringConfig":
-        """The config of plain values; an unknown key or a wrong type raises `UserError`."""
-        types = {field.name: field.type for field in fields(cls)}
-        for key, value in values.items():
-            if key not in types:
-                near = difflib.get_close_matches(key, types, n=1)
-                hint = f"; did you mean steering.{near[0]}?" if near else ""
-                raise UserError(f"steering.{key}: unknown key{hint}")
-            accepted = _ACCEPTED[str(types[key])]
-            if type(value) not in accepted:
-                names = " or ".join(kind.__name__ for kind in accepted)
-                raise UserError(f"steering.{key}={value!r}: expected {names}")
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for results."""
-        return asdict(self)
-
-
-_ACCEPTED: dict[str, tuple[type, ...]] = {
-    str(str): (str,),
-    str(float): (float, int),
-    str(int): (int,),
-    str(bool): (bool,),
-    str(str | None): (str, type(None)),
-}

@@ -8,7 +8,6 @@ Example::
 The seam is `langsteer.policies.dp3.ddim.Guidance`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 from langsteer.policies.dp3.ddim import DenoisingStep
+from langsteer.steering.config import Strength
 from langsteer.steering.objectives import Objective
 from langsteer.steering.path import (
     GRIPPER,
@@ -24,13 +24,6 @@ from langsteer.steering.path import (
     commanded_path,
     path_curvature,
 )
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda progress: 1.0,
-    "rising": lambda progress: progress,
-    "falling": lambda progress: 1.0 - progress,
-}
-"""How the strength goes over the sampler's steps: of the noise level's place, 0 first, 1 last."""
 
 _PER_UNIT = (
     *[METRES_PER_UNIT] * 3,
@@ -46,30 +39,6 @@ class Calls:
 
     gradients: int = 0
     denoiser: int = 0
-
-
-@dataclass(frozen=True)
-class Strength:
-    """How strong guidance is at each step.
-
-    Attributes:
-        strength: s; 0 is no guidance at all.
-        schedule: of `SCHEDULES`.
-        start: index of the first guided step; 0 is the noisiest.
-        unguided_last: number of last steps that are left to the network alone. Guidance in the last
-            steps is obeyed whatever the network thinks: at 0 the reference is replayed.
-    """
-
-    strength: float = 1.0
-    schedule: str = "constant"
-    start: int = 0
-    unguided_last: int = 2
-
-    def at(self, index: int, total: int) -> float:
-        """s at step ``index`` of ``total``."""
-        if not self.start <= index < total - self.unguided_last:
-            return 0.0
-        return self.strength * SCHEDULES[self.schedule](index / max(total - 1, 1))
 
 
 class GradientGuidance:

@@ -93,6 +93,7 @@ class Steerer:
 
     Attributes:
         trace: what the last prediction weighed, or None where nothing steers.
+        first_trace: what the first prediction since `begin` weighed.
     """
 
     def __init__(self, config: SteeringConfig, library: DemonstrationLibrary | None = None) -> None:
@@ -102,6 +103,7 @@ class Steerer:
             library = open_library(Path(config.demonstrations))
         self.library = library
         self.trace: Trace | None = None
+        self.first_trace: Trace | None = None
         self._rollout: _Rollout | None = None
 
     @property
@@ -148,7 +150,7 @@ class Steerer:
                     task, None if known is None else Joints.of(known.scene_obs), block
                 )
         self._rollout = _Rollout(hand, followed, places, seed)
-        self.trace = None
+        self.trace = self.first_trace = None
 
     def _nearest(
         self,
@@ -207,6 +209,7 @@ class Steerer:
         energies = objective(paths)
         chosen = int(energies.argmin())
         self.trace = Trace(paths.cpu().numpy(), energies.cpu().numpy(), chosen)
+        self.first_trace = self.first_trace or self.trace
         return predicted["action"][chosen].cpu().numpy()
 
     def _noise(self, policy: DP3, generator: torch.Generator, own: torch.Generator) -> Tensor:

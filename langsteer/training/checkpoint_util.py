@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import threading
 import zipfile
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from langsteer import __version__
 from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.policies.loading import read_checkpoint
+from langsteer.provenance import git_commit
 
 LATEST = "latest.ckpt"
 BEST = "best.ckpt"
@@ -232,17 +232,3 @@ def provenance() -> dict[str, Any]:
         "torch": str(torch.__version__),  # itself a class that weights_only refuses
         "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
-
-
-def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, or None outside of one."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    found = subprocess.run(  # noqa: S603 - nothing here comes from outside
-        ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607 - whichever git is on PATH
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or None

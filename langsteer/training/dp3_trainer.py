@@ -23,7 +23,7 @@ from langsteer.policies.dp3 import DP3Config
 from langsteer.progress import progress_bar
 from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
 from langsteer.training.checkpoint_util import LATEST, CheckpointManager
-from langsteer.training.config import TrainingConfig
+from langsteer.training.config import RunConfig, TrainingConfig
 from langsteer.training.distributed import (
     Vote,
     World,
@@ -67,8 +67,8 @@ Exit status: 0 finished, 2 bad input, 75 asked to stop by a signal and ready to 
 """
 
 
-def train(config: Mapping[str, Any]) -> bool:
-    """Train as configured (``conf/train.yaml``), in this process's place among its ranks.
+def train(config: RunConfig) -> bool:
+    """Train as configured, in this process's place among its ranks.
 
     Returns:
         Whether the run is finished; False where a signal asked it to stop and it saved its state.
@@ -76,8 +76,7 @@ def train(config: Mapping[str, Any]) -> bool:
     Raises:
         UserError: bad input, found before the model is built where possible.
     """
-    settings = TrainingConfig.from_dict(config["training"])
-    policy_config = DP3Config.from_dict(config["policy"])
+    settings, policy_config = config.training, config.policy
     world = detect(os.environ)
     if settings.deterministic:
         make_deterministic(os.environ)
@@ -250,7 +249,7 @@ class Trainer:
 
     def _keep_points_on_device(self) -> None:
         buffer, wanted, rows = self.data.buffer, self.config.points_on_device, self.data.used_rows()
-        if wanted == "true" or (wanted == "auto" and buffer.fits(self.device, rows)):
+        if wanted is True or (wanted == "auto" and buffer.fits(self.device, rows)):
             buffer.move_points_to(self.device, rows)
 
     def _batches(self) -> Generator[Batch, None, None]:
@@ -327,5 +326,5 @@ def main() -> None:
 def _train_and_exit(config: dict[str, Any]) -> None:
     # Rank 0 answers for all: a rank whose status is not 0 has the others killed by srun, rank 0
     # perhaps in the middle of its checkpoint.
-    if not train(config) and detect(os.environ).is_main:
+    if not train(RunConfig.from_dict(config)) and detect(os.environ).is_main:
         raise SystemExit(EXIT_PREEMPTED)

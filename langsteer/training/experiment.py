@@ -10,7 +10,7 @@ Example::
 import itertools
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def open_experiment(config: TrainingConfig, world: World) -> Experiment:
 def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
     """The folder, and the checkpoint to resume from."""
     root = Path(config.checkpoint_dir)
-    if config.resume == "false":
+    if config.resume is False:
         return _new_folder(root, config), None
     if config.resume_checkpoint_path is not None and not _began_already(root, config):
         path = Path(config.resume_checkpoint_path)
@@ -158,7 +158,7 @@ def _comparable(payload: Mapping[str, Any]) -> dict[str, Any]:
     flat = flatten({"pipeline": payload["pipeline"], "data": payload["data"]})
     # Read back, so that keys which the checkpoint's version did not know have their defaults.
     policy = DP3Config.from_dict(payload["config"]["policy"]).to_dict()
-    training = asdict(TrainingConfig.from_dict(payload["config"]["training"]))
+    training = TrainingConfig.from_dict(payload["config"]["training"]).to_dict()
     settings = flatten({"policy": policy, "training": training})
     for key, value in settings.items():
         if any(key == name or key.startswith(f"{name}.") for name in _MUST_MATCH):

@@ -12,16 +12,14 @@ import argparse
 import importlib.util
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from langsteer.configuration import compose
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.policies.dp3 import DP3, DP3Config
-from langsteer.training.config import TrainingConfig
+from langsteer.training.config import RunConfig, TrainingConfig
 from langsteer.training.sampler import Schedule
 from langsteer.training.setup import check_batch_size, describe_schedule, open_data
 
@@ -29,19 +27,18 @@ _BYTES_PER_WEIGHT = 4  # float32, in checkpoints whatever training computes in
 
 
 def check(
-    config: Mapping[str, Any], nodes: int = 1, tasks_per_node: int = 1, gpus_per_node: int = 0
+    config: RunConfig, nodes: int = 1, tasks_per_node: int = 1, gpus_per_node: int = 0
 ) -> list[str]:
     """What a training as configured would be, in a few lines.
 
     Args:
-        config: composed from ``conf/train.yaml``.
+        config: see ``conf/train.yaml``.
         nodes, tasks_per_node, gpus_per_node: what the job asks SLURM for.
 
     Raises:
         UserError: it could not run; the message says why.
     """
-    settings = TrainingConfig.from_dict(config["training"])
-    policy = DP3Config.from_dict(config["policy"])
+    settings, policy = config.training, config.policy
     ranks = nodes * tasks_per_node
     _check_devices(settings, tasks_per_node, gpus_per_node)
     data = open_data(settings, policy)
@@ -126,7 +123,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of train_dp3.py")
     options = parser.parse_args()
-    config = compose("train", options.overrides)
+    config = RunConfig.from_dict(compose("train", options.overrides))
     for line in check(config, options.nodes, options.tasks_per_node, options.gpus_per_node):
         print(line)
 

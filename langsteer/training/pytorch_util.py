@@ -96,7 +96,7 @@ def data_parallel(
         module: whose gradients become views of the buckets in which they are sent.
         deterministic: keep the buckets of the first step. Otherwise they are filled anew in the
             order in which gradients came, hence a resumed run would add up in another order.
-        compression: of `COMPRESSIONS`: how gradients are sent.
+        compression: how gradients are sent: ``none`` or ``bf16``, half the bytes.
     """
     # PyTorch 2.13 renamed the argument.
     new, old = "forward_sync_buffers", "broadcast_buffers"

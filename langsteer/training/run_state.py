@@ -82,7 +82,7 @@ class RunState:
 
     def settings(self) -> dict[str, Any]:
         """The configuration of policy and training, as plain values."""
-        return {"policy": self.policy.config.to_dict(), "training": asdict(self.config)}
+        return {"policy": self.policy.config.to_dict(), "training": self.config.to_dict()}
 
     def payload(self) -> dict[str, Any]:
         """All that a checkpoint holds."""

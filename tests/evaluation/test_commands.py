@@ -104,6 +104,25 @@ def test_shards_of_the_benchmark_merge_into_one_result(run_command, checkpoint, 
     assert json.loads((tmp_path / "run" / "results.json").read_text())["chains"] == 3
 
 
+def test_a_range_of_chains_is_the_same_chains_as_in_the_whole(run_command, checkpoint, tmp_path):
+    run_command(*benchmark(checkpoint, "num_chains=3"))
+    run_command(*benchmark(checkpoint, "chains=1-2", "output_dir=range", "videos=1"))
+    chains = tmp_path / "range" / "chains"
+    assert sorted(path.name for path in chains.iterdir()) == [
+        "0001.json", "0001_1.mp4", "0002.json",
+    ]  # fmt: skip
+    for number in (1, 2):
+        one, other = (
+            json.loads((tmp_path / run / "chains" / f"{number:04d}.json").read_text())
+            for run in ("run", "range")
+        )
+        for result in (one, other):
+            del result["subtasks"][0]["prediction_ms"]
+        assert one == other
+    output = run_command(*benchmark(checkpoint, "chains=1-1", "output_dir=range"), status=2)
+    assert "chains: 1-2 there, 1-1 now" in output
+
+
 def test_official_sentences_are_used_when_given(run_command, checkpoint, tmp_path, shared):
     path = shared / "calvin_assets" / "benchmark" / "new_playtable_validation.yaml"
     run_command(*benchmark(checkpoint, "num_chains=1", f"annotations={path}"))
@@ -141,6 +160,9 @@ def test_bad_input_to_an_experiment_is_a_clear_error(run_command, checkpoint, ar
     [
         (["num_chains=1001"], "num_chains=1001"),
         (["shard=5/4"], "shard=5/4"),
+        (["chains=990-1000"], "chains=990-1000: expected FIRST-LAST within 0-999"),
+        (["chains=7-3"], "chains=7-3"),
+        (["chains=0-1", "num_chains=5"], "name one of them"),
         (["annotations=nowhere.yaml"], "nowhere.yaml"),
     ],
 )

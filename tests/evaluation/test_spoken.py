@@ -10,9 +10,9 @@ from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
+from langsteer.evaluation.attempts import RIVAL, contenders, load_rival
 from langsteer.evaluation.calvin_adapter import CalvinModel
-from langsteer.evaluation.contenders import RIVAL, contenders, load_rival
-from langsteer.evaluation.experiment import run_experiment
+from langsteer.evaluation.experiment import ExperimentSettings, run_experiment
 from langsteer.policies.agent import Agent, load_agent
 from langsteer.policies.loading import load_policy
 from langsteer.sentences import HashedWords
@@ -77,7 +77,7 @@ def experiment(checkpoint, folder, sentence):
         f"policy.ckpt_path={checkpoint}", f"env.instruction={sentence}", f"output_dir={folder}",
         "num_episodes=1", "max_steps=9", "videos=0", "num_workers=1", "seed=0",
     ]  # fmt: skip
-    run_experiment(compose("experiment", arguments))
+    run_experiment(ExperimentSettings.from_dict(compose("experiment", arguments)))
     return np.load(folder / "episodes" / "0000.npz")["robot_obs"]
 
 

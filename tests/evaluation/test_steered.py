@@ -10,62 +10,107 @@ from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
-from langsteer.evaluation.steered import checked_steering, steer
-from langsteer.policies.agent import Agent, sample_once
-from langsteer.policies.dp3 import DP3, DP3Config
+from langsteer.evaluation.experiment import ExperimentSettings, run_experiment
+from langsteer.evaluation.rollout import Player, steered_tasks
+from langsteer.experts.recording import Performer
+from langsteer.policies.agent import Agent
+from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
+from langsteer.steering.config import SteeringConfig
 
-PLACES = {"name": "value_map", "value_map": 1.0, "strength": 1.0, "encoder": "lexical"}
+PLACES = SteeringConfig("value_map", value_map=1.0, strength=1.0, encoder="lexical")
 
 
 @pytest.fixture
 def agent():
     torch.manual_seed(0)
     config = DP3Config(down_dims=(16, 32), n_groups=4, point_widths=(8, 16))
-    return Agent(DP3(config, ObservationPipeline(n_points=64).to_dict()))
+    policy = DP3(config, ObservationPipeline(n_points=64).to_dict())
+    random = np.random.default_rng(0)
+    states, actions = random.uniform(-1, 1, (64, 15)), random.uniform(-1, 1, (64, 7))
+    policy.set_normalizer(Normalizer.fit(config, states, actions))
+    return Agent(policy)
 
 
 @pytest.fixture(scope="module")
 def env():
-    env = CalvinEnv("builtin")
+    env = CalvinEnv("builtin", pipeline=ObservationPipeline(n_points=64))
     yield env
     env.close()
 
 
+def played(player, **goal):
+    """The states of nine steps from one start."""
+    player.env.reset(seed=1)
+    return np.array(player.play("open_drawer", "open it", seed=0, max_steps=9, **goal).robot_obs)
+
+
 def test_the_default_configuration_leaves_task_and_agent_alone(agent, env):
-    steering = compose("experiment")["steering"]
-    checked, tasks = checked_steering(steering, "anything at all", ["stack_block"], "builtin")
-    assert tasks == ["stack_block"]
-    env.reset(seed=0)
-    steer(agent, checked, "close_drawer", env, seed=0)
-    assert agent.predict is sample_once
+    steering = SteeringConfig.from_dict(compose("experiment")["steering"])
+    tasks = steered_tasks(steering, "anything at all", ["stack_block"], "builtin")
+    assert tasks == ("stack_block",)
+    plain = played(Player(env, agent))
+    assert np.array_equal(played(Player(env, agent, steering), goal="close_drawer"), plain)
 
 
 def test_one_scene_two_sentences_two_tasks(agent, env):
-    robot_obs, scene_obs = None, None
-    energies = {}
+    player, paths = Player(env, agent, PLACES), {}
     for sentence in ("pull the drawer open", "slide the door to the left"):
-        checked, (task,) = checked_steering(PLACES, sentence, ["stack_block"], "D")
-        env.reset(seed=1, options=None if scene_obs is None else {"scene_obs": scene_obs})
-        robot_obs, scene_obs = env.robot_obs, env.scene_obs
-        steer(agent, checked, task, env, seed=0)
-        assert agent.predict is not sample_once
-        energies[task] = agent.predict.__self__._begun.places[0]
-    assert set(energies) == {"open_drawer", "move_slider_left"}
-    assert not np.array_equal(*energies.values())
-    assert robot_obs is not None
+        (task,) = steered_tasks(PLACES, sentence, ["stack_block"], "builtin")
+        paths[task] = played(player, goal=task)
+    assert set(paths) == {"open_drawer", "move_slider_left"}
+    one, other = paths.values()
+    assert np.array_equal(one[0], other[0])
+    assert not np.array_equal(one, other)
 
 
-def test_what_cannot_be_is_refused(agent, env):
+def test_a_steering_ends_with_its_rollout(agent, env):
+    plain = played(Player(env, agent))
+    player = Player(env, agent, PLACES)
+    assert not np.array_equal(played(player, goal="open_drawer"), plain)
+    assert np.array_equal(played(player, goal=None), plain)
+
+
+class Still:
+    """A policy of another kind: it stays where it is."""
+
+    n_obs_steps, sees_colours = 1, False
+
+    def reset(self, seed=0): ...
+
+    def instruct(self, sentence): ...
+
+    def observe(self, observation): ...
+
+    def act(self, observation):
+        return np.zeros((8, 7))
+
+
+def test_any_policy_is_played_and_a_diffusion_policy_alone_is_steered(env):
+    assert len(played(Player(env, Still(), PLACES))) == 10
+    with pytest.raises(UserError, match="use steering=none"):
+        played(Player(env, Still(), PLACES), goal="open_drawer")
+
+
+def test_what_cannot_be_is_refused():
     with pytest.raises(UserError, match="nearest are"):
-        checked_steering(PLACES, "make me a coffee", ["open_drawer"], "D")
+        steered_tasks(PLACES, "make me a coffee", ["open_drawer"], "D")
     with pytest.raises(UserError, match="knows no places"):
-        checked_steering(PLACES, None, ["stack_block"], "D")
+        steered_tasks(PLACES, None, ["stack_block"], "D")
     with pytest.raises(UserError, match="scene builtin and D only, not in A"):
-        checked_steering(PLACES, None, ["open_drawer"], "A")
+        steered_tasks(PLACES, None, ["open_drawer"], "A")
+    nowhere = SteeringConfig(reference=1.0, samples=4, demonstrations="nowhere")
     with pytest.raises(UserError, match="no demonstrations there"):
-        nowhere = {"reference": 1.0, "samples": 4, "demonstrations": "nowhere"}
-        checked_steering(nowhere, None, ["open_drawer"], "D")
-    checked, tasks = checked_steering(PLACES, "shut the drawer", ["open_drawer"], "builtin")
-    env.reset(seed=0)  # all doors are closed
+        steered_tasks(nowhere, None, ["open_drawer"], "D")
+
+
+def test_an_episode_that_begins_where_its_task_is_done_ends_the_experiment(
+    checkpoint, tmp_path, monkeypatch
+):
+    # After a reset all doors are closed.
+    monkeypatch.setattr(Performer, "prepare", lambda self, task, random: self.env.reset(seed=0))
+    keys = [
+        f"policy.ckpt_path={checkpoint}", f"output_dir={tmp_path}", "env.task=close_drawer",
+        "steering=value_map", "num_episodes=1",
+    ]  # fmt: skip
     with pytest.raises(UserError, match="close_drawer cannot be done here: the drawer is closed"):
-        steer(agent, checked, tasks[0], env, seed=0)
+        run_experiment(ExperimentSettings.from_dict(compose("experiment", keys)))

@@ -1,5 +1,6 @@
 """Recorded demonstrations: complete datasets, a function of the settings, whatever happens."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -154,19 +155,20 @@ def test_a_finished_recording_is_left_alone_and_others_are_refused(recorded):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("changes", "words"),
     [
-        (CollectionSettings(()), "no tasks"),
-        (CollectionSettings(("open_dawer",)), "open_drawer"),
-        (CollectionSettings(("open_drawer",), episodes_per_task=0), "at least 1"),
-        (CollectionSettings(("open_drawer",), play=True, chain_length=0), "chains"),
-        (CollectionSettings(("open_drawer",), scene="E"), "scene"),
-        (CollectionSettings(("open_drawer",), seed=-1), "seed -1"),
+        ({"tasks": ()}, "no tasks"),
+        ({"tasks": ("open_dawer",)}, "open_drawer"),
+        ({"episodes_per_task": 0}, "episodes_per_task=0: expected a whole number from 1 on"),
+        ({"validation_per_task": -1}, "validation_per_task=-1"),
+        ({"play": True, "chain_length": 0}, "chain_length=0"),
+        ({"scene": "E"}, "scene"),
+        ({"seed": -1}, "seed=-1"),
     ],
 )
-def test_impossible_settings_are_refused(settings, words, tmp_path):
+def test_impossible_settings_are_refused(changes, words, tmp_path):
     with pytest.raises(UserError, match=words):
-        collect(tmp_path / "demos", settings, num_workers=1)
+        collect(tmp_path / "demos", dataclasses.replace(SETTINGS, **changes), num_workers=1)
 
 
 def test_a_run_killed_while_it_throws_the_old_away_goes_on_with_the_same_command(

@@ -11,6 +11,7 @@ from langsteer.configuration import compose
 from langsteer.data.store import open_store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config
+from langsteer.training.config import RunConfig
 from langsteer.training.preflight import check, checkpoint_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +60,7 @@ def test_dry_check_finds_what_training_would(converted, key, message, project, m
     (project / "README.md").touch()
     store = f"training.dataset.zarr_path={converted}"
     with pytest.raises(UserError, match=message):
-        check(compose("train", [*TRAINING, store, key]), nodes=2)
+        check(RunConfig.from_dict(compose("train", [*TRAINING, store, key])), nodes=2)
 
 
 def test_checkpoint_is_as_large_as_foretold(undisturbed, tiny_overrides):

@@ -14,13 +14,12 @@ from langsteer.configuration import config_folder
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.steering.blocks import KnownScene
-from langsteer.steering.config import SteeringConfig
+from langsteer.steering.config import SteeringConfig, Strength
 from langsteer.steering.demonstrations import (
     Demonstration,
     DemonstrationLibrary,
     open_library,
 )
-from langsteer.steering.guidance import Strength
 from langsteer.steering.steerer import Steerer
 from langsteer.steering.waypoints import ARTICULATED, waypoints
 
@@ -337,15 +336,15 @@ def test_missing_and_damaged_demonstrations_are_told(library, tmp_path):
     ("values", "message"),
     [
         ({"strenght": 1.0}, "steering.strength"),
-        ({"strength": "much"}, "expected float or int"),
+        ({"strength": "much"}, "expected a number from 0 on"),
         ({"strength": 1.0}, "need an objective"),
         ({"strength": 1.0, "reference": 1.0}, "steering.demonstrations: missing"),
-        ({"samples": 0}, "1 or more"),
+        ({"samples": 0}, "from 1 on"),
         ({"strength": -1.0}, "from 0 on"),
         ({"strength": float("nan")}, "from 0 on"),
         ({"avoidance": float("inf")}, "from 0 on"),
         ({"schedule": "wavy"}, "constant, rising, falling"),
-        ({"samples": True}, "expected int"),
+        ({"samples": True}, "expected a whole number"),
     ],
 )
 def test_bad_configuration_is_refused(values, message):

@@ -20,6 +20,7 @@ from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.data.store import EpisodeTable
 from langsteer.data.store_writer import write_store
 from langsteer.errors import UserError
+from langsteer.training.config import RunConfig
 from langsteer.training.dp3_trainer import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +106,7 @@ class Training:
         config = compose("train", overrides)
         if config["training"]["dataset"]["zarr_path"] is None:
             config["training"]["dataset"]["zarr_path"] = str(self.store)
-        return 0 if train(config) else 75
+        return 0 if train(RunConfig.from_dict(config)) else 75
 
     def environment(self, **extra: str) -> dict[str, str]:
         """This process's, without any launcher's variables."""

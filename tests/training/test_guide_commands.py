@@ -9,7 +9,7 @@ import pytest
 
 from langsteer.configuration import compose
 from langsteer.policies.loading import load_policy
-from langsteer.training.config import TrainingConfig
+from langsteer.training.config import RunConfig, TrainingConfig
 from langsteer.training.dp3_trainer import train
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train_dp3.py"
@@ -114,5 +114,5 @@ def test_debug_training_of_the_guide_as_it_is(sample_store, tmp_path):
     """The 255 M policy on a CPU: some minutes."""
     config = compose("train", ["training=dp3_debug", f"training.checkpoint_dir={tmp_path}"])
     config["training"]["dataset"]["zarr_path"] = str(sample_store)
-    assert train(config)
+    assert train(RunConfig.from_dict(config))
     assert list(tmp_path.glob("dp3_debug_*/latest.ckpt"))

@@ -14,7 +14,7 @@ from langsteer.policies.dp3 import DP3Config
 from langsteer.policies.loading import load_policy
 from langsteer.sentences import HashedWords, make_encoder
 from langsteer.training.calvin_dataset import CalvinData
-from langsteer.training.config import DatasetConfig
+from langsteer.training.config import DatasetConfig, RunConfig
 from langsteer.training.preflight import check
 from langsteer.training.sampler import Schedule
 
@@ -199,7 +199,8 @@ def test_the_checkpoint_tells_its_encoder_from_another(spoken):
 
 def spoken_config(store, *overrides):
     path = f"training.dataset.zarr_path={store}"
-    return compose("train", ["training=dp3_debug", path, *SPOKEN, *overrides])
+    values = compose("train", ["training=dp3_debug", path, *SPOKEN, *overrides])
+    return RunConfig.from_dict(values)
 
 
 def test_what_language_lacks_is_said_before_training(

@@ -9,21 +9,15 @@ The defaults are DP3's published recipe (Ze et al. 2024, "3D Diffusion Policy", 
 configuration), except that angles of the robot's state are made continuous (`normalizer`).
 """
 
-import dataclasses
-import difflib
-import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from langsteer.errors import UserError
 from langsteer.sentences import ENCODERS
-
-AGENT_POS_FEATURES = ("full", "tcp")
-PREDICTIONS = ("sample", "v", "preconditioned")
+from langsteer.settings import Count, Portion, Positive, Settings, one_of
 
 
-@dataclasses.dataclass(frozen=True)
-class DP3Config:
+@dataclass(frozen=True)
+class DP3Config(Settings, prefix="policy."):
     """Shape and arithmetic of a `DP3` policy.
 
     Attributes:
@@ -54,113 +48,60 @@ class DP3Config:
         language_guidance: classifier-free guidance scale of sampling; 1 is plain conditioning.
     """
 
-    horizon: int = 16
-    n_obs_steps: int = 2
-    n_action_steps: int = 8
-    action_dim: int = 7
-    agent_pos: str = "full"
+    horizon: Count = 16
+    n_obs_steps: Count = 2
+    n_action_steps: Count = 8
+    action_dim: Count = 7
+    agent_pos: Literal["full", "tcp"] = "full"
     use_pc_color: bool = False
-    point_widths: tuple[int, ...] = (64, 128, 256)
-    encoder_output_dim: int = 64
-    down_dims: tuple[int, ...] = (512, 1024, 2048)
-    blocks_per_stage: int = 2
-    kernel_size: int = 5
-    n_groups: int = 8
-    diffusion_step_embed_dim: int = 128
-    num_train_timesteps: int = 100
-    num_inference_steps: int = 10
-    prediction: str = "sample"
-    sigma_data: float = 0.4
-    noise_draws: int = 1
+    point_widths: tuple[Count, ...] = (64, 128, 256)
+    encoder_output_dim: Count = 64
+    down_dims: tuple[Count, ...] = (512, 1024, 2048)
+    blocks_per_stage: Count = 2
+    kernel_size: Count = 5
+    n_groups: Count = 8
+    diffusion_step_embed_dim: Count = 128
+    num_train_timesteps: Count = 100
+    num_inference_steps: Count = 10
+    prediction: Literal["sample", "v", "preconditioned"] = "sample"
+    sigma_data: Positive = 0.4
+    noise_draws: Count = 1
     language: bool = False
-    language_encoder: str = "minilm"
-    language_dim: int = 384
-    language_dropout: float = 0.1
+    language_encoder: Annotated[str, one_of(*ENCODERS)] = "minilm"
+    language_dim: Count = 384
+    language_dropout: Portion = 0.1
     language_guidance: float = 1.0
 
-    def __post_init__(self) -> None:
-        # YAML and JSON know lists only.
-        for name in ("down_dims", "point_widths"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-        self._check_types()
+    def check(self) -> None:
+        """Raise `UserError` where no network or sampler can be built."""
         self._check_shape()
-        self._require(self.agent_pos in AGENT_POS_FEATURES, "agent_pos", AGENT_POS_FEATURES)
-        self._require(self.prediction in PREDICTIONS, "prediction", PREDICTIONS)
-        self._require(
+        self.require(
             self.num_inference_steps <= self.num_train_timesteps,
             "num_inference_steps",
             f"at most num_train_timesteps={self.num_train_timesteps}",
         )
-        self._require(self.sigma_data > 0, "sigma_data", "a number above 0")
-        self._require(self.language_encoder in ENCODERS, "language_encoder", ENCODERS)
-        self._require(0 <= self.language_dropout < 1, "language_dropout", "a share below 1")
-
-    def _check_types(self) -> None:
-        for name, kind in _FIELD_TYPES.items():
-            is_such, expected = _TYPES[kind]
-            self._require(is_such(getattr(self, name)), name, expected)
 
     def _check_shape(self) -> None:
         """Whether the U-Net can be built."""
-        self._require(len(self.down_dims) >= 2, "down_dims", "two stages or more")
-        self._require(
+        self.require(len(self.down_dims) >= 2, "down_dims", "two stages or more")
+        self.require(len(self.point_widths) >= 1, "point_widths", "one layer or more")
+        self.require(
             all(width % self.n_groups == 0 for width in self.down_dims),
             "down_dims",
             f"multiples of n_groups={self.n_groups}",
         )
         halvings = 2 ** (len(self.down_dims) - 1)
-        self._require(self.horizon % halvings == 0, "horizon", f"a multiple of {halvings}")
+        self.require(self.horizon % halvings == 0, "horizon", f"a multiple of {halvings}")
         last = self.n_obs_steps - 1 + self.n_action_steps
-        self._require(last <= self.horizon, "n_action_steps", "actions inside the horizon")
-        self._require(self.kernel_size % 2 == 1, "kernel_size", "an odd number")
-        self._require(
+        self.require(last <= self.horizon, "n_action_steps", "actions inside the horizon")
+        self.require(self.kernel_size % 2 == 1, "kernel_size", "an odd number")
+        self.require(
             self.diffusion_step_embed_dim >= 4 and self.diffusion_step_embed_dim % 2 == 0,
             "diffusion_step_embed_dim",
             "an even number from 4 on",
         )
 
-    def _require(self, holds: bool, name: str, expected: object) -> None:
-        if not holds:
-            raise UserError(f"policy.{name}={getattr(self, name)!r}: expected {expected}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "DP3Config":
-        """The config of plain values; an unknown key raises `UserError` with the nearest known."""
-        for key in values:
-            if key not in _FIELD_TYPES:
-                near = difflib.get_close_matches(key, _FIELD_TYPES, n=1)
-                hint = f"; did you mean policy.{near[0]}?" if near else ""
-                raise UserError(f"policy.{key}: unknown key{hint}")
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values (lists, not tuples) for YAML, JSON and checkpoints."""
-        values = dataclasses.asdict(self)
-        return {key: list(value) if isinstance(value, tuple) else value
-                for key, value in values.items()}  # fmt: skip
-
     @property
     def point_dim(self) -> int:
         """Values per point: 3 for XYZ, 6 for XYZRGB."""
         return 6 if self.use_pc_color else 3
-
-
-_FIELD_TYPES = {field.name: field.type for field in dataclasses.fields(DP3Config)}
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 1
-
-
-_TYPES: dict[Any, tuple[Callable[[Any], bool], str]] = {
-    int: (_is_count, "a whole number from 1 on"),
-    float: (lambda value: type(value) in (int, float) and math.isfinite(value), "a number"),
-    bool: (lambda value: type(value) is bool, "true or false"),
-    str: (lambda value: isinstance(value, str), "a word"),
-    tuple[int, ...]: (
-        lambda value: isinstance(value, tuple) and len(value) > 0 and all(map(_is_count, value)),
-        "a list of whole numbers from 1 on",
-    ),
-}
-"""Of each type of field: what is one, and how a message says that."""

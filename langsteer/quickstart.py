@@ -18,14 +18,14 @@ from langsteer.data.convert_command import describe
 from langsteer.data.plan import ConversionSettings
 from langsteer.data.store import open_store
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.attempts import Attempt, video_path
-from langsteer.evaluation.experiment import run_experiment
-from langsteer.evaluation.results import Summary
-from langsteer.evaluation.steering import compare
-from langsteer.evaluation.steering_table import tables
+from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.comparison import compare, video_path
+from langsteer.evaluation.experiment import ExperimentSettings, Summary, run_experiment
+from langsteer.evaluation.table import tables
 from langsteer.evaluation.video import write_gif
 from langsteer.experts.collection import CollectionSettings, collect, summary_lines
 from langsteer.processes import default_workers
+from langsteer.training.config import RunConfig
 from langsteer.training.dp3_trainer import train
 
 TASKS = ("open_drawer", "move_slider_left")
@@ -94,20 +94,15 @@ def _convert(demos: Path, path: Path) -> None:
 
 
 def _train(store: Path, checkpoints: Path) -> None:
-    finished = train(
-        compose(
-            "train",
-            [
-                "training=quickstart",
-                "policy=quickstart",
-                f"training.dataset.zarr_path={store}",
-                f"training.checkpoint_dir={checkpoints}",
-                f"training.experiment_name={EXPERIMENT}",
-                "training.resume=auto",
-            ],
-        )
-    )
-    if not finished:
+    overrides = [
+        "training=quickstart",
+        "policy=quickstart",
+        f"training.dataset.zarr_path={store}",
+        f"training.checkpoint_dir={checkpoints}",
+        f"training.experiment_name={EXPERIMENT}",
+        "training.resume=auto",
+    ]
+    if not train(RunConfig.from_dict(compose("train", overrides))):
         raise UserError("training was asked to stop; the same command goes on where it was")
 
 
@@ -122,7 +117,7 @@ def _evaluate(checkpoint: Path, demos: Path, folder: Path) -> Summary:
         f"num_workers={min(2, default_workers())}",
         f"output_dir={folder}",
     ]
-    return run_experiment(compose("experiment", overrides))
+    return run_experiment(ExperimentSettings.from_dict(compose("experiment", overrides)))
 
 
 def _compare(checkpoint: Path, demos: Path, folder: Path) -> list[Attempt]:
@@ -137,6 +132,7 @@ def _compare(checkpoint: Path, demos: Path, folder: Path) -> list[Attempt]:
         f"output_dir={folder}",
     ]
     attempts = compare(overrides)
+    assert attempts is not None  # no other job has a share
     print(tables(attempts), end="")
     return attempts
 

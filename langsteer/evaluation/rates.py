@@ -7,6 +7,8 @@ Example::
 """
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,3 +54,13 @@ class Rate:
             f"{100 * self.value:.1f} % ({self.successes} of {self.attempts}; "
             f"95 % interval {low:.1f}-{high:.1f} %)"
         )
+
+
+def rates_by_name(outcomes: Iterable[tuple[str, bool]]) -> dict[str, Rate]:
+    """Name to the rate of its attempts, in order of name."""
+    attempts: Counter[str] = Counter()
+    successes: Counter[str] = Counter()
+    for name, success in outcomes:
+        attempts[name] += 1
+        successes[name] += success
+    return {name: Rate(successes[name], attempts[name]) for name in sorted(attempts)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from langsteer.evaluation.attempts import Attempt
-from langsteer.evaluation.statistics import Rate
+from langsteer.evaluation.rates import Rate
 
 BASE = "none"
 RESAMPLES = 4000

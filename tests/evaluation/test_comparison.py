@@ -1,8 +1,8 @@
 """The comparison of steerings: paired, counterfactual, complete, and refused where it cannot be."""
 
-import dataclasses
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,10 +15,15 @@ from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
-from langsteer.evaluation.attempts import Attempt, video_path
-from langsteer.evaluation.paired_starts import sample_starts
-from langsteer.evaluation.steering import NAME, compare, evaluate
-from langsteer.evaluation.steering_table import paired_gain, rows, table_cells
+from langsteer.evaluation.attempts import Attempt, sample_starts
+from langsteer.evaluation.comparison import (
+    NAME,
+    ComparisonSettings,
+    compare,
+    evaluate,
+    video_path,
+)
+from langsteer.evaluation.table import paired_gain, rows, table_cells
 from langsteer.evaluation.video import SIDE, write_gif
 from langsteer.policies.dp3 import DP3Config
 from langsteer.policies.loading import load_policy
@@ -47,17 +52,20 @@ def demonstrations(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(checkpoint, demonstrations, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    config = compose(NAME, ["starts=2", "max_steps=17", "steering.encoder=lexical"])
-    config |= {"checkpoint": str(checkpoint), "output_dir": str(folder)}
-    config["tasks"] = ["open_drawer", "close_drawer", "turn_on_led", "turn_off_led"]
+    values = compose(NAME, ["starts=2", "max_steps=17"])
+    del values["steering"], values["methods"]
+    values |= {"checkpoint": str(checkpoint), "output_dir": str(folder)}
+    values |= {"encoder": "lexical", "plugin": None}
+    values["tasks"] = ["open_drawer", "close_drawer", "turn_on_led", "turn_off_led"]
+    config = ComparisonSettings.from_dict(values)
     reference = SteeringConfig(
         "reference", reference=1.0, strength=1.0, demonstrations=demonstrations
     )
     methods = {
         "none": SteeringConfig(),
-        "zero": dataclasses.replace(reference, strength=0.0),
+        "zero": replace(reference, strength=0.0),
         "reference": reference,
-        "best_of_n": dataclasses.replace(reference, strength=0.0, samples=4),
+        "best_of_n": replace(reference, strength=0.0, samples=4),
     }
     return evaluate(config, methods), folder, config, methods
 
@@ -114,8 +122,8 @@ def test_results_table_and_report_are_written(results):
 
 def test_controls_are_steered_alike_by_a_network_that_knows_nothing(results, tmp_path):
     _, _, config, methods = results
-    few = {"starts": 1, "controls": ["reference", "none"], "output_dir": str(tmp_path)}
-    tried = list(by_pair(evaluate({**config, **few}, methods)).values())
+    few = {"starts": 1, "controls": ("reference", "none"), "output_dir": str(tmp_path)}
+    tried = list(by_pair(evaluate(replace(config, **few), methods)).values())
     for one in tried:
         assert one["reference, blank network"].path != one["reference"].path
         assert one["reference, blank network"].gradient_calls == one["reference"].gradient_calls
@@ -129,7 +137,7 @@ def test_the_rival_tries_the_same_pairs_and_each_call_of_its_network_counts(
 ):
     _, _, config, methods = results
     few = {"starts": 1, "rival": str(spoken_checkpoint), "output_dir": str(tmp_path)}
-    tried = list(by_pair(evaluate({**config, **few}, {"none": methods["none"]})).values())
+    tried = list(by_pair(evaluate(replace(config, **few), {"none": methods["none"]})).values())
     steps = load_policy(spoken_checkpoint).config.num_inference_steps
     for one in tried:
         assert list(one) == ["none", "language"]
@@ -144,12 +152,12 @@ def test_starts_shared_by_all_tasks_allow_every_one_and_are_filmed(results, tmp_
     shared = {
         "starts": 2,
         "max_steps": 5,
-        "tasks": ["open_drawer", "turn_on_led"],
+        "tasks": ("open_drawer", "turn_on_led"),
         "together": True,
         "videos": 1,
         "output_dir": str(tmp_path),
     }
-    attempts = evaluate({**config, **shared}, {"none": methods["none"]})
+    attempts = evaluate(replace(config, **shared), {"none": methods["none"]})
     assert [one.task for one in attempts] == ["open_drawer", "turn_on_led"] * 2
     first, last = attempts[0].start, attempts[-1].start
     films = [video_path(tmp_path, first, one.task, "none") for one in attempts[:2]]
@@ -161,9 +169,8 @@ def test_starts_shared_by_all_tasks_allow_every_one_and_are_filmed(results, tmp_
         assert width == 2 * 2 * SIDE
         assert both.n_frames > 1
     with pytest.raises(UserError, match="0 allow all of open_drawer, close_drawer"):
-        evaluate(
-            {**config, **shared, "starts": 1, "tasks": ["open_drawer", "close_drawer"]}, methods
-        )
+        opposites = {"starts": 1, "tasks": ("open_drawer", "close_drawer")}
+        evaluate(replace(config, **shared | opposites), methods)
 
 
 def test_blocks_of_a_start_lie_on_the_table_so_that_the_oracle_sees_them_pushed_and_lifted():
@@ -183,14 +190,14 @@ def test_blocks_of_a_start_lie_on_the_table_so_that_the_oracle_sees_them_pushed_
 
 def test_the_same_evaluation_gives_the_same_attempts(results, tmp_path):
     attempts, _, config, methods = results
-    again = evaluate({**config, "starts": 1, "output_dir": str(tmp_path)}, methods)
+    again = evaluate(replace(config, starts=1, output_dir=str(tmp_path)), methods)
     first = [one for one in attempts if one.start == 0]
     assert [one.path for one in again] == [one.path for one in first]
 
 
 def test_an_interrupted_comparison_goes_on_and_other_settings_are_refused(results, tmp_path):
     _, _, config, methods = results
-    config = {**config, "max_steps": 3, "output_dir": str(tmp_path)}
+    config = replace(config, max_steps=3, output_dir=str(tmp_path))
     only = {"none": methods["none"]}
     whole = [one.path for one in evaluate(config, only)]
     first, second = sorted((tmp_path / "starts").iterdir())
@@ -201,7 +208,17 @@ def test_an_interrupted_comparison_goes_on_and_other_settings_are_refused(result
     assert first.stat().st_mtime_ns == finished
     assert (tmp_path / "table.md").exists()
     with pytest.raises(UserError, match="seed: 1000 there, 1 now"):
-        evaluate({**config, "seed": 1}, only)
+        evaluate(replace(config, seed=1), only)
+
+
+def test_jobs_and_processes_share_a_comparison_and_change_no_result(results, tmp_path):
+    attempts, _, config, methods = results
+    shared = replace(config, output_dir=str(tmp_path), num_workers=2)
+    assert evaluate(replace(shared, shard="0/2"), methods) is None
+    assert not (tmp_path / "results.json").exists()
+    found = evaluate(replace(shared, shard="1/2"), methods)
+    assert [one.path for one in found] == [one.path for one in attempts]
+    assert (tmp_path / "report.html").exists()
 
 
 def test_a_sentence_is_read_once_and_an_unclear_one_ends_it_before_anything_is_tried(
@@ -217,13 +234,11 @@ def test_a_sentence_is_read_once_and_an_unclear_one_ends_it_before_anything_is_t
         "    return 'open_drawer', 0.1\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    few = {**config, "starts": 1, "max_steps": 1, "output_dir": str(tmp_path / "out")}
+    few = replace(config, starts=1, max_steps=1, output_dir=str(tmp_path / "out"))
     with pytest.raises(UserError, match="unsure is not sure"):
-        evaluate({**few, "steering": {**few["steering"], "plugin": "counting:unsure"}}, methods)
+        evaluate(replace(few, plugin="counting:unsure"), methods)
     assert not (tmp_path / "out").exists()
-    attempts = evaluate(
-        {**few, "steering": {**few["steering"], "plugin": "counting:read"}}, methods
-    )
+    attempts = evaluate(replace(few, plugin="counting:read"), methods)
     assert {one.understood for one in attempts} == {"open_drawer"}
     said = importlib.import_module("counting").said
     assert sorted(said) == sorted({one.instruction for one in attempts})
@@ -269,9 +284,7 @@ def test_paired_gain_is_the_mean_difference_within_its_interval():
 
 def test_a_gain_over_starts_is_no_surer_for_many_tasks_of_each():
     attempts = [
-        dataclasses.replace(
-            synthetic(method, start, method != "none" and start % 2 == 0), task=task
-        )
+        replace(synthetic(method, start, method != "none" and start % 2 == 0), task=task)
         for start in range(10)
         for task in ("open_drawer", "turn_on_led", "move_slider_left", "turn_on_lightbulb")
         for method in ("none", "reference")
@@ -290,19 +303,19 @@ def test_bad_input_is_refused_before_the_first_attempt(results, spoken_checkpoin
     for changes, message in (
         ({"checkpoint": None}, "no checkpoint"),
         ({"starts": 0}, "starts=0"),
-        ({"tasks": ["open_draw"]}, "open_drawer"),
-        ({"controls": ["value_map"]}, "controls: 'value_map'"),
-        ({"tasks": []}, "tasks: none"),
+        ({"tasks": ("open_draw",)}, "open_drawer"),
+        ({"controls": ("value_map",)}, "controls: 'value_map'"),
+        ({"tasks": ()}, r"tasks=\[\]: expected"),
         ({"seed": -1}, "seed=-1"),
         ({"videos": "x"}, "videos=x"),
         ({"device": "tpu"}, "device=tpu"),
         ({"precision": "fp8"}, "precision=fp8"),
         ({"checkpoint": str(spoken_checkpoint)}, "is told the instruction"),
-        ({"rival": str(spoken_checkpoint), "rival_guidance": "x"}, "rival_guidance='x'"),
+        ({"rival": str(spoken_checkpoint), "rival_guidance": "x"}, "rival_guidance=x"),
     ):
         with pytest.raises(UserError, match=message):
-            evaluate({**config, **changes, "output_dir": str(tmp_path / "out")}, methods)
-    other = dataclasses.replace(methods["reference"], demonstrations="other.npz")
+            evaluate(replace(config, **changes, output_dir=str(tmp_path / "out")), methods)
+    other = replace(methods["reference"], demonstrations="other.npz")
     with pytest.raises(UserError, match="different demonstrations"):
         evaluate(config, {**methods, "other": other})
     with pytest.raises(UserError, match="'none' is missing"):

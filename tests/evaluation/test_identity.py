@@ -7,8 +7,8 @@ pytest.importorskip("pybullet")
 
 from langsteer.calvin.tasks import TASKS
 from langsteer.errors import UserError
-from langsteer.evaluation.jobs import checkpoint_identity
 from langsteer.evaluation.long_horizon import read_instructions
+from langsteer.policies.loading import checkpoint_identity
 
 
 def test_a_checkpoint_of_many_tensors_is_told_from_one_that_differs_in_its_first(tmp_path):

@@ -1,0 +1,379 @@
+"""The counterfactual comparison of steerings: same starts, same noise, each instruction in turn.
+
+Example::
+
+    python scripts/evaluate_steering.py checkpoint=outputs/checkpoints/base/latest.ckpt \\
+        steering.demonstrations=data/demos starts=10
+
+From each start every feasible task is asked for in words, and every method tries it with the noise
+of the others. The policy knows no language: what `none` does by itself is the base that the others
+are compared with, pair by pair. ``output_dir`` gets ``starts/NNNN.json`` when a start is done, and
+in the end ``results.json``, ``table.md`` and ``report.html``.
+"""
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.calvin.instructions import phrasings
+from langsteer.calvin.tasks import checked_task
+from langsteer.configuration import compose, run_command
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.errors import UserError, exits_cleanly
+from langsteer.evaluation.attempts import (
+    Attempt,
+    Contender,
+    PairedStart,
+    Request,
+    attempt,
+    contenders,
+    load_base,
+    load_rival,
+    sample_starts,
+)
+from langsteer.evaluation.page import (
+    MAX_VIEWS,
+    Section,
+    View,
+    cloud_trace,
+    line_trace,
+    rate_bars,
+    table,
+    tile,
+    write_page,
+)
+from langsteer.evaluation.rollout import one_thread_of_many, open_env, require_steerable
+from langsteer.evaluation.run import RunSettings, open_run
+from langsteer.evaluation.table import BASE, rows, table_cells, tables, task_cells
+from langsteer.files import replacing, write_json
+from langsteer.policies.agent import Agent
+from langsteer.policies.loading import checkpoint_identity, device_name
+from langsteer.resumable import Pieces, Result, Share, run_pieces
+from langsteer.settings import Count
+from langsteer.steering.config import SteeringConfig
+from langsteer.steering.language import make_reader
+
+NAME = "evaluate_steering"
+USAGE = """
+Compare steerings of one unconditional policy: same starts, same noise, each instruction in turn.
+
+  python scripts/evaluate_steering.py checkpoint=outputs/checkpoints/base/latest.ckpt \\
+      steering.demonstrations=data/demos starts=10 num_workers=4
+  ... methods=[none,reference] steering.unguided_last=1     # for all methods but none
+  ... output_dir=outputs/steering/run shard=3/8     # one of eight jobs that share the folder
+
+The same command again goes on with starts that are not finished yet.
+"""
+_COLOURS = ("#3b82f6", "#e5484d", "#2da44e", "#9467bd", "#f5a524", "#8c564b", "#e377c2", "#17becf")
+_SECTION = Section(
+    "One start, one sentence, every method",
+    "All methods begin alike and draw the same noise. Points: what the policy saw at the start. "
+    "Thick lines: where the hand went. Thin lines: what the first prediction's samples commanded. "
+    "Turn with the mouse; click names to hide them.",
+)
+
+
+@dataclass(frozen=True)
+class ComparisonSettings(RunSettings):
+    """See ``conf/evaluate_steering.yaml``.
+
+    The methods come beside it, each a `SteeringConfig`; ``encoder`` and ``plugin``, which read the
+    instructions, are the same for all.
+    """
+
+    checkpoint: str | None
+    rival: str | None
+    rival_guidance: float | None
+    tasks: tuple[str, ...]
+    controls: tuple[str, ...]
+    starts: Count
+    together: bool
+    shard: str
+    encoder: str
+    plugin: str | None
+
+    def check(self) -> None:
+        """Raise `UserError` where a name is unknown or missing."""
+        Share.parse(self.shard)
+        self.require(bool(self.tasks), "tasks", "at least one")
+        for task in self.tasks:
+            checked_task(task)
+        if self.checkpoint is None:
+            raise UserError("no checkpoint: set checkpoint=outputs/checkpoints/.../latest.ckpt")
+
+    def identity(self) -> dict[str, Any]:
+        """`RunSettings.identity`, and that of the checkpoints."""
+        rival = None if self.rival is None else checkpoint_identity(self.rival)
+        checkpoint = checkpoint_identity(self.checkpoint)
+        return {**super().identity(), "checkpoint": checkpoint, "rival": rival}
+
+
+def evaluate(
+    settings: ComparisonSettings, methods: Mapping[str, SteeringConfig]
+) -> list[Attempt] | None:
+    """Make this job's attempts that are not made yet; all of them once all jobs' are there.
+
+    Args:
+        settings: what is compared.
+        methods: name to steering; ``none`` is the base of the comparison.
+
+    Raises:
+        UserError: bad input, found before the first attempt.
+    """
+    _check_methods(methods, settings.controls)
+    identity = settings.identity() | {
+        "methods": {name: one.to_dict() for name, one in methods.items()}
+    }
+    _require_steerable(settings.tasks, methods, settings.env.scene)
+    env, tried = _open(settings, methods)
+    try:
+        starts = sample_starts(
+            env, settings.tasks, settings.starts, settings.seed, settings.together
+        )
+        requests = _requests(starts, settings)
+        understood = {one.understood for asked in requests.values() for one in asked}
+        _require_steerable(sorted(understood), methods, settings.env.scene)
+        folder = open_run(settings.output_dir, "outputs/steering", identity)
+        pieces = Pieces(folder / "starts", "start", "evaluating")
+        make_worker = partial(_Starts, settings, methods, starts, requests, folder)
+        if settings.num_workers == 1:
+            make_worker = partial(make_worker, opened=(env, tried))
+        done = run_pieces(
+            pieces,
+            [start.number for start in starts],
+            make_worker,
+            settings.num_workers,
+            Share.parse(settings.shard),
+        )
+        print(f"{folder}: {len(done)} of {len(starts)} starts are done")
+        if len(done) < len(starts):
+            return None
+        clouds = {start.number: _cloud(env, start) for start in starts}
+        made_by = {"settings": identity, "environment": env.provenance()}
+    finally:
+        env.close()
+    attempts = [Attempt(**one) for result in done.values() for one in result["attempts"]]
+    _write(folder, made_by, attempts, clouds)
+    return attempts
+
+
+def _open(
+    settings: ComparisonSettings, methods: Mapping[str, SteeringConfig]
+) -> tuple[CalvinEnv, dict[str, Contender]]:
+    """The simulator, and who takes part."""
+    assert settings.checkpoint is not None  # or the settings would not be
+    device = device_name(settings.device)
+    policy = load_base(settings.checkpoint, device, settings.precision)
+    rival = None
+    if settings.rival is not None:
+        rival = load_rival(settings.rival, settings.rival_guidance, policy, device)
+    tried = contenders(policy, methods, settings.controls, rival)
+    return open_env(settings.env, Agent(policy)), tried
+
+
+class _Starts:
+    """Makes all attempts from starts, by their numbers."""
+
+    def __init__(
+        self,
+        settings: ComparisonSettings,
+        methods: Mapping[str, SteeringConfig],
+        starts: Sequence[PairedStart],
+        requests: Mapping[int, Sequence[Request]],
+        folder: Path,
+        opened: tuple[CalvinEnv, dict[str, Contender]] | None = None,
+    ) -> None:
+        one_thread_of_many()
+        self._settings, self._requests, self._folder = settings, requests, folder
+        self._starts = {start.number: start for start in starts}
+        self._filmed = [start.number for start in starts[: settings.videos]]
+        self._env, self._contenders = opened or _open(settings, methods)
+
+    def do(self, number: int) -> Result:
+        """All attempts from a start."""
+        made = []
+        for request, name in itertools.product(self._requests[number], self._contenders):
+            video = video_path(self._folder, number, request.task, name)
+            one = attempt(
+                self._env,
+                self._contenders[name],
+                name,
+                self._starts[number],
+                request,
+                self._settings.max_steps,
+                video if number in self._filmed else None,
+            )
+            made.append(asdict(one))
+        return {"attempts": made}
+
+    def close(self) -> None:
+        """The simulator is closed by whoever opened it."""
+
+
+def video_path(folder: Path, start: int, task: str, method: str) -> Path:
+    """Where the film of an attempt lies in the folder of a comparison."""
+    return folder / "videos" / f"{start:03d}_{task}_{method}.mp4"
+
+
+def _require_steerable(
+    tasks: Sequence[str], methods: Mapping[str, SteeringConfig], scene: str
+) -> None:
+    for steering in methods.values():
+        require_steerable(steering, tasks, scene)
+
+
+def _check_methods(methods: Mapping[str, SteeringConfig], controls: Sequence[str]) -> None:
+    """Raise `UserError` where one is missing, or they follow different demonstrations."""
+    if BASE not in methods:
+        raise UserError(f"methods: {BASE!r} is missing, the base that the others are compared with")
+    for name in controls:
+        if name not in methods:
+            raise UserError(f"controls: {name!r} is none of methods={list(methods)}")
+    paths = {one.demonstrations for one in methods.values() if one.steers and one.reference}
+    if len(paths) > 1:
+        named = ", ".join(sorted(map(str, paths)))
+        raise UserError(f"methods follow different demonstrations: {named}; compare with one")
+
+
+def _requests(
+    starts: Sequence[PairedStart], settings: ComparisonSettings
+) -> dict[int, list[Request]]:
+    """What is asked for from each start, by its number: each task that can be done there.
+
+    All sentences are read once, and before the first attempt: one that is not understood ends the
+    comparison, and no method may be told otherwise than another.
+    """
+    read = make_reader(settings.encoder, settings.plugin)
+    requests: dict[int, list[Request]] = {}
+    for start in starts:
+        for task in start.tasks:
+            options = phrasings(task)
+            words = options[start.number % len(options)]
+            request = Request(task, words, read(words).task)
+            requests.setdefault(start.number, []).append(request)
+    return requests
+
+
+def _cloud(env: CalvinEnv, start: PairedStart) -> NDArray[np.float32]:
+    """(P, 3) what the policy sees first, metres."""
+    start.enter(env)
+    cloud: NDArray[np.float32] = env.observe(point_cloud=True)["point_cloud"]
+    return cloud
+
+
+def _write(
+    folder: Path,
+    made_by: Mapping[str, Any],
+    attempts: Sequence[Attempt],
+    clouds: Mapping[int, NDArray[np.float32]],
+) -> None:
+    results = {**made_by, "attempts": [asdict(one) for one in attempts]}
+    write_json(folder / "results.json", results, indent=None)
+    with replacing(folder / "table.md") as temporary:
+        temporary.write_text(tables(attempts), encoding="utf-8")
+    _write_report(folder, made_by, attempts, clouds)
+    print(f"{len(attempts)} attempts; {folder / 'report.html'} shows their paths\n")
+
+
+def _write_report(
+    folder: Path,
+    made_by: Mapping[str, Any],
+    attempts: Sequence[Attempt],
+    clouds: Mapping[int, NDArray[np.float32]],
+) -> None:
+    """Write ``report.html``: rates, tables, and where the hand went with each method."""
+    compared = rows(attempts)
+    pairs = list(dict.fromkeys((one.start, one.task) for one in attempts))
+    views = []
+    for pair in pairs[:MAX_VIEWS]:
+        tried = [one for one in attempts if (one.start, one.task) == pair]
+        views.append(_view(folder, tried, clouds[pair[0]]))
+    write_page(
+        folder / "report.html",
+        title="LangSteer: steering compared",
+        section=_SECTION,
+        views=views,
+        settings=made_by,
+        tiles=[
+            tile(str(len({start for start, _ in pairs})), "starts"),
+            tile(str(len(pairs)), "pairs of a start and a sentence"),
+            tile(str(len(compared)), "methods, each tried at all pairs"),
+        ],
+        bars=[
+            rate_bars("Instructed task done", {row.method: row.success for row in compared}),
+            rate_bars("Another task done", {row.method: row.others for row in compared}),
+        ],
+        tables=[
+            table("Methods", table_cells(attempts)),
+            table("Instructed task done, by task", task_cells(attempts)),
+        ],
+    )
+
+
+def _view(folder: Path, tried: Sequence[Attempt], cloud: NDArray[np.float32]) -> View:
+    """What all methods made of a sentence from a start."""
+    traces = [cloud_trace(cloud)]
+    for one, colour in zip(tried, itertools.cycle(_COLOURS), strict=False):
+        traces += _paths(one, colour)
+    return View(
+        f"start {tried[0].start}: \u201c{tried[0].instruction}\u201d",
+        [(f"{one.method} {'✓' if one.success else '✗'}", one.success) for one in tried],
+        {one.method: video_path(folder, one.start, one.task, one.method) for one in tried},
+        traces,
+    )
+
+
+def _paths(one: Attempt, colour: str) -> list[dict[str, Any]]:
+    """Plotly's traces of a method's path and of its first samples; hidden and shown together."""
+    name = f"{one.method}: {'done' if one.success else 'not done'}"
+    traces = [line_trace(np.array(one.path), colour, 6, name)]
+    if one.samples:
+        # One trace for all samples, with gaps between them.
+        gaps = [np.vstack([sample, [np.nan] * 3]) for sample in np.array(one.samples)]
+        traces.append(line_trace(np.vstack(gaps), colour, 1))
+    return [{**trace, "legendgroup": one.method} for trace in traces]
+
+
+def compare(arguments: Sequence[str]) -> list[Attempt] | None:
+    """Run the comparison that the command's arguments ask for.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    if any(argument.startswith("steering=") for argument in arguments):
+        raise UserError("name the steerings to be compared with methods=[none,reference,...]")
+    config = compose(NAME, arguments)
+    # Keys of steering.* hold for all methods but the base; by themselves they are no steering.
+    shared, names = config.pop("steering"), config.pop("methods")
+    reading = {"encoder": shared["encoder"], "plugin": shared["plugin"]}
+    names = [names] if isinstance(names, str) else names
+    methods = {name: _method(name, arguments) for name in names}
+    return evaluate(ComparisonSettings.from_dict({**config, **reading}), methods)
+
+
+def _method(name: str, arguments: Sequence[str]) -> SteeringConfig:
+    """The steering of a name with the command's ``steering.*``; the base has none of them."""
+    if name == BASE:
+        return SteeringConfig()
+    return SteeringConfig.from_dict(compose(NAME, [f"steering={name}", *arguments])["steering"])
+
+
+@exits_cleanly
+def main() -> None:
+    """Entry point of ``scripts/evaluate_steering.py`` and ``langsteer-evaluate-steering``."""
+    run_command(NAME, USAGE, _run)
+
+
+def _run(_config: dict[str, Any]) -> None:
+    attempts = compare(sys.argv[1:])
+    if attempts is None:
+        print("the rest is left to other shards; the last one to finish writes the results")
+        return
+    print(tables(attempts), end="")
