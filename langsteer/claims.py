@@ -1,4 +1,4 @@
-"""Claims on numbered pieces, so that no two jobs do the same one.
+"""Claims on numbered pieces: no two jobs do the same one.
 
 Example::
 
@@ -19,8 +19,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 class Claims:
     """Which process does which piece: locks on single bytes of one file in the folder.
 
-    The system drops them with their process. Where a file system knows no locks every claim
-    succeeds: two jobs then do a piece twice, with the same result.
+    The system drops them with their process. On a file system without locks every claim succeeds:
+    two jobs then do a piece twice, with the same result.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,7 +28,7 @@ class Claims:
         self._file = (folder / CLAIMS).open("a+b")
 
     def take(self, number: int) -> bool:
-        """Claim a piece; False where another process has it."""
+        """Claim a piece; False if another process has it."""
         return self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB, 1 + number)
 
     def release(self, number: int) -> None:
@@ -39,7 +39,7 @@ class Claims:
         """Count as a job of the folder until closed; returns whether it is the only one.
 
         Args:
-            tidy: called where it is, before another job can join.
+            tidy: called if it is, before another job can join.
         """
         alone = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB, 0)
         if alone:
@@ -68,7 +68,7 @@ def at_work(folder: Path, tidy: Callable[[], None] = lambda: None) -> Iterator[b
 
     Args:
         folder: of the pieces.
-        tidy: removes what killed jobs left half-written; called where no other job is at work.
+        tidy: removes half-written files of killed jobs; called if no other job is at work.
     """
     with closing(Claims(folder)) as claims:
         yield claims.join(tidy)

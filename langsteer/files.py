@@ -43,7 +43,7 @@ def write_json(path: str | Path, content: Mapping[str, Any], indent: int | None 
 
 
 def create_once(path: Path, text: str) -> None:
-    """Write a file, whole, where there is none; of several processes the first one's stays."""
+    """Write a file, whole, if there is none; of several processes the first one's stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -56,7 +56,7 @@ def create_once(path: Path, text: str) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file another name, which is kept where it is taken."""
+    """Give a file another name; a name in use is left alone."""
     try:
         os.link(source, target)  # unlike a rename it replaces nothing
     except FileExistsError:

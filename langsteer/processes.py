@@ -1,4 +1,4 @@
-"""Worker processes that count the cores they may use and never outlive their parent.
+"""Worker processes, as many as there are cores to use; none outlives its parent.
 
 Example::
 
@@ -68,7 +68,7 @@ def _start(
 
 
 def default_workers() -> int:
-    """One process for each core that this one may use, 8 at most."""
+    """One process for each usable core, 8 at most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(MAX_DEFAULT_WORKERS, cores or 1)
 
@@ -121,7 +121,7 @@ def doers(
     """Workers for the block: one in this process, or several in processes of their own.
 
     Args:
-        make_worker: called in each process; picklable where there are several.
+        make_worker: called in each process; picklable for several.
         count: how many.
         tick: called several times a second while processes work, e.g. to show their progress.
 

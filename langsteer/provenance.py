@@ -1,8 +1,8 @@
-"""Which source made a result.
+"""The source of a result.
 
 Example::
 
-    git_commit()        # "5a1c...", or "5a1c...-dirty" where files were changed since
+    git_commit()        # "5a1c...", or "5a1c...-dirty" with changed files
 """
 
 import subprocess
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, or None outside of one.
+    """The commit of this package's checkout, or None outside of one.
 
-    ``-dirty`` marks a checkout whose tracked files differ from it.
+    ``-dirty`` marks changed files, as far as git tracks them.
     """
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():

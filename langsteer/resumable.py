@@ -90,13 +90,13 @@ class Pieces:
             temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
     def done(self, numbers: Iterable[int]) -> dict[int, Result]:
-        """Number to result of the pieces that are done."""
+        """Number to result of the finished pieces."""
         found = ((number, self.read(number)) for number in numbers)
         return {number: result for number, result in found if result is not None}
 
 
 def read_json(path: Path) -> Result:
-    """The object in a JSON file; raises `UserError` where it holds something else."""
+    """The object in a JSON file; raises `UserError` for any other content."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -107,17 +107,17 @@ def read_json(path: Path) -> Result:
 
 
 def settle_settings(path: Path, settings: Mapping[str, Any], remedy: str) -> None:
-    """Write a folder's settings, or see that they are the same as those of its earlier jobs.
+    """Write a folder's settings, or compare them with those of its earlier jobs.
 
-    Of jobs that begin at once the first one's settings count.
+    If several jobs begin at once, the first one's settings count.
 
     Args:
         path: the settings' file.
         settings: what the results depend on, in plain values.
-        remedy: what to do where others were used.
+        remedy: what to do about other settings.
 
     Raises:
-        UserError: other settings were used; the message lists those that differ.
+        UserError: they differ; the message lists the differences.
     """
     text = json.dumps(settings, indent=1)
     if not path.exists():
@@ -145,10 +145,10 @@ def run_pieces(
     summarise: Callable[[Collection[Result]], str] = lambda results: "",
     tidy: Callable[[], None] = lambda: None,
 ) -> dict[int, Result]:
-    """Do this job's pieces as far as they are not done, and return all that are done by then.
+    """Do the missing pieces of this job, and return all finished ones.
 
     Args:
-        pieces: where results go.
+        pieces: the result files.
         numbers: of all pieces, those of other jobs too.
         make_worker: called in each process; it must be picklable.
         num_workers: processes; 1 works in this one, None takes one for each core, 8 at most.
@@ -189,7 +189,7 @@ def _do_unclaimed(
     make_worker: Callable[[], Worker[Result]],
     workers: int,
 ) -> Iterator[tuple[int, Result]]:
-    """Do pieces that no other job does, and wait for those that one does."""
+    """Do the unclaimed pieces, and wait for those of other jobs."""
     if not missing:
         return  # a worker may take a while to make
     with doers(partial(_Claiming, make_worker, pieces), workers) as do_all:
@@ -206,7 +206,7 @@ def _do_unclaimed(
 
 
 class _Claiming:
-    """Does a piece where no other job does it, and writes its result."""
+    """Does a piece unless another job has claimed it, and writes its result."""
 
     def __init__(self, make_worker: Callable[[], Worker[Result]], pieces: Pieces) -> None:
         self._worker, self._pieces = make_worker(), pieces

@@ -1,8 +1,8 @@
-"""Settings: frozen dataclasses that check their values, however they are made.
+"""Settings: frozen dataclasses with checked values, however they are made.
 
 The type of a field says what is accepted: a number or word, one of several words (`Literal`), a
-tuple, other settings, and with `Annotated` a bound. Plain values come in by `from_dict`, where an
-unknown key is an error that names the nearest one.
+tuple, other settings, and with `Annotated` a bound. Plain values come in by `from_dict`: an unknown
+key is an error and names the nearest one.
 
 Example::
 
@@ -59,10 +59,10 @@ Portion = Annotated[float, Bound(lambda value: 0 <= value < 1, "a number from 0 
 
 
 class Settings:
-    """Base of settings; the class is a frozen dataclass with ``prefix``, that of its keys.
+    """Base of settings: a frozen dataclass; ``prefix`` begins the names of its keys in messages.
 
     Raises:
-        UserError: where one is made of values of a wrong type or out of bounds.
+        UserError: a value has a wrong type, or is out of bounds.
     """
 
     _prefix: ClassVar[str] = ""
@@ -78,10 +78,10 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Raise `UserError` where values do not fit each other."""
+        """Raise `UserError` if values do not fit each other."""
 
     def require(self, holds: bool, name: str, expected: str) -> None:
-        """Raise `UserError` that names the key where its value is not as expected."""
+        """Raise `UserError` with the key, its value and ``expected``, unless it ``holds``."""
         if not holds:
             raise UserError(
                 f"{self._prefix}{name}={_shown(getattr(self, name))}: expected {expected}"
@@ -119,7 +119,7 @@ def kinds(cls: type) -> dict[str, Any]:
 def nearest(word: str, choices: Iterable[str]) -> str:
     """``"; did you mean X?"`` for the choice closest to ``word``, or nothing.
 
-    The last parts of dotted names count where the whole is like none.
+    The last parts of dotted names are compared if the whole is like none.
     """
     by_last = {choice.rsplit(".", 1)[-1]: choice for choice in choices}
     close = difflib.get_close_matches(word, by_last.values(), n=1, cutoff=0.7)

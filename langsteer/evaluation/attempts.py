@@ -1,4 +1,4 @@
-"""Attempts of a comparison: where they begin, who makes them, and what came of each.
+"""Attempts of a comparison: their starts, their contenders, their outcomes.
 
 Example::
 
@@ -30,24 +30,24 @@ from langsteer.steering.config import SteeringConfig
 from langsteer.steering.feasibility import why_infeasible
 
 RIVAL = "language"
-"""The name of a policy that was trained with sentences and is told them."""
+"""The name of the policy trained with sentences, and told them."""
 # Besides the seed, so that no demonstration of the same seed begins at a start of this.
 _STREAM = 0x57EE
 _DISPLACEMENT = np.array([0.10, 0.08, 0.06])  # metres at most, along x, y and z
 _DISPLACEMENT_STEPS = 20
 _MOST_DRAWS = 50
-"""Starts that are looked at for each that is wanted."""
+"""Draws at most, for each start wanted."""
 
 
 @dataclass(frozen=True)
 class PairedStart:
-    """Where attempts of all methods begin alike.
+    """The common start of all methods' attempts.
 
     Attributes:
         number: of the draw.
         robot_obs, scene_obs: (15,) and (24,) for ``CalvinEnv.reset``.
         seed: of the noise.
-        tasks: those of the comparison that can be done from here.
+        tasks: feasible ones of the comparison.
     """
 
     number: int
@@ -64,7 +64,7 @@ class PairedStart:
 def sample_starts(
     env: CalvinEnv, tasks: Sequence[str], count: int, seed: int, together: bool
 ) -> list[PairedStart]:
-    """The first ``count`` drawn starts from which some task can be done; ``together``: every task.
+    """The first ``count`` drawn starts with a feasible task; ``together``: with all feasible.
 
     Raises:
         UserError: there are too few of them.
@@ -90,8 +90,8 @@ def _sample_start(
 ) -> PairedStart:
     """A symbolic state of the benchmark, with the hand displaced by up to 10, 8 and 6 cm.
 
-    A task can be done where the benchmark's rules and the oracle allow it, and a block has room to
-    be pushed.
+    A task is feasible if the benchmark's rules and the oracle allow it. A block to be pushed needs
+    room, too.
     """
     random = np.random.default_rng([_STREAM, seed, number])
     states = initial_states()
@@ -132,7 +132,7 @@ def contenders(
 ) -> dict[str, Contender]:
     """Each method; each control, the same steering of a network that knows nothing; the rival.
 
-    The rival, a policy that was trained with sentences, is told the instruction and not steered.
+    The rival was trained with sentences: it is told the instruction, and not steered.
     """
     found = {name: Contender(policy, steering) for name, steering in methods.items()}
     blank = blank_network(policy)
@@ -146,8 +146,8 @@ def contenders(
 def blank_network(policy: DP3) -> DP3:
     """A copy with a denoiser of zeros: what a steering does without any learned policy.
 
-    What it still achieves is the guidance's own doing, a demonstration that is replayed through
-    the sampler. Only what goes beyond shows that the policy contributes.
+    Its successes are the guidance's own doing: a demonstration replayed through the sampler. A
+    policy contributes only by more successes than these.
     """
     blank = copy.deepcopy(policy)
     with torch.no_grad():
@@ -157,10 +157,10 @@ def blank_network(policy: DP3) -> DP3:
 
 
 def load_base(path: str | Path, device: str = "cpu", precision: str = "auto") -> DP3:
-    """The policy that is steered.
+    """The policy to be steered.
 
     Raises:
-        UserError: it follows sentences, so that even unsteered it would be told what to do.
+        UserError: it follows sentences: even unsteered it would be told what to do.
     """
     policy = load_policy(path, device, precision=precision)
     if policy.language is not None:
@@ -172,12 +172,12 @@ def load_base(path: str | Path, device: str = "cpu", precision: str = "auto") ->
 
 
 def load_rival(path: str | Path, guidance: float | None, base: DP3, device: str = "cpu") -> DP3:
-    """The language-conditioned policy that steering is measured against.
+    """The language-conditioned policy, steering's rival.
 
     Args:
         path: its checkpoint.
         guidance: scale of its classifier-free guidance; the checkpoint's own if None.
-        base: the policy that is steered.
+        base: the policy to be steered.
         device: of the rival; it computes in the base's precision.
 
     Raises:
@@ -196,7 +196,7 @@ def load_rival(path: str | Path, guidance: float | None, base: DP3, device: str 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: the task, the words for it, and the task that they were read as."""
+    """A task asked for, its words, and the reader's understanding of them, a task again."""
 
     task: str
     instruction: str
@@ -211,15 +211,15 @@ class Attempt:
         start: its number.
         method: its name.
         task, instruction: what was asked for.
-        understood: the task that the instruction was read as.
+        understood: the instruction, as read: a task.
         success: whether the asked task was done.
-        others: other tasks that the oracle saw done.
+        others: other tasks seen done by the oracle.
         steps: control steps taken.
         prediction_ms: median time of a prediction.
         denoiser_calls, gradient_calls: of a prediction, on average, each for all samples at once;
             the rival's guidance asks the denoiser twice at each step.
         path: (T + 1, 3) measured tcp, metres.
-        samples: (N, K, 3) the first prediction's commanded paths, where it steered.
+        samples: (N, K, 3) commanded paths of the first prediction; none unsteered.
     """
 
     start: int

@@ -6,7 +6,7 @@ That loop (``evaluate_policy.py`` of mees/calvin) calls ``model.reset()`` before
     model = CalvinModel("outputs/checkpoints/my_run/latest.ckpt", renderer="egl")
     evaluate_policy(model, env)
 
-Clouds are made only where a prediction needs them: from two observations in eight.
+Clouds are made for predictions alone: from two observations in eight.
 """
 
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ class CalvinModel:
         self._queue: list[NDArray[np.float32]] = []
 
     def reset(self) -> None:
-        """A new task begins; the robot stays where it is."""
+        """A new task begins; the robot does not move."""
         self.agent.reset(self._seed)
         self._seed += 1
         self._queue = []
@@ -65,7 +65,7 @@ class CalvinModel:
             goal: the instruction; a policy without language does not read it.
 
         Returns:
-            (7,) relative action with a gripper of exactly ±1, which CALVIN demands.
+            (7,) relative action with a gripper of exactly ±1, as CALVIN demands.
         """
         if not self._queue:
             if isinstance(goal, str):

@@ -6,9 +6,9 @@ Example::
         steering.demonstrations=data/demos starts=10
 
 From each start every feasible task is asked for in words, and every method tries it with the noise
-of the others. The policy knows no language: what `none` does by itself is the base that the others
-are compared with, pair by pair. ``output_dir`` gets ``starts/NNNN.json`` when a start is done, and
-in the end ``results.json``, ``table.md`` and ``report.html``.
+of the others. The policy knows no language. Its unsteered attempts, `none`, are the base of the
+comparison, pair by pair. ``starts/NNNN.json`` marks a start done; in the end come ``results.json``,
+``table.md`` and ``report.html``.
 """
 
 import itertools
@@ -84,8 +84,8 @@ _SECTION = Section(
 class ComparisonSettings(RunSettings):
     """See ``conf/evaluate_steering.yaml``.
 
-    The methods come beside it, each a `SteeringConfig`; ``encoder`` and ``plugin``, which read the
-    instructions, are the same for all.
+    The methods come beside it, each a `SteeringConfig`. All share ``encoder`` and ``plugin``, the
+    reader of instructions.
     """
 
     checkpoint: str | None
@@ -100,7 +100,7 @@ class ComparisonSettings(RunSettings):
     plugin: str | None
 
     def check(self) -> None:
-        """Raise `UserError` where a name is unknown or missing."""
+        """Raise `UserError` for an unknown or a missing name."""
         Share.parse(self.shard)
         self.require(bool(self.tasks), "tasks", "at least one")
         for task in self.tasks:
@@ -109,7 +109,7 @@ class ComparisonSettings(RunSettings):
             raise UserError("no checkpoint: set checkpoint=outputs/checkpoints/.../latest.ckpt")
 
     def identity(self) -> dict[str, Any]:
-        """`RunSettings.identity`, and that of the checkpoints."""
+        """`RunSettings.identity`, and the checkpoints'."""
         rival = None if self.rival is None else checkpoint_identity(self.rival)
         checkpoint = checkpoint_identity(self.checkpoint)
         return {**super().identity(), "checkpoint": checkpoint, "rival": rival}
@@ -118,7 +118,7 @@ class ComparisonSettings(RunSettings):
 def evaluate(
     settings: ComparisonSettings, methods: Mapping[str, SteeringConfig]
 ) -> list[Attempt] | None:
-    """Make this job's attempts that are not made yet; all of them once all jobs' are there.
+    """Make the missing attempts of this job; returns all, or None while other jobs' are missing.
 
     Args:
         settings: what is compared.
@@ -230,7 +230,7 @@ def _require_steerable(
 
 
 def _check_methods(methods: Mapping[str, SteeringConfig], controls: Sequence[str]) -> None:
-    """Raise `UserError` where one is missing, or they follow different demonstrations."""
+    """Raise `UserError` for a missing method, or for different demonstrations."""
     if BASE not in methods:
         raise UserError(f"methods: {BASE!r} is missing, the base that the others are compared with")
     for name in controls:
@@ -245,10 +245,10 @@ def _check_methods(methods: Mapping[str, SteeringConfig], controls: Sequence[str
 def _requests(
     starts: Sequence[PairedStart], settings: ComparisonSettings
 ) -> dict[int, list[Request]]:
-    """What is asked for from each start, by its number: each task that can be done there.
+    """The requests of each start, by its number: one for each feasible task.
 
-    All sentences are read once, and before the first attempt: one that is not understood ends the
-    comparison, and no method may be told otherwise than another.
+    All sentences are read once, before the first attempt. An unclear one ends the comparison, and
+    all methods are told the same.
     """
     read = make_reader(settings.encoder, settings.plugin)
     requests: dict[int, list[Request]] = {}
@@ -288,7 +288,7 @@ def _write_report(
     attempts: Sequence[Attempt],
     clouds: Mapping[int, NDArray[np.float32]],
 ) -> None:
-    """Write ``report.html``: rates, tables, and where the hand went with each method."""
+    """Write ``report.html``: rates, tables, and each method's paths of the hand."""
     compared = rows(attempts)
     pairs = list(dict.fromkeys((one.start, one.task) for one in attempts))
     views = []
@@ -342,7 +342,7 @@ def _paths(one: Attempt, colour: str) -> list[dict[str, Any]]:
 
 
 def compare(arguments: Sequence[str]) -> list[Attempt] | None:
-    """Run the comparison that the command's arguments ask for.
+    """Run the comparison of the command's arguments.
 
     Raises:
         UserError: as `evaluate`.

@@ -81,7 +81,7 @@ class TaskEnvSettings(EnvSettings, prefix="env."):
     instruction: str | None = None
 
     def check(self) -> None:
-        """Raise `UserError` for no task, one that CALVIN does not know, or no words."""
+        """Raise `UserError` for no task, an unknown one, or no words."""
         self.require(bool(self.task), "task", "one of CALVIN's tasks, or a list of them")
         for task in self.task:
             checked_task(task)
@@ -163,7 +163,7 @@ class Summary:
 
 
 def run_experiment(settings: ExperimentSettings) -> Summary:
-    """Run the episodes that are not done yet and write results and report.
+    """Run the missing episodes, and write results and report.
 
     Raises:
         UserError: bad input, found before the first episode.
@@ -211,7 +211,7 @@ class _Episodes:
             require_feasible(task, player.env.info())
         video = self._folder / f"{number:04d}.mp4" if number < settings.videos else None
         run = player.play(task, instruction, seed, settings.max_steps, task, video)
-        # The trajectory comes before the result file, which marks the episode done.
+        # The trajectory comes first: the result file marks the episode done.
         _save_trajectory(self._folder / f"{number:04d}.npz", run)
         return {
             "episode": number,

@@ -5,10 +5,9 @@ Example::
     python scripts/evaluate_calvin.py policy.ckpt_path=outputs/checkpoints/x/latest.ckpt \\
         num_chains=100 num_workers=4
 
-The protocol is that of mees/calvin's ``evaluate_policy.py``: one reset for a chain, 360 steps for a
-task, success judged against the moment when the task was given, the chain ends at the first
-failure, and the robot stays where it is between tasks. `play_chain` runs a policy of any kind and
-needs no PyTorch.
+The protocol is ``evaluate_policy.py`` of mees/calvin. A chain has one reset, a task 360 steps.
+Success is judged against the state at the task's beginning. A chain ends at its first failure.
+Between tasks nothing moves. `play_chain` runs a policy of any kind and needs no PyTorch.
 """
 
 import re
@@ -70,7 +69,7 @@ class BenchmarkSettings(PlaySettings):
     shard: str
 
     def check(self) -> None:
-        """Raise `UserError` where chains or the share of them do not exist."""
+        """Raise `UserError` for chains, or a share of them, out of range."""
         self.require(self.num_chains <= N_CHAINS, "num_chains", f"1 to {N_CHAINS}")
         Share.parse(self.shard)
         numbers = self.numbers()
@@ -92,7 +91,7 @@ class BenchmarkSettings(PlaySettings):
 
 
 def read_instructions(path: str | None) -> dict[str, str]:
-    """Task to the sentence that is given: the official file's first, else ours."""
+    """Task to its sentence: the official file's first, else ours."""
     if path is None:
         return {task: phrasings(task)[0] for task in TASKS}
     try:
@@ -177,7 +176,7 @@ class BenchmarkSummary:
         )
 
     def _filmed(self, folder: Path, chains_filmed: int) -> list[View]:
-        """The subtasks of the chains that were filmed, for the report."""
+        """The subtasks of filmed chains, for the report."""
         return [
             View(
                 f"chain {result['chain']}, task {place}: \u201c{subtask['instruction']}\u201d",
@@ -190,7 +189,7 @@ class BenchmarkSummary:
 
 
 def evaluate(settings: BenchmarkSettings) -> BenchmarkSummary | None:
-    """Play this job's chains that are not done yet; the summary once all jobs' are there.
+    """Play the missing chains of this job; returns the summary, or None while others' are missing.
 
     Raises:
         UserError: bad input, found before the first chain.
@@ -215,7 +214,7 @@ def evaluate(settings: BenchmarkSettings) -> BenchmarkSummary | None:
 
 
 def checked(settings: BenchmarkSettings) -> dict[str, Any]:
-    """`BenchmarkSettings.identity`, once it is sure that every task can be steered to.
+    """`BenchmarkSettings.identity`; steering to every task is possible.
 
     Raises:
         UserError: bad input.
@@ -266,20 +265,20 @@ def play_chain(
     Args:
         player: the policy in its environment.
         number: the chain's place among the official 1000, from 0 on.
-        instructions: task to the sentence that is given.
+        instructions: task to sentence.
         seed: of the policy's noise.
         max_steps: control steps for each task.
-        films: a folder for ``NNNN_1.mp4`` and so on, where the chain is filmed.
+        films: a folder for ``NNNN_1.mp4`` and so on; None films nothing.
     """
     played = chain(number)
     robot_obs, scene_obs = initial_observations(played.initial_state)
     player.env.reset(options={"robot_obs": robot_obs, "scene_obs": scene_obs})
     subtasks: list[dict[str, Any]] = []
     for place, task in enumerate(played.tasks):
-        # Noise of its own for each task: a policy that repeats itself would fail alike each time.
+        # Each task draws its own noise: with the same one a policy would repeat its mistakes.
         noise = int(np.random.default_rng([seed, number, place]).integers(2**31))
-        # An earlier task may have had a side effect, so that this one cannot be done from here. It
-        # is left to the policy unsteered, and fails.
+        # A side effect of an earlier task can make this one impossible. Then nothing can be steered
+        # to, and the policy fails by itself.
         goal = task if why_infeasible(task, player.env.info()) is None else None
         video = None if films is None else films / f"{number:04d}_{place + 1}.mp4"
         run = player.play(task, instructions[task], noise, max_steps, goal, video)

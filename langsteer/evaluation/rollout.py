@@ -1,4 +1,4 @@
-"""Run a policy in the simulator for one task, steered where its configuration says so.
+"""Run a policy in the simulator for one task, steered as its configuration says.
 
 Example::
 
@@ -7,9 +7,9 @@ Example::
     run = player.play("open_drawer", "pull the drawer open", seed=0, goal="open_drawer")
     run.success, run.steps
 
-Where a policy sees two frames, it sees the first one twice, as in training. Eight actions of a
-prediction are executed. Only the frames of predictions are rendered: two of eight. PyTorch is
-imported where a checkpoint is opened or steered, so that other policies need none.
+A policy of two frames sees the first one twice, as in training. Eight actions of a prediction are
+executed. Only the frames of predictions are rendered: two of eight. PyTorch is imported to open or
+steer a checkpoint; other policies need none.
 """
 
 import functools
@@ -50,7 +50,7 @@ class Actor(Protocol):
     sees_colours: bool
 
     def reset(self, seed: int = 0) -> None:
-        """A task begins; ``seed`` is that of the noise."""
+        """A task begins; ``seed`` is the noise's."""
 
     def instruct(self, sentence: str | None) -> None:
         """Say what is to be done until the next reset."""
@@ -69,15 +69,15 @@ class TaskRun:
     Attributes:
         task: what was to be done.
         success: whether the oracle saw it done, against the start of the run.
-        tasks_seen: every task that the oracle saw done at some step.
+        tasks_seen: every task done at some step, by the oracle.
         robot_obs: (T + 1, 15) states, the start first.
         scene_obs: (T + 1, 24).
         actions: (T, 7) as predicted.
-        predicted_at: the steps before which predictions were made.
+        predicted_at: the steps just after a prediction.
         prediction_seconds: how long each took, without rendering.
-        cloud: (P, 3) the first cloud that the policy saw.
+        cloud: (P, 3) the first cloud of the policy, metres.
         denoiser_calls, gradient_calls: of the steering, besides the policy's own.
-        first_paths: (N, K, 3) tcp positions that the first steered prediction's samples command.
+        first_paths: (N, K, 3) tcp positions commanded by the first steered prediction's samples.
     """
 
     task: str
@@ -95,7 +95,7 @@ class TaskRun:
 
     @property
     def steps(self) -> int:
-        """Control steps of 1/30 s that were taken."""
+        """Control steps taken, of 1/30 s each."""
         return len(self.actions)
 
     @property
@@ -137,7 +137,7 @@ def run_task(
         run.actions.append(action)
         _note(run, env, on_step)
         # The oracle compares with the start after every step, as CALVIN's own loop does: a light
-        # that was on for one step counts.
+        # on for one step counts.
         info = env.info()
         run.tasks_seen |= detect(start, info)
         if achieved(start, info, task):
@@ -175,7 +175,7 @@ class Player:
     """An agent in an environment, with its steering.
 
     Args:
-        env: where it acts.
+        env: the simulator.
         agent: who acts; only an `Agent` can be steered.
         steering: how.
     """
@@ -194,14 +194,14 @@ class Player:
         goal: str | None = None,
         video: Path | None = None,
     ) -> TaskRun:
-        """Try a task from where the environment stands.
+        """Try a task from the environment's present state.
 
         Args:
             task: what the oracle judges.
             instruction: the words for it.
             seed: of all noise.
-            max_steps: control steps that it may take.
-            goal: the task that a steering heads for; None leaves the policy alone.
+            max_steps: control steps at most.
+            goal: the task to steer towards; None leaves the policy alone.
             video: an MP4 to film to.
 
         Raises:
@@ -225,7 +225,7 @@ class Player:
         return run
 
     def _steerer(self, goal: str, seed: int) -> "Steerer":
-        """A steerer that heads for a task from where the environment stands."""
+        """A steerer towards a task, from the environment's present state."""
         from langsteer.steering.steerer import Steerer
 
         steerer = Steerer(self.steering, open_demonstrations(self.steering))
@@ -271,7 +271,7 @@ def one_thread_of_many() -> None:
 
 
 def open_env(env: EnvSettings, agent: "Agent") -> "CalvinEnv":
-    """An environment that makes the clouds of an agent's training.
+    """An environment with the clouds of an agent's training.
 
     Raises:
         UserError: it cannot make them.
@@ -297,14 +297,13 @@ def open_env(env: EnvSettings, agent: "Agent") -> "CalvinEnv":
 def steered_tasks(
     steering: SteeringConfig, instruction: str | None, tasks: Sequence[str], scene: str
 ) -> tuple[str, ...]:
-    """The tasks that are asked for, once it is sure that all can be steered to.
+    """The tasks asked for; steering to each of them is possible.
 
-    With steering, an instruction in free words says what is to be done; the tasks named beside it
-    no longer count.
+    With steering, an instruction in free words chooses the task; others do not count.
 
     Raises:
-        UserError: an instruction that cannot be placed, or a task for which the steering has no
-            demonstration, or knows no places in the scene.
+        UserError: the instruction is unclear, or the steering has no demonstration of a task, or
+            knows no places for it in the scene.
     """
     if not steering.steers:
         return tuple(tasks)
@@ -315,7 +314,7 @@ def steered_tasks(
 
 
 def require_steerable(steering: SteeringConfig, tasks: Sequence[str], scene: str) -> None:
-    """Raise `UserError` where a steering cannot head for one of the tasks in a scene."""
+    """Raise `UserError` if a steering cannot head for one of the tasks in a scene."""
     from langsteer.steering import steerer
 
     for task in tasks:
@@ -323,7 +322,7 @@ def require_steerable(steering: SteeringConfig, tasks: Sequence[str], scene: str
 
 
 def open_demonstrations(steering: SteeringConfig) -> "DemonstrationLibrary | None":
-    """The demonstrations that a steering follows, read once in a process.
+    """The demonstrations of a steering, read once in a process.
 
     Raises:
         UserError: there are none.

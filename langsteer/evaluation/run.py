@@ -85,7 +85,7 @@ class PlaySettings(RunSettings):
 def open_run(
     output_dir: str | None, root: str, identity: Mapping[str, Any], what: str = ""
 ) -> Path:
-    """The folder of a run, which goes on where an earlier job of the same settings stopped.
+    """The folder of a run; an earlier run of the same settings is continued.
 
     Args:
         output_dir: the folder; by default ``<root>/<experiment>_<checkpoint>_<what>_<digest>``.

@@ -37,8 +37,8 @@ class Row:
 
     Attributes:
         method: its name.
-        success: attempts that did the instructed task.
-        others: attempts that did another task, too or instead.
+        success: attempts with the instructed task done.
+        others: attempts with another task done, too or instead.
         gain: over the base; None for the base itself.
         prediction_ms: median milliseconds of a prediction.
         denoiser_calls, gradient_calls: of a prediction, on average.
@@ -78,7 +78,7 @@ def paired_gain(attempts: Sequence[Attempt], method: str) -> Gain:
 
 
 def rows(attempts: Sequence[Attempt]) -> list[Row]:
-    """A row for each method, in the order in which they were tried."""
+    """A row for each method, in the order of their attempts."""
     found = []
     for method in dict.fromkeys(one.method for one in attempts):
         own = [one for one in attempts if one.method == method]

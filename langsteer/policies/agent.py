@@ -1,4 +1,4 @@
-"""A policy that remembers: the last observation frames, and its own random numbers.
+"""A policy with a memory: the last observation frames, and its own random numbers.
 
 Example::
 
@@ -40,7 +40,7 @@ def sample_once(
 
 
 class Agent:
-    """A DP3 with the memory that a rollout needs.
+    """A DP3 with the memory of a rollout.
 
     Args:
         policy: the network.
@@ -50,8 +50,8 @@ class Agent:
         UserError: the policy follows sentences, and what embedded them in training is not here.
 
     Attributes:
-        pipeline: the observation pipeline that the policy was trained with.
-        n_obs_steps: frames that a prediction sees.
+        pipeline: the observation pipeline of the policy's training.
+        n_obs_steps: frames of a prediction.
         sees_colours: whether its clouds are XYZRGB.
     """
 
@@ -70,7 +70,7 @@ class Agent:
 
     @property
     def pipeline(self) -> ObservationPipeline:
-        """How the clouds that it is shown must be made."""
+        """How its clouds must be made."""
         if self.policy.pipeline is None:
             raise ValueError("the policy does not know its observation pipeline")
         return ObservationPipeline.from_dict(self.policy.pipeline)
@@ -79,7 +79,7 @@ class Agent:
         """Forget all frames and the instruction, and draw noise from ``seed`` on.
 
         Args:
-            seed: of the noise, which is the same on every device.
+            seed: of the noise; every device draws the same.
             predict: how a trajectory is chosen until the next reset; steering gives its own.
         """
         self._predict = predict or self._own_predict

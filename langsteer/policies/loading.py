@@ -35,15 +35,15 @@ def load_policy(
     """The policy of a checkpoint, with its normaliser and pipeline, ready to predict.
 
     Args:
-        path: a file that training wrote.
-        device: where the policy shall live.
+        path: a checkpoint of training.
+        device: the policy's.
         use_ema: its averaged weights (what validation measured), or the last ones of training;
             a run without averaging has the latter only.
         precision: of `PRECISIONS`; ``auto`` is bf16 on GPUs that compute in it, else fp32.
 
     Raises:
-        UserError: where the precision is unknown, or the file is missing, damaged, or no checkpoint
-            of this version.
+        UserError: the precision is unknown, or the file is missing, damaged, or no checkpoint of
+            this version.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision={precision}: expected one of {', '.join(PRECISIONS)}")
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     """Everything in a checkpoint, as tensors on the CPU and plain values.
 
     Raises:
-        UserError: where the file is missing, damaged, or no checkpoint of this version.
+        UserError: the file is missing, damaged, or no checkpoint of this version.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_what_is_there(path)}")
@@ -108,14 +108,14 @@ def _what_is_there(path: Path) -> str:
 
 
 def checked_path(path: str | Path | None) -> Path:
-    """A checkpoint's path; raises `UserError` where none is named."""
+    """A checkpoint's path; raises `UserError` if none is named."""
     if path is None:
         raise UserError("no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt")
     return Path(path)
 
 
 def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
-    """What tells a checkpoint from an earlier one of the same name: its size and its content's end.
+    """A checkpoint's path, its size, and a digest of its end.
 
     A checkpoint's end holds the checksums of all its tensors.
 
@@ -132,7 +132,7 @@ def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
 
 
 def precision_name(wanted: str, device: Literal["auto", "cpu", "cuda"]) -> str:
-    """The arithmetic that ``wanted``, of `PRECISIONS`, stands for on a device; results name it.
+    """The arithmetic of ``wanted``, of `PRECISIONS`, on a device; results name it.
 
     Raises:
         UserError: there is no such device.
@@ -141,7 +141,7 @@ def precision_name(wanted: str, device: Literal["auto", "cpu", "cuda"]) -> str:
 
 
 def device_name(wanted: Literal["auto", "cpu", "cuda"]) -> str:
-    """``cpu`` or ``cuda``; ``auto`` is the GPU where there is one.
+    """``cpu`` or ``cuda``; ``auto`` is the GPU if there is one.
 
     Raises:
         UserError: a GPU is wanted and there is none.
