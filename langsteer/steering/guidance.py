@@ -22,6 +22,7 @@ from langsteer.steering.path import (
     METRES_PER_GRIPPER,
     METRES_PER_RADIAN,
     commanded_path,
+    constant,
     path_curvature,
 )
 
@@ -96,9 +97,10 @@ class GradientGuidance:
 
     def _curvature(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
         """lambda_max (A,) of each dimension's J^T J; the gripper's commands do not add up."""
-        ends = x0_hat.new_tensor([[-1.0], [1.0]]).expand(2, x0_hat.shape[-1])
+        ends = constant((-1.0, 1.0), x0_hat.dtype, x0_hat.device)[:, None]
+        ends = ends.expand(2, x0_hat.shape[-1])
         units_per_normalised = (step.unnormalize(ends)[1] - step.unnormalize(ends)[0]) / 2
-        metres = units_per_normalised * x0_hat.new_tensor(_PER_UNIT)
+        metres = units_per_normalised * constant(_PER_UNIT, x0_hat.dtype, x0_hat.device)
         modes = torch.full_like(metres, path_curvature(x0_hat.shape[1] - self.first_action))
         modes[GRIPPER] = 1.0
         return metres.square() * modes

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from langsteer.steering.path import METRIC, POSITION
+from langsteer.steering.path import METRIC, POSITION, constant
 
 
 class Objective(Protocol):
@@ -41,15 +41,18 @@ class Reference:
     def __init__(self, targets: Tensor, temperature: float = 0.01) -> None:
         """Draw towards ``targets`` (M, K, 7); ``temperature`` tau in square metres."""
         self.targets = targets
+        self._log_count: Tensor | None = None
         self.temperature = temperature
 
     def __call__(self, poses: Tensor) -> Tensor:
         """(S, K, 7) to (S,) square metres."""
-        metric = poses.new_tensor(METRIC)
-        difference = (poses[:, None] - self.targets.to(poses)) * metric
+        self.targets = self.targets.to(poses)  # uploaded at the first call alone
+        difference = (poses[:, None] - self.targets) * constant(METRIC, poses.dtype, poses.device)
         distances = difference.square().sum(dim=(-1, -2)) / 2
-        count = torch.tensor(float(len(self.targets)), dtype=poses.dtype)
-        soft = torch.logsumexp(-distances / self.temperature, dim=1) - count.log().to(poses)
+        if self._log_count is None:
+            count = torch.tensor(float(len(self.targets)), dtype=poses.dtype)
+            self._log_count = count.log().to(poses)
+        soft = torch.logsumexp(-distances / self.temperature, dim=1) - self._log_count
         return -self.temperature * soft
 
 
@@ -85,9 +88,10 @@ class ValueMap:
 
     def __call__(self, poses: Tensor) -> Tensor:
         """(S, K, 7) to (S,) square metres."""
-        waypoint = self.waypoint.to(poses)
+        self.waypoint = waypoint = self.waypoint.to(poses)  # uploaded at the first call alone
         matters = ~waypoint.isnan()
-        difference = (poses - waypoint.nan_to_num()) * poses.new_tensor(METRIC) * matters
+        metric = constant(METRIC, poses.dtype, poses.device)
+        difference = (poses - waypoint.nan_to_num()) * metric * matters
         squared = difference.square().sum(dim=-1)
         # Smooth at 0, quadratic near and linear far off (pseudo-Huber).
         pull = self.reach**2 * ((1 + squared / self.reach**2).sqrt() - 1)

@@ -16,6 +16,7 @@ Example::
 """
 
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -37,6 +38,12 @@ METRIC = (1.0, 1.0, 1.0, *[METRES_PER_RADIAN] * 3, METRES_PER_GRIPPER)
 """Factors (7,) that turn a difference of poses into metres."""
 
 
+@cache
+def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``values`` (n,) on a device, uploaded once; not to be changed."""
+    return torch.tensor(values, dtype=dtype, device=device)
+
+
 def commanded_path(pose: Tensor, actions: Tensor) -> Tensor:
     """Poses after each action.
 
@@ -47,7 +54,7 @@ def commanded_path(pose: Tensor, actions: Tensor) -> Tensor:
     Returns:
         (..., K, 7), differentiable in ``actions``.
     """
-    units = torch.tensor(_UNITS, dtype=actions.dtype, device=actions.device)
+    units = constant(_UNITS, actions.dtype, actions.device)
     moved = pose + (actions[..., :GRIPPER] * units).cumsum(dim=-2)
     return torch.cat([moved, actions[..., GRIPPER:]], dim=-1)
 

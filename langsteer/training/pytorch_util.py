@@ -216,6 +216,12 @@ def explained_out_of_memory(config: TrainingConfig) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if _lacks_shared_memory(error):
+            raise UserError(
+                f"loader workers have too little shared memory: {str(error).splitlines()[0]}\ntry "
+                "training.num_workers=1, or 0; or give the container more of /dev/shm "
+                "(docker run --shm-size=8g, or --ipc=host)"
+            ) from error
         if not _is_out_of_memory(error):
             raise
         half = max(1, config.batch_size // 2)
@@ -228,10 +234,28 @@ def explained_out_of_memory(config: TrainingConfig) -> Iterator[None]:
         ) from error
 
 
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "is killed by signal: killed",  # the loader, of what the kernel or SLURM does to a job
+    # What CUDA's libraries say where their own buffers do not fit.
+    "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",
+    "cudnn_status_alloc_failed",
+    "cudnn_status_internal_error_host_allocation_failed",
+    "cudnn_status_internal_error_device_allocation_failed",
+)
+_NO_SHARED_MEMORY = ("shared memory", "/torch_", "is killed by signal: bus error")
+
+
+def _lacks_shared_memory(error: BaseException) -> bool:
+    text = f"{error} {error.__cause__}".lower()
+    return any(sign in text for sign in _NO_SHARED_MEMORY)
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = f"{error} {error.__cause__}".lower()
-    # The last is the loader's word for what the kernel or SLURM does to a job out of memory.
-    signs = ("can't allocate memory", "out of memory", "is killed by signal: killed")
-    return any(sign in text for sign in signs)
+    return any(sign in text for sign in _OUT_OF_MEMORY)

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from langsteer.configuration import compose
 from langsteer.data.store import open_array
+from langsteer.errors import UserError
 from langsteer.training import run_state
+from langsteer.training.config import TrainingConfig
+from langsteer.training.pytorch_util import explained_out_of_memory
 from langsteer.training.signals import EXIT_PREEMPTED
 
 NAMED = "training.experiment_name=run"
@@ -131,6 +135,38 @@ def test_out_of_memory_names_the_batch_size_and_what_to_try(training):
     assert "out of memory with training.batch_size=8" in output
     assert "training.batch_size=4 training.gradient_accumulation_steps=2" in output
     assert "training.num_workers" in output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_libraries_that_are_out_of_memory_are_understood(words):
+    with (
+        pytest.raises(UserError, match=r"out of memory with training\.batch_size=128"),
+        explained_out_of_memory(TrainingConfig.from_dict(compose("train")["training"])),
+    ):
+        raise RuntimeError(words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device",
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ...",
+        "unable to mmap 8 bytes from file </torch_7_1>: Cannot allocate memory (12)",
+    ],
+)
+def test_too_little_shared_memory_is_not_blamed_on_the_batch_size(words):
+    with (
+        pytest.raises(UserError, match=r"too little shared memory.*\ntry training\.num_workers=1"),
+        explained_out_of_memory(TrainingConfig.from_dict(compose("train")["training"])),
+    ):
+        raise RuntimeError(words)
 
 
 def test_killed_loader_worker_is_reported_as_out_of_memory(training):

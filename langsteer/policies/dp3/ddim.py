@@ -89,6 +89,7 @@ class Diffusion(nn.Module):
 
     alphas_cumprod: Tensor
     coefficients: Tensor
+    sampled_timesteps: Tensor
 
     def __init__(self, config: DP3Config) -> None:
         super().__init__()
@@ -102,6 +103,8 @@ class Diffusion(nn.Module):
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
         self.register_buffer("coefficients", torch.stack(table).float(), persistent=False)
         self._of_timestep: list[list[float]] = torch.stack(table, dim=1).float().tolist()
+        timesteps = torch.tensor([step.timestep for step in self.steps()], device="cpu")
+        self.register_buffer("sampled_timesteps", timesteps, persistent=False)
 
     @property
     def num_train_timesteps(self) -> int:

@@ -108,6 +108,7 @@ class Normalizer(nn.Module):
         is_angle = torch.zeros(agent_pos_dim(self.features), dtype=torch.bool, device="cpu")
         is_angle[angle_dims(self.features)] = True
         self.register_buffer("angles", is_angle, persistent=False)
+        self._was_fitted = False
 
     @classmethod
     def fit(cls, config: DP3Config, robot_obs: np.ndarray, actions: np.ndarray) -> "Normalizer":
@@ -133,8 +134,13 @@ class Normalizer(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """Whether limits were fitted or loaded."""
-        return bool(self.action.scale.isfinite().all())
+        """Whether limits were fitted or loaded.
+
+        Looked up on the device until they are, since each look waits for it.
+        """
+        if not self._was_fitted:
+            self._was_fitted = bool(self.action.scale.isfinite().all())
+        return self._was_fitted
 
     def normalize_agent_pos(self, robot_obs: Tensor) -> Tensor:
         """(..., 15) as stored to the network's (..., D) features; added turns change nothing."""

@@ -28,6 +28,7 @@ from langsteer.policies.dp3.ddim import (
     ddim_previous,
 )
 from langsteer.policies.dp3.encoder import ObservationEncoder
+from langsteer.policies.dp3.graphs import DenoiserGraphs
 from langsteer.policies.dp3.language import LanguageCondition
 from langsteer.policies.dp3.normalizer import ROBOT_OBS_DIM, Normalizer
 from langsteer.policies.dp3.unet import FilmUNet, Modulations
@@ -48,6 +49,7 @@ class DP3(nn.Module):
         pipeline: the observation pipeline's parameters as plain values, or None where not known.
         normalizer: see `set_normalizer`; not trained, and part of the state dict.
         precision: how it computes; not part of the state dict.
+        graphs: replay the denoiser's kernels where set, see `graphs.DenoiserGraphs`.
     """
 
     def __init__(self, config: DP3Config, pipeline: Mapping[str, Any] | None = None) -> None:
@@ -63,6 +65,7 @@ class DP3(nn.Module):
         self.model = FilmUNet(config, condition_dim)
         self.diffusion = Diffusion(config)
         self.precision = Precision()
+        self.graphs: DenoiserGraphs | None = None
 
     @property
     def device(self) -> torch.device:
@@ -275,7 +278,7 @@ class DP3(nn.Module):
         """The sampler's steps with the network's modulations, computed for all steps at once."""
         steps = self.diffusion.steps()
         count, batch = len(steps), len(condition)
-        timesteps = torch.tensor([plan.timestep for plan in steps], device=condition.device)
+        timesteps = self.diffusion.sampled_timesteps
         with self.precision.autocast(condition.device):
             of_all = self.model.modulations(
                 timesteps.repeat_interleave(batch), condition.repeat(count, 1)
@@ -288,12 +291,19 @@ class DP3(nn.Module):
         guides = self.language is not None and self.language.guides
         if guides:
             network_input = network_input.repeat(2, 1, 1)
-        with self.precision.autocast(x_t.device):
-            output = self.model.denoise(network_input, modulations)
-        output = output.float()
+        output = self._denoised(network_input, modulations)
         if self.language is not None and guides:
             output = self.language.guide(output)
         return self.diffusion.clean_estimate(output, x_t, plan.timestep)
+
+    def _denoised(self, network_input: Tensor, modulations: Modulations) -> Tensor:
+        def denoise(x: Tensor, modulations: Modulations) -> Tensor:
+            with self.precision.autocast(x.device):
+                return self.model.denoise(x, modulations).float()
+
+        if self.graphs is None or torch.is_grad_enabled():
+            return denoise(network_input, modulations)
+        return self.graphs.run(denoise, network_input, modulations)
 
     def _step(
         self, x_t: Tensor, plan: StepPlan, modulations: Modulations, obs: Observation, samples: int
