@@ -23,6 +23,7 @@ from langsteer.data.store import EpisodeTable
 from langsteer.data.store_writer import write_store
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.policies.precision import Precision
+from langsteer.training.config import RunConfig
 from langsteer.training.dp3_trainer import train
 
 TINY = [
@@ -152,7 +153,7 @@ class Bench:
         os.environ["WANDB_MODE"] = "disabled"
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            finished = train(config)
+            finished = train(RunConfig.from_dict(config))
         return finished, said.getvalue()
 
     def latest(self, name: str) -> dict[str, Any]:
