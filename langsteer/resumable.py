@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from langsteer.claims import CLAIMS, Claims, at_work
 from langsteer.errors import UserError
 from langsteer.files import create_once, replacing
-from langsteer.nesting import flatten
+from langsteer.nesting import differences
 from langsteer.processes import Worker, checked_workers, doers
 from langsteer.progress import progress_bar
 
@@ -122,18 +122,10 @@ def settle_settings(path: Path, settings: Mapping[str, Any], remedy: str) -> Non
     text = json.dumps(settings, indent=1)
     if not path.exists():
         create_once(path, text)
-    there, now = flatten(read_json(path)), flatten(json.loads(text))
-    differing = [
-        f"  {name}: {there.get(name)} there, {now.get(name)} now"
-        for name in sorted(there.keys() | now.keys())
-        if there.get(name) != now.get(name)
-    ]
+    line = "  {name}: {one} there, {other} now"
+    differing = differences(read_json(path), json.loads(text), line)
     if differing:
-        raise UserError(
-            f"{path.parent}: holds results of other settings:\n"
-            + "\n".join(differing)
-            + f"\n{remedy}"
-        )
+        raise UserError(f"{path.parent}: holds results of other settings:\n{differing}\n{remedy}")
 
 
 def run_pieces(

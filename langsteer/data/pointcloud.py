@@ -29,7 +29,7 @@ from langsteer.calvin.cameras import (
     deproject,
 )
 from langsteer.errors import UserError
-from langsteer.nesting import flatten
+from langsteer.nesting import differences
 
 Interval = tuple[float, float]
 Box = tuple[Interval, Interval, Interval]
@@ -102,16 +102,12 @@ class ObservationPipeline:
         ``pixel_centre`` does not count: it follows the renderer, and each cloud is right with its
         own renderer's.
         """
-        ours, theirs = flatten(self.to_dict()), flatten(other.to_dict())
-        differences = [
-            f"  {name}: {ours.get(name)} against {theirs.get(name)}"
-            for name in sorted(ours.keys() | theirs.keys())
-            if not name.startswith("pixel_centre") and ours.get(name) != theirs.get(name)
-        ]
-        if differences:
+        line = "  {name}: {one} against {other}"
+        differing = differences(self.to_dict(), other.to_dict(), line, ignored="pixel_centre")
+        if differing:
             raise UserError(
                 "the observation pipelines differ, so the policy would see other point clouds than "
-                "those that it was trained on:\n" + "\n".join(differences)
+                f"those that it was trained on:\n{differing}"
             )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from langsteer.errors import UserError
-from langsteer.nesting import flatten
+from langsteer.nesting import differences, flatten
 from langsteer.policies.dp3 import DP3Config
 from langsteer.policies.loading import read_checkpoint
 from langsteer.training.checkpoint_util import (
@@ -140,17 +140,13 @@ def check_fits(
 
     Both are payloads: ``config``, ``pipeline`` and ``data`` are compared.
     """
-    then, now = _comparable(saved), _comparable(current)
-    differences = [
-        f"  {key}: {then.get(key)} in the checkpoint, {now.get(key)} now"
-        for key in sorted(then.keys() | now.keys())
-        if then.get(key) != now.get(key)
-    ]
-    if differences:
+    line = "  {name}: {one} in the checkpoint, {other} now"
+    differing = differences(_comparable(saved), _comparable(current), line)
+    if differing:
         raise UserError(
             f"{checkpoint}: cannot be resumed with this configuration, which differs in\n"
-            + "\n".join(differences)
-            + "\nset these as they were, or start a new run with another training.experiment_name"
+            f"{differing}\n"
+            "set these as they were, or start a new run with another training.experiment_name"
         )
 
 
