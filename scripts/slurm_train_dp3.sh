@@ -46,18 +46,17 @@ if [ "${1:-}" = --test ]; then
     shift
     split_test_arguments "$@"
     script=scripts/slurm_train_dp3.sh
+    mapfile -t directives < <(sed -n 's/^#SBATCH \(--[^ ]*\).*/\1/p' "$script")
     python -m langsteer.training.preflight \
-        --nodes "$(directive "$script" nodes "${options[@]}")" \
-        --tasks-per-node "$(directive "$script" ntasks-per-node "${options[@]}")" \
-        --gpus-per-node "$(directive "$script" gpus-per-node "${options[@]}")" \
-        "${rest[@]}"
+        "${directives[@]/#/--directive=}" "${options[@]/#/--option=}" "${rest[@]}"
     ask_slurm "$script" "${options[@]}"
     exit
 fi
 require_job
 
 gpus=${SLURM_GPUS_ON_NODE:-0}
-tasks=${SLURM_NTASKS_PER_NODE:-1}
+nodes=${SLURM_JOB_NUM_NODES:-1}
+tasks=$((${SLURM_NTASKS:-$((${SLURM_NTASKS_PER_NODE:-1} * nodes))} / nodes))
 [ "$gpus" -eq 0 ] || [ "$gpus" -eq "$tasks" ] ||
     fail "$gpus GPUs but $tasks tasks on each node; set --ntasks-per-node=$gpus and --gpus-per-node=$gpus alike"
 

@@ -22,7 +22,12 @@ from langsteer.policies.dp3 import DP3, DP3Config
 from langsteer.training.config import RunConfig, TrainingConfig
 from langsteer.training.sampler import Schedule
 from langsteer.training.setup import check_batch_size, describe_schedule, open_data
+from langsteer.training.slurm_request import Request
 
+ISOLATION = (
+    "advice: --gpus-per-task shows each task its own GPU alone, which may keep NCCL from copying "
+    "directly between the GPUs of a node; add --gpu-bind=none"
+)
 _BYTES_PER_WEIGHT = 4  # float32, in checkpoints whatever training computes in
 
 
@@ -121,11 +126,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m langsteer.training.preflight")
     for name, default in (("nodes", 1), ("tasks-per-node", 1), ("gpus-per-node", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    for name, where in (("directive", "in the script, instead"), ("option", "on its command")):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="--NAME=VALUE",
+            help=f"of sbatch, {where}",
+        )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as of train_dp3.py")
     options = parser.parse_args()
     config = RunConfig.from_dict(compose("train", options.overrides))
-    for line in check(config, options.nodes, options.tasks_per_node, options.gpus_per_node):
+    request = Request(options.nodes, options.tasks_per_node, options.gpus_per_node)
+    if options.directive or options.option:
+        request = Request.parse(options.directive, options.option)
+    for line in check(config, request.nodes, request.tasks_per_node, request.gpus_per_node):
         print(line)
+    if request.isolates and request.tasks_per_node > 1:
+        print(ISOLATION)
 
 
 if __name__ == "__main__":
