@@ -16,7 +16,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,8 @@ from langsteer.files import replacing
 from langsteer.training.config import WandbConfig
 
 METRICS = "metrics.jsonl"
+_CURVES = ("loss", "val_loss", "learning_rate")
+_MOST_POINTS = 4000  # of a curve: more than a picture of 800 pixels shows
 Record = dict[str, Any]
 
 
@@ -141,21 +143,34 @@ class RunLogger:
         with replacing(self.path) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
         self._file = self.path.open("a", encoding="utf-8")
+        self._curves: list[Record] = [_drawn(record) for record in kept]
 
     def metrics(self, record: Record) -> None:
         """Log one record; it is on its way to disk when this returns."""
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
+        self._curves.append(_drawn(record))
         self.wandb.log(record)
 
     def draw_curves(self) -> None:
-        """Write ``curves.png`` from all records so far."""
-        draw_curves(read_metrics(self.path), self.path.with_name("curves.png"))
+        """Write ``curves.png`` of all records so far, without reading them again."""
+        draw_curves(self._curves, self.path.with_name("curves.png"))
 
     def close(self) -> None:
         """End the files."""
         self._file.close()
         self.wandb.close()
+
+
+def _drawn(record: Record) -> Record:
+    """What `draw_curves` needs of a record; the whole records of a long run take much memory."""
+    return {key: record[key] for key in ("step", *_CURVES) if key in record}
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    """Evenly spread points, at most about `_MOST_POINTS`, the last one included."""
+    stride = len(points) // _MOST_POINTS + 1
+    return points[(len(points) - 1) % stride :: stride]
 
 
 def read_metrics(path: Path) -> list[Record]:
@@ -178,13 +193,13 @@ def draw_curves(records: list[Record], path: Path) -> None:
     figure = Figure(figsize=(8, 6), layout="constrained")
     losses, rate = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for key, style in (("loss", "-"), ("val_loss", "o-")):
-        points = [(record["step"], record[key]) for record in records if record.get(key)]
+        points = _thinned([(one["step"], one[key]) for one in records if one.get(key)])
         if points:
             losses.plot(*zip(*points, strict=True), style, label=key, markersize=3)
     losses.set(yscale="log", ylabel="loss")
     if losses.lines:
         losses.legend()
-    rates = [(r["step"], r["learning_rate"]) for r in records if "learning_rate" in r]
+    rates = _thinned([(r["step"], r["learning_rate"]) for r in records if "learning_rate" in r])
     if rates:
         rate.plot(*zip(*rates, strict=True))
     rate.set(ylabel="learning rate", xlabel="optimiser step")

@@ -7,6 +7,7 @@ import types
 
 import pytest
 
+from langsteer.training import loggers
 from langsteer.training.config import WandbConfig
 from langsteer.training.loggers import NoWandb, RunLogger, make_wandb, read_metrics
 
@@ -164,3 +165,29 @@ def test_wandb_offline_writes_a_run_that_can_be_synced_later(training):
     folder = training.folder / "run"
     number = (folder / "wandb_run_id.txt").read_text()
     assert list((folder / "wandb").glob(f"offline-run-*-{number}/run-{number}.wandb"))
+
+
+def test_curves_are_drawn_without_reading_the_records_again(tmp_path, monkeypatch):
+    """Two hundred thousand records took seconds at each validation."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    log = loggers.RunLogger(folder, 0, loggers.NoWandb())
+    log.metrics({"step": 1, "epoch": 0, "loss": 0.5, "learning_rate": 0.1})
+    log.close()
+    resumed = loggers.RunLogger(folder, 1, loggers.NoWandb())
+    resumed.metrics({"step": 2, "epoch": 1, "loss": 0.4, "val_loss": 0.3})
+    drawn = []
+    monkeypatch.setattr(loggers, "draw_curves", lambda records, path: drawn.extend(records))
+    monkeypatch.setattr(loggers, "read_metrics", None)
+    resumed.draw_curves()
+    resumed.close()
+    assert [(record["step"], record["loss"]) for record in drawn] == [(1, 0.5), (2, 0.4)]
+    assert drawn[1]["val_loss"] == 0.3
+
+
+def test_long_curves_are_thinned_and_end_at_the_last_step():
+    points = [(step, 1.0) for step in range(200_001)]
+    thinned = loggers._thinned(points)
+    assert len(thinned) <= loggers._MOST_POINTS + 1
+    assert thinned[-1] == points[-1]
+    assert loggers._thinned(points[:10]) == points[:10]
