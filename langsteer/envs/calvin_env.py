@@ -19,14 +19,16 @@ were touched. `reset` therefore loads a used world anew (about 50 ms), after whi
 bit what a fresh process of the real simulator does.
 """
 
-import importlib.metadata
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from langsteer.envs.physics import Physics  # first, since it says what is not installed
+from langsteer.envs.physics import (  # first, since it says what is not installed
+    Physics,
+    installed_distribution,
+)
 
 # isort: split
 import gymnasium
@@ -365,7 +367,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
             "renderer": self.renderer_name,
             "pixel_centre": list(self.pipeline.pixel_centre),
             "led_reset": self.led_reset,
-            "pybullet": importlib.metadata.version("pybullet"),
+            **installed_distribution(),
         }
 
     def _require_open(self) -> None:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pybullet
 from numpy.typing import NDArray
 
 from langsteer.envs import meshes
 from langsteer.envs.meshlets import Meshlets
+from langsteer.envs.physics import pybullet
 from langsteer.envs.rasterizer import Window, draw
 from langsteer.errors import UserError
 

@@ -9,15 +9,37 @@ instead, so that several worlds live in one process, none touching another::
     physics.close()
 """
 
-from collections.abc import Callable
+import contextlib
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from langsteer.envs.requirements import require_simulator
+from langsteer.envs.requirements import DISTRIBUTIONS, require_simulator
 
 require_simulator()
 
-import pybullet  # noqa: E402 - after the check
+
+@contextlib.contextmanager
+def _without_standard_error() -> Iterator[None]:
+    """Send what C code writes to standard error nowhere, for the block."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # this process has no standard error
+        yield
+        return
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - os.devnull is no path to handle
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+with _without_standard_error():  # "pybullet build time: ...", once in each process
+    import pybullet
 
 TIME_STEP = 1.0 / 240.0
 GRAVITY = -9.8
@@ -71,6 +93,14 @@ class Physics:
         self.client_id = -1
         if pybullet.isConnected(client_id):
             pybullet.disconnect(client_id)
+
+
+def installed_distribution() -> dict[str, str]:
+    """Which distribution of PyBullet is here, and its version: ``{"pybullet": "3.2.7"}``."""
+    for name in DISTRIBUTIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return {name: importlib.metadata.version(name)}
+    return {"pybullet": "unknown: no installed distribution of it was found"}
 
 
 def link_ids(physics: Physics, body: int) -> dict[str, int]:

@@ -19,7 +19,7 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -230,5 +230,5 @@ def provenance() -> dict[str, Any]:
         "langsteer": __version__,
         "git_commit": git_commit(),
         "torch": str(torch.__version__),  # itself a class that weights_only refuses
-        "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }

@@ -1,7 +1,10 @@
 """Promises of the environment's interface."""
 
 import dataclasses
+import importlib.metadata
 import json
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -193,6 +196,20 @@ def test_provenance_names_all_that_results_depend_on(make_env, calvin_assets):
     assert (found[0]["renderer"], found[1]["renderer"]) == ("tiny", "depth")
     assert found[0]["assets"] != found[1]["assets"]
     assert found[0]["led_reset"] == "head"
+    [name] = {"pybullet", "pybullet-arm64"} & found[0].keys()
+    assert found[0][name] == importlib.metadata.version(name)
+
+
+def test_pybullet_says_nothing_when_it_is_imported():
+    code = "import langsteer.envs.calvin_env, os; os.write(2, b'said by us')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"said by us")
+
+
+def test_a_process_without_standard_error_can_simulate():
+    code = "from langsteer.envs.physics import Physics; Physics().close()"
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, code])
+    assert done.returncode == 0
 
 
 @given(st.lists(st.floats(-3, 3), min_size=7, max_size=7))
