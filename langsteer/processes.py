@@ -69,8 +69,14 @@ def _start(
 
 def default_workers() -> int:
     """One process for each usable core, 8 at most."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(MAX_DEFAULT_WORKERS, cores or 1)
+    return min(MAX_DEFAULT_WORKERS, usable_cores())
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; all of the machine where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def checked_workers(num_workers: int | None, pieces: int) -> int:

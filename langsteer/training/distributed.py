@@ -25,6 +25,7 @@ import torch
 from torch import distributed as dist
 
 from langsteer.errors import EXIT_USER_ERROR, UserError
+from langsteer.processes import usable_cores
 
 RENDEZVOUS_SECONDS = 60
 NCCL_SECONDS = 120
@@ -148,7 +149,7 @@ def cores_per_rank(environment: Mapping[str, str]) -> int:
     SLURM says so (``--cpus-per-task``); ranks of torchrun on one node share the process's cores,
     and a task's where a SLURM step runs torchrun.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if "SLURM_CPUS_PER_TASK" in environment:
         cores = min(cores, _integer(environment, "SLURM_CPUS_PER_TASK"))
     return cores // max(1, _integer({"LOCAL_WORLD_SIZE": "1", **environment}, "LOCAL_WORLD_SIZE"))
