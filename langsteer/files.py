@@ -17,21 +17,27 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
     The file is flushed to disk before the rename and its folder after it, so that a crash at any
     moment leaves either the old file or the new one. Parent folders are made. On an exception the
     temporary file is removed and ``path`` is left as it was.
+
+    Args:
+        path: of the file.
+        durable: False leaves the flushing to the caller, who calls `sync` on many files at once.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        sync(temporary)
+        if durable:
+            sync(temporary)
         temporary.replace(path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -21,7 +21,7 @@ def _command(module: str) -> Callable[[], None]:
     return command
 
 
-collect = _command("langsteer.experts.collect")
+collect = _command("langsteer.collect_command")
 replay = _command("langsteer.experts.replay")
 evaluate = _command("langsteer.evaluation.long_horizon")
 evaluate_steering = _command("langsteer.evaluation.comparison")

@@ -13,9 +13,10 @@ Example::
 """
 
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import yaml
@@ -70,7 +71,7 @@ def achieved_actions(
 
 
 def save_frame(folder: Path, number: int, frame: Mapping[str, NDArray[Any]]) -> Path:
-    """Write the file of a frame.
+    """Write the file of a frame; the caller flushes it to disk (`langsteer.files.sync`).
 
     Args:
         folder: the split's folder; made if need be.
@@ -90,9 +91,17 @@ def save_frame(folder: Path, number: int, frame: Mapping[str, NDArray[Any]]) -> 
             raise ValueError(f"{name} is {array.dtype}, expected {np.dtype(dtype)}")
         arrays[name] = array
     path = folder / frame_name(number)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    with replacing(path, durable=False) as temporary, temporary.open("wb") as file:
+        _save_npz(file, arrays)
     return path
+
+
+def _save_npz(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """`numpy.savez_compressed` at zlib's fastest level: a third of the time, a tenth more bytes."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def save_metadata(

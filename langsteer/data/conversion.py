@@ -13,7 +13,7 @@ import ctypes
 import functools
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
@@ -71,7 +71,7 @@ class ConversionSummary:
 
 
 def convert(
-    root: Path,
+    roots: Path | Sequence[Path],
     path: Path,
     settings: ConversionSettings,
     overwrite: bool = False,
@@ -82,7 +82,7 @@ def convert(
     """Convert a CALVIN folder to the store at ``path``, or go on doing so.
 
     Args:
-        root: the CALVIN folder.
+        roots: the CALVIN folder, or several that are mixed into one store.
         path: where the store is to appear.
         settings: what and how.
         overwrite: replace the store at ``path``, once the new one is whole. Unfinished work of the
@@ -96,7 +96,7 @@ def convert(
     """
     checked_workers(num_workers, 1)
     _keep_memory_together()
-    plan = make_plan(root, settings)
+    plan = make_plan(roots, settings)
     if strict:
         _stop_at(plan.left_out)
     try:
@@ -108,13 +108,15 @@ def convert(
         ) from error
 
 
-def rehearse(root: Path, path: Path, settings: ConversionSettings) -> ConversionPlan:
+def rehearse(
+    roots: Path | Sequence[Path], path: Path, settings: ConversionSettings
+) -> ConversionPlan:
     """What `convert` would do, and whether the disk has room for it, without writing anything.
 
     Raises:
         UserError: it could not be done.
     """
-    plan = make_plan(root, settings)
+    plan = make_plan(roots, settings)
     place = path.resolve().parent
     _check_room(plan, next(folder for folder in (place, *place.parents) if folder.exists()))
     return plan

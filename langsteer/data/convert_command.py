@@ -97,7 +97,13 @@ def _parser() -> argparse.ArgumentParser:
         "on where it stopped.",
     )
     add = parser.add_argument
-    add("--root_dir", type=Path, required=True, help="folder with training/ and validation/")
+    add(
+        "--root_dir",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="folder with training/ and validation/; several are mixed into one store",
+    )
     add("--save_path", type=Path, required=True, help="the store to make, e.g. data/calvin.zarr")
     add("--overwrite", action="store_true", help="replace a store when the new one is complete")
     add(

@@ -2,10 +2,10 @@
 
 Example::
 
-    problems = check_store(open_store("data/calvin.zarr"), source=Path("calvin_debug_dataset"))
+    problems = check_store(open_store("data/calvin.zarr"), Path("calvin_debug_dataset"))
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _BLOCK = 256  # frames in memory at a time
 _MOST_PROBLEMS = 50
 
 
-def check_store(store: Store, source: Path | None = None) -> list[str]:
+def check_store(store: Store, sources: Path | Sequence[Path] = ()) -> list[str]:
     """What is wrong with a store, in sentences; an empty list if nothing is.
 
     Shapes, dtypes and the increase of ``episode_ends`` were checked when it was opened. This reads
@@ -39,19 +39,21 @@ def check_store(store: Store, source: Path | None = None) -> list[str]:
 
     Args:
         store: to be checked.
-        source: the CALVIN folder that it was made from, or None.
+        sources: the CALVIN folder that it was made from, or those in their order; none: no
+            comparison.
 
     Raises:
-        UserError: a frame's bytes cannot be decoded, or the source is no CALVIN folder.
+        UserError: a frame's bytes cannot be decoded, or a source is no CALVIN folder.
     """
     problems: list[str] = []
-    total = store.n_frames * (1 if source is None else 2)
+    roots = (sources,) if isinstance(sources, Path) else tuple(sources)
+    total = store.n_frames * (2 if roots else 1)
     with progress_bar(total, "checking", "frame") as bar:
         for problem, frames in _check_values(store):
             problems += problem
             bar.update(frames)
-        if source is not None:
-            for problem, frames in _check_against(store, source):
+        if roots:
+            for problem, frames in _check_against(store, roots):
                 problems += problem
                 bar.update(frames)
     return problems[:_MOST_PROBLEMS]
@@ -92,9 +94,13 @@ def _wrong_frames(
         yield "colours outside of [0, 1]", any_of((rgb < 0) | (rgb > 1))
 
 
-def _check_against(store: Store, root: Path) -> Iterator[tuple[list[str], int]]:
+def _check_against(store: Store, roots: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
     """Problems of each episode against its source, and how many frames it has."""
-    splits = {split.name: split for split in open_dataset(root)}
+    splits = {
+        (place, split.name): split
+        for place, root in enumerate(roots)
+        for split in open_dataset(root)
+    }
     windows = {name: _windows(split, store) for name, split in splits.items()}
     table, starts = store.episodes, store.episode_starts
     for index in range(len(table)):
@@ -107,10 +113,11 @@ def _check_against(store: Store, root: Path) -> Iterator[tuple[list[str], int]]:
             str(table.task[index]),
             str(table.instruction[index]),
         )
-        if name not in splits or window not in windows[name]:
+        place = (int(table.source[index]), name)
+        if place not in splits or window not in windows[place]:
             yield [f"{what}: the source has no such window"], rows.stop - rows.start
             continue
-        found = _compare(store, splits[name], rows, first)
+        found = _compare(store, splits[place], rows, first)
         yield [f"{what}: {problem}" for problem in found], rows.stop - rows.start
 
 

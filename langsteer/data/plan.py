@@ -101,6 +101,14 @@ class LeftOut(NamedTuple):
         return f"{self.split} [{self.start}, {self.end}){what}: {self.reason}"
 
 
+class _PlacedWindow(NamedTuple):
+    """A window, and where it is: the dataset's place among the roots, and the split."""
+
+    place: int
+    split: str
+    window: Annotation
+
+
 class FrameSource(NamedTuple):
     """Where a row of the store comes from: the episode's index, its split, the frame's number."""
 
@@ -114,10 +122,10 @@ class ConversionPlan:
     """All rows of a store in their order.
 
     Attributes:
-        root: the CALVIN folder.
+        roots: the CALVIN folders, mixed in this order.
         settings: what was asked for.
         pipeline: how point clouds are made.
-        splits: the splits by name.
+        splits: the splits by the folder's place among the roots and name.
         table: the K episodes.
         episode_ends: (K,) int64.
         left_out: what is known not to be convertible from the metadata alone.
@@ -125,10 +133,10 @@ class ConversionPlan:
         source: fingerprint of the dataset's metadata.
     """
 
-    root: Path
+    roots: tuple[Path, ...]
     settings: ConversionSettings
     pipeline: ObservationPipeline
-    splits: dict[str, Split]
+    splits: dict[tuple[int, str], Split]
     table: EpisodeTable
     episode_ends: NDArray[np.int64]
     left_out: tuple[LeftOut, ...]
@@ -184,7 +192,10 @@ class ConversionPlan:
             if row == self.episode_ends[episode]:
                 episode += 1
             number = int(self.table.first_frame[episode]) + row - int(starts[episode])
-            yield FrameSource(episode, self.splits[str(self.table.split[episode])], number)
+            yield FrameSource(episode, self._split_of(episode), number)
+
+    def _split_of(self, episode: int) -> Split:
+        return self.splits[int(self.table.source[episode]), str(self.table.split[episode])]
 
     def describe(self, episode: int, reason: str) -> LeftOut:
         """The entry for an episode that turned out to be bad during the work."""
@@ -194,19 +205,25 @@ class ConversionPlan:
         return LeftOut(split, start, start + length, task, reason)
 
 
-def make_plan(root: Path, settings: ConversionSettings) -> ConversionPlan:
-    """Plan the conversion of a CALVIN folder.
+def make_plan(roots: Path | Sequence[Path], settings: ConversionSettings) -> ConversionPlan:
+    """Plan the conversion of a CALVIN folder, or of several into one store.
 
     Episodes whose frames are not all there are left out whole, never shortened.
 
     Raises:
-        UserError: the folder is not CALVIN's, its metadata are broken, or nothing is left.
+        UserError: a folder is not CALVIN's, its metadata are broken, cameras differ, or nothing is
+            left.
     """
-    splits = open_dataset(root, settings.splits)
-    pipeline = _common_pipeline(splits, settings)
-    windows: list[tuple[str, Annotation]] = []
+    roots = (roots,) if isinstance(roots, Path) else tuple(roots)
+    splits = {
+        (place, split.name): split
+        for place, root in enumerate(roots)
+        for split in open_dataset(root, settings.splits)
+    }
+    pipeline = _common_pipeline(list(splits.values()), settings)
+    windows: list[_PlacedWindow] = []
     left_out: list[LeftOut] = []
-    for split in splits:
+    for (place, _), split in splits.items():
         wanted, repeated = wanted_windows(split, settings.episodes, settings.tasks)
         left_out += [_left_out(split, window, _REPEATED) for window in repeated]
         ranges, frames = read_ranges(split), list_frames(split)
@@ -215,22 +232,24 @@ def make_plan(root: Path, settings: ConversionSettings) -> ConversionPlan:
             if problem:
                 left_out.append(_left_out(split, window, problem))
             else:
-                windows.append((split.name, window))
-    _check_tasks(settings, [window.task for _, window in windows] + [o.task for o in left_out])
+                windows.append(_PlacedWindow(place, split.name, window))
+    _check_tasks(settings, [one.window.task for one in windows] + [o.task for o in left_out])
     windows = windows[: settings.max_episodes]
     if not windows:
-        raise UserError(f"{root}: no episode can be converted{_listing(left_out)}")
-    ends = np.cumsum([window.end - window.start for _, window in windows], dtype=np.int64)
+        folders = ", ".join(map(str, roots))
+        raise UserError(f"{folders}: no episode can be converted{_listing(left_out)}")
+    lengths = [one.window.end - one.window.start for one in windows]
+    ends = np.cumsum(lengths, dtype=np.int64)
     return ConversionPlan(
-        root=root,
+        roots=roots,
         settings=settings,
         pipeline=pipeline,
-        splits={split.name: split for split in splits},
+        splits=splits,
         table=_table(windows),
         episode_ends=ends,
         left_out=tuple(left_out),
         frames_per_shard=settings.frames_per_shard or _frames_per_shard(int(ends[-1])),
-        source=_fingerprint(splits, settings),
+        source=_fingerprint(list(splits.values()), settings),
     )
 
 
@@ -273,24 +292,25 @@ def _check_tasks(settings: ConversionSettings, found: Sequence[str]) -> None:
         )
 
 
-def _table(windows: Sequence[tuple[str, Annotation]]) -> EpisodeTable:
+def _table(windows: Sequence[_PlacedWindow]) -> EpisodeTable:
     """The table of episodes; windows that overlap within a split share a group."""
     groups: list[int] = []
-    covered = ("", -1)  # split, and one past the last frame of the current group
-    for split, window in windows:
-        if split != covered[0] or window.start >= covered[1]:
+    covered = (-1, "", -1)  # dataset, split, and one past the last frame of the current group
+    for place, split, window in windows:
+        if (place, split) != covered[:2] or window.start >= covered[2]:
             groups.append(groups[-1] + 1 if groups else 0)
-            covered = (split, window.end)
+            covered = (place, split, window.end)
         else:
             groups.append(groups[-1])
-            covered = (split, max(covered[1], window.end))
+            covered = (place, split, max(covered[2], window.end))
     return EpisodeTable.from_dict(
         {
-            "split": [split for split, _ in windows],
-            "task": [window.task for _, window in windows],
-            "instruction": [window.instruction for _, window in windows],
-            "first_frame": [window.start for _, window in windows],
+            "split": [one.split for one in windows],
+            "task": [one.window.task for one in windows],
+            "instruction": [one.window.instruction for one in windows],
+            "first_frame": [one.window.start for one in windows],
             "group": groups,
+            "source": [one.place for one in windows],
         }
     )
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:
     left_out = [*plan.left_out, *(plan.describe(k, reason) for k, reason in sorted(bad.items()))]
     if not keep.any():
         reasons = "\n  ".join(map(str, left_out[:20]))
-        raise UserError(f"{plan.root}: no episode is good:\n  {reasons}")
+        raise UserError(f"{', '.join(map(str, plan.roots))}: no episode is good:\n  {reasons}")
     lengths = (plan.episode_ends - plan.episode_starts)[keep]
     ends = np.cumsum(lengths, dtype=np.int64)
     n_frames = int(ends[-1])
@@ -194,10 +194,16 @@ def _provenance(plan: ConversionPlan, left_out: list[LeftOut]) -> dict[str, Any]
     """What the store's attributes say about its making."""
     return {
         "fingerprint": plan.fingerprint,
-        "source": str(plan.root.resolve()),
+        "source": _place_of(plan.roots),
         "settings": settings_to_dict(plan.settings),
         "left_out": [entry._asdict() for entry in left_out],
     }
+
+
+def _place_of(roots: Sequence[Path]) -> str | list[str]:
+    """Where one dataset lies, or all of several."""
+    places = [str(root.resolve()) for root in roots]
+    return places[0] if len(places) == 1 else places
 
 
 def _swap(final: Path, path: Path, run: str, overwrite: bool) -> None:

@@ -78,6 +78,7 @@ class EpisodeTable:
         first_frame: (K,) int64, CALVIN's number of the first frame.
         group: (K,) int64; episodes that share frames in the source, directly or through others,
             have the same number. Split by group to keep validation free of training frames.
+        source: (K,) int64, which of the datasets that were converted together it came from.
     """
 
     split: NDArray[np.str_]
@@ -85,6 +86,11 @@ class EpisodeTable:
     instruction: NDArray[np.str_]
     first_frame: NDArray[np.int64]
     group: NDArray[np.int64]
+    source: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.source):
+            object.__setattr__(self, "source", np.zeros(len(self.group), np.int64))
 
     def __len__(self) -> int:
         return len(self.group)
@@ -96,14 +102,22 @@ class EpisodeTable:
         return EpisodeTable(**columns)
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Column name to list of plain values."""
-        return {name: getattr(self, name).tolist() for name in _COLUMNS}
+        """Column name to list of plain values; ``source`` only where there are several."""
+        columns = {name: getattr(self, name).tolist() for name in _COLUMNS}
+        if not self.source.any():
+            del columns["source"]
+        return columns
 
     @classmethod
     def from_dict(cls, columns: Mapping[str, Iterable[Any]]) -> "EpisodeTable":
         """The inverse of `to_dict`."""
         return cls(
-            **{name: np.array(list(columns[name]), dtype=kind) for name, kind in _COLUMNS.items()}
+            **{
+                name: np.array(
+                    list(columns.get(name, ()) if name == "source" else columns[name]), kind
+                )
+                for name, kind in _COLUMNS.items()
+            }
         )
 
 
@@ -113,6 +127,7 @@ _COLUMNS: dict[str, type] = {
     "instruction": np.str_,
     "first_frame": np.int64,
     "group": np.int64,
+    "source": np.int64,
 }
 
 

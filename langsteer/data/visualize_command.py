@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         problems = check_store(store, options.source)
         if problems:
             raise UserError(f"{store.path}: {len(problems)} problems\n  " + "\n  ".join(problems))
-        against = f", equal to {options.source}" if options.source else ""
+        names = ", ".join(map(str, options.source))
+        against = f", equal to {names}" if names else ""
         print(
             f"{store.path}: good ({store.n_frames} frames, {len(store.episodes)} episodes{against})"
         )
@@ -45,5 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", type=Path, default=Path("outputs/dataset.html"), help="(%(default)s)")
     add("--max_frames", type=int, default=120, help="shown of each episode (%(default)s)")
     add("--check", action="store_true", help="verify every frame of the store instead")
-    add("--source", type=Path, metavar="CALVIN", help="with --check: compare with this dataset")
+    add(
+        "--source",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="CALVIN",
+        help="with --check: compare with the dataset that it was made from, or with all of several",
+    )
     return parser

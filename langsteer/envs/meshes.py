@@ -1,7 +1,7 @@
 """Triangles of what PyBullet draws: OBJ and STL files, boxes, and its hulls of round shapes.
 
-All functions return triangles (T, 3, 3): corners in counter-clockwise order seen from outside,
-metres (or a file's own unit), in the frame of the shape.
+All functions but `read_texture` return triangles (T, 3, 3): corners in counter-clockwise order seen
+from outside, metres (or a file's own unit), in the frame of the shape.
 
 Example::
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from langsteer.errors import UserError
 
@@ -26,6 +27,11 @@ Points = NDArray[np.float64]
 # convex hull is blown up by.
 _PRISM_SIDES = 32
 _HULL_MARGIN = 0.001
+
+# Weights (15, 3) of the corners at points spread evenly within a triangle.
+_WITHIN_TRIANGLE = (
+    np.array([(i, j, 4 - i - j) for i in range(5) for j in range(5 - i)]) / 5 + 1 / 15
+)
 
 _STL_HEADER = 84
 _STL_RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
@@ -51,6 +57,77 @@ def read_mesh(path: str | Path) -> Triangles:
     if not len(triangles) or not np.isfinite(triangles).all():
         raise UserError(f"{path}: the mesh has no triangle, or a corner that is not finite")
     return triangles
+
+
+def read_texture(path: Path) -> NDArray[np.float64] | None:
+    """Mean colour of the texture within each triangle of `read_mesh`, (T, 3) in [0, 1].
+
+    The texture is the image that the ``.obj`` file's material names (``map_Kd``).
+
+    Returns:
+        None for a file that names no texture, or whose texture is not there: PyBullet then draws
+        the shape in its plain colour.
+
+    Raises:
+        UserError: the texture is damaged.
+    """
+    texture = _texture_file(path)
+    if texture is None:
+        return None
+    try:
+        with Image.open(texture) as image:
+            pixels = np.asarray(image.convert("RGB"), dtype=np.float64) / 255
+    except (OSError, ValueError) as error:
+        raise UserError(f"{texture}: damaged texture: {error}") from error
+    corners = _texture_corners(path.read_bytes())
+    if corners is None:
+        return None
+    samples = _WITHIN_TRIANGLE @ corners
+    height, width = pixels.shape[:2]
+    # OBJ counts texture rows from the bottom, and repeats the image beyond its edges.
+    column = np.floor(samples[..., 0] * width).astype(int) % width
+    row = np.floor((1 - samples[..., 1]) * height).astype(int) % height
+    mean: NDArray[np.float64] = pixels[row, column].mean(axis=1)
+    return mean
+
+
+def _texture_file(path: Path) -> Path | None:
+    """The image that the first material of an ``.obj`` file names, where it is there."""
+    if path.suffix.lower() != ".obj":
+        return None
+    library = _word_after(path, "mtllib")
+    if library is None:
+        return None
+    name = _word_after(path.parent / library, "map_Kd")
+    # Some files name a path of the machine that they were made on; the image lies beside them.
+    candidates = [] if name is None else [path.parent / name, path.parent / name.split("\\")[-1]]
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _word_after(path: Path, keyword: str) -> str | None:
+    """What follows a keyword on the first line that begins with it."""
+    if not path.is_file():
+        return None
+    for line in path.read_text(errors="replace").splitlines():
+        if line.startswith(keyword + " "):
+            return line.removeprefix(keyword).strip()
+    return None
+
+
+def _texture_corners(content: bytes) -> NDArray[np.float64] | None:
+    """Texture coordinates (T, 3, 2) of all triangles' corners, or None where some lack them."""
+    coordinates = [line.split()[1:3] for line in content.splitlines() if line.startswith(b"vt ")]
+    corners: list[tuple[int, int, int]] = []
+    for line in content.splitlines():
+        if line.startswith(b"f "):
+            words = [word.split(b"/") for word in line.split()[1:]]
+            if any(len(word) < 2 or not word[1] for word in words):
+                return None
+            face = [_vertex_index(word[1], len(coordinates)) for word in words]
+            corners.extend((face[0], *pair) for pair in pairwise(face[1:]))
+    if not corners:
+        return None
+    return np.array(coordinates, dtype=np.float64)[np.array(corners)]
 
 
 def _read_obj(content: bytes) -> Triangles:

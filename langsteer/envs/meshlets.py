@@ -30,6 +30,7 @@ class Meshlets:
         part: (M,) int64, which part a meshlet belongs to.
         corners: (3, V) float64, metres: all x, all y, all z; each meshlet has its own, in a row.
         triangles: (T, 3) int64, corners counted within the meshlet.
+        source: (T,) int64, which of its part's triangles each one was given as.
         first_corner, first_triangle: (M + 1,) int64, where each meshlet's rows start.
         centre, radius: (M, 3) and (M,) float64, a sphere around the meshlet.
         axis, cutoff: (M, 3) and (M,) float64: the mean normal, and the sine of the widest angle of
@@ -39,6 +40,7 @@ class Meshlets:
     part: Integers
     corners: Floats
     triangles: Integers
+    source: Integers
     first_corner: Integers
     first_triangle: Integers
     centre: Floats
@@ -75,6 +77,7 @@ def _part_meshlets(triangles: Triangles) -> Meshlets:
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     lengths = np.linalg.norm(normals, axis=1)
     wide = lengths > 0
+    given = np.flatnonzero(wide)
     triangles, normals = triangles[wide], normals[wide] / lengths[wide, None]
     order = np.lexsort((_morton(triangles.mean(axis=1)), _facing(normals)))
     groups = np.split(order, range(MESHLET_TRIANGLES, len(order), MESHLET_TRIANGLES))
@@ -89,6 +92,7 @@ def _part_meshlets(triangles: Triangles) -> Meshlets:
         part=np.zeros(len(groups), np.int64),
         corners=np.ascontiguousarray(np.concatenate(corners).T),
         triangles=np.concatenate(indices).astype(np.int64),
+        source=given[order],
         first_corner=np.cumsum([0, *map(len, corners)]),
         first_triangle=np.cumsum([0, *map(len, indices)]),
         centre=np.array(centre),

@@ -1,4 +1,4 @@
-"""A z-buffer rasteriser for depth: the compiled loops that draw meshlets.
+"""A z-buffer rasteriser: the compiled loops that draw the depth of meshlets, and whose it is.
 
 A meshlet out of view, or one that turns its back, costs one test. The loops are compiled by numba
 at the first use and cached on disk, so that the next process starts at once.
@@ -20,6 +20,10 @@ from langsteer.compiled import compiled
 from langsteer.envs.meshlets import MESHLET_TRIANGLES, Floats, Integers, Meshlets
 
 Image = NDArray[np.float32]
+Owners = NDArray[np.int32]
+
+_NO_OWNERS = np.empty((0, 0), np.int32)
+"""Stands for no image of owners; compiled loops take no None."""
 
 # Edges count as inside by this much (in square pixels), so that no rounding opens a gap between
 # neighbours.
@@ -49,6 +53,7 @@ def draw(
     optical_from_part: Floats,
     visible: NDArray[np.bool_],
     window: Window,
+    owner: Owners | None = None,
 ) -> None:
     """Draw parts into ``inverse_depth`` (H, W), 1 / metres, which holds what was drawn before.
 
@@ -58,9 +63,11 @@ def draw(
         optical_from_part: (parts, 3, 4), where each part is seen from the camera.
         visible: (parts,), which ones to draw.
         window: the camera.
+        owner: (H, W) int32, gets the triangle of each pixel drawn; None draws depth alone.
     """
     _draw(
         inverse_depth,
+        _NO_OWNERS if owner is None else owner,
         meshlets.part,
         meshlets.corners,
         meshlets.triangles,
@@ -83,6 +90,7 @@ def draw(
 @compiled
 def _draw(
     image: Image,
+    owner: Owners,
     part: Integers,
     corners: Floats,
     triangles: Integers,
@@ -122,14 +130,14 @@ def _draw(
         for t in range(first_triangle[m], first_triangle[m + 1]):
             a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             if nearest < near and min(seen[2, a], seen[2, b], seen[2, c]) < near:
-                _fill_clipped(image, seen, a, b, c, focal, column, row, near)
+                _fill_clipped(image, owner, t, seen, a, b, c, focal, column, row, near)
                 continue
             # Most triangles are smaller than a pixel and lie between the samples.
             if cells[0, a] == cells[0, b] and cells[0, a] == cells[0, c]:
                 continue
             if cells[1, a] == cells[1, b] and cells[1, a] == cells[1, c]:
                 continue
-            _fill(image, projected, a, b, c)
+            _fill(image, owner, t, projected, a, b, c)
 
 
 @compiled
@@ -205,7 +213,9 @@ def _project(
 
 
 @compiled
-def _fill(image: Image, corners: Floats, a: int, b: int, c: int) -> None:
+def _fill(
+    image: Image, owner: Owners, triangle: int, corners: Floats, a: int, b: int, c: int
+) -> None:
     """Draw a triangle of (column, row, 1 / depth) corners; one that turns its back is left out.
 
     1 / depth is linear in the image, and so are the three edges' functions, each of which is twice
@@ -234,11 +244,15 @@ def _fill(image: Image, corners: Floats, a: int, b: int, c: int) -> None:
             value = np.float32(az + along_column * (i - ax) + along_row * (j - ay))
             if value > image[j, i]:
                 image[j, i] = value
+                if len(owner):
+                    owner[j, i] = triangle
 
 
 @compiled
 def _fill_clipped(
     image: Image,
+    owner: Owners,
+    triangle: int,
     seen: Floats,
     a: int,
     b: int,
@@ -268,4 +282,4 @@ def _fill_clipped(
         kept[1, k] = focal * kept[1, k] * inverse + row
         kept[2, k] = inverse
     for k in range(1, count - 1):
-        _fill(image, kept, 0, k, k + 1)
+        _fill(image, owner, triangle, kept, 0, k, k + 1)

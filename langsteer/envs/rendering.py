@@ -2,7 +2,7 @@
 
 | name    | draws            | samples pixels at | needs |
 |---------|------------------|-------------------|-------|
-| depth   | depth            | EGL's centres     | a CPU |
+| depth   | depth, colours   | EGL's centres     | a CPU |
 | tiny    | colour and depth | TinyRenderer's    | a CPU |
 | egl     | colour and depth | EGL's centres     | a GPU; without one, Mesa gives 16-bit depth |
 
@@ -32,7 +32,7 @@ from langsteer.envs.physics import Physics, pybullet
 from langsteer.errors import UserError
 
 if TYPE_CHECKING:
-    from langsteer.envs.depth_renderer import DepthRenderer
+    from langsteer.envs.depth_renderer import DepthRenderer, Frame
 
 RendererName = Literal["depth", "tiny", "egl"]
 RENDERERS: tuple[str, ...] = get_args(RendererName)
@@ -158,29 +158,33 @@ class BulletRenderer:
         return depth[top : top + crop, left : left + crop]
 
 
-class DepthOnlyRenderer:
-    """Our depth renderer; where colours are asked for, TinyRenderer lends them."""
+class FastRenderer:
+    """Our renderer: depth as EGL has it, and flat colours lit like TinyRenderer's."""
 
     def __init__(self, physics: Physics) -> None:
         self.name: RendererName = "depth"
         self.pixel_centre = PIXEL_CENTRE["egl"]
         self._physics = physics
-        self._colours = BulletRenderer(physics, "tiny")
         self._drawer: DepthRenderer | None = None
 
     def empty_world(self) -> None:
         """See `Renderer.empty_world`; meshes are kept, for the same bodies are loaded again."""
         self._physics.empty()
 
-    def render(self, view: View) -> tuple[Image, Depth]:
-        """See `Renderer.render`; the colours are sampled half a pixel from the depth."""
-        return self._colours.render(view)[0], self.render_depth(view)
+    def render(self, view: View, crop: int | None = None) -> tuple[Image, Depth]:
+        """See `Renderer.render`; with ``crop``, nothing else is drawn."""
+        return self._loaded().render_coloured(self._frame(view, crop))
 
     def render_depth(self, view: View, crop: int | None = None) -> Depth:
         """See `Renderer.render_depth`; with ``crop``, nothing else is drawn."""
+        return self._loaded().render(self._frame(view, crop))
+
+    def _frame(self, view: View, crop: int | None) -> "Frame":
+        from langsteer.envs.depth_renderer import Frame
+
         camera = view.camera
         left, top = crop_corner(camera, crop)
-        return self._loaded().render(
+        return Frame(
             view.world_from_optical(),
             camera.focal,
             camera.centre,
@@ -212,7 +216,7 @@ def make_renderer(name: str, physics: Physics) -> Renderer:
     if name == "egl":
         return BulletRenderer(physics, "egl")
     if name == "depth":
-        return DepthOnlyRenderer(physics)
+        return FastRenderer(physics)
     raise UserError(f"no renderer {name!r}: expected one of {', '.join(RENDERERS)}")
 
 

@@ -271,18 +271,9 @@ def one_thread_of_many() -> None:
 
 
 def open_env(env: EnvSettings, agent: "Agent") -> "CalvinEnv":
-    """An environment with the clouds of an agent's training.
-
-    Raises:
-        UserError: it cannot make them.
-    """
+    """An environment with the clouds of an agent's training."""
     from langsteer.envs.calvin_env import CalvinEnv
 
-    if agent.sees_colours and env.renderer == "depth":
-        raise UserError(
-            "this policy sees coloured points, and renderer 'depth' draws none; set "
-            "env.renderer=egl (with a GPU) or env.renderer=tiny"
-        )
     opened = CalvinEnv(
         scene=env.scene,
         assets_path=env.assets_path,

@@ -13,7 +13,7 @@ Example::
 import glob
 import shutil
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from langsteer.claims import at_work
 from langsteer.envs.scene_config import BUILTIN
 from langsteer.errors import UserError
 from langsteer.experts.library import checked_skills
+from langsteer.experts.recording import Driver
 from langsteer.experts.writing import EpisodeJob, EpisodeNote, EpisodeWriter
 from langsteer.files import TRASH, discard
 from langsteer.resumable import Pieces, Result, run_pieces, settle_settings
@@ -47,7 +48,12 @@ class CollectionSettings(Settings):
         play: long chains of feasible tasks instead of one task an episode.
         chain_length: tasks in an episode of play.
         scene: of the environment.
-        renderer: of the environment; with ``"depth"`` colour images are black.
+        instructed: in play, each task that was done is annotated from its beginning to its end,
+            and most end soon after they are done: what a policy that is told tasks has to do.
+        renderer: of the environment; with ``"depth"`` colour images are black without ``colours``.
+        colours: whether the depth renderer draws colours, too.
+        driver: checkpoint of a policy that begins most tasks of instructed play, for the expert to
+            finish; empty for none.
         seed: of everything drawn at random.
     """
 
@@ -56,9 +62,17 @@ class CollectionSettings(Settings):
     validation_per_task: Natural = 3
     play: bool = False
     chain_length: Count = 8
+    instructed: bool = False
     scene: str = BUILTIN
     renderer: str = "depth"
+    colours: bool = False
+    driver: str = ""
     seed: Natural = 0
+
+    def check(self) -> None:
+        """Raise `UserError` where one choice needs another."""
+        self.require(self.play or not self.instructed, "instructed", "--play, too")
+        self.require(self.instructed or not self.driver, "driver", "--play --instructed, too")
 
     def jobs(self) -> list[EpisodeJob]:
         """All episodes, tasks taking turns; training first."""
@@ -97,6 +111,7 @@ def collect(
     assets_path: Path | None = None,
     num_workers: int | None = None,
     overwrite: bool = False,
+    make_driver: Callable[[], Driver] | None = None,
 ) -> CollectionSummary:
     """Record what is not yet there of a dataset, and complete it.
 
@@ -106,6 +121,7 @@ def collect(
         assets_path: CALVIN's ``calvin_env`` checkout, for scenes A-D.
         num_workers: processes; None takes one for each core, 8 at most.
         overwrite: throw away what an earlier run recorded at ``path``.
+        make_driver: makes the driver that ``settings`` name, in each process that records.
 
     Raises:
         UserError: impossible settings, a folder that is in use for something else, a task that its
@@ -118,7 +134,7 @@ def collect(
     done = run_pieces(
         pieces,
         range(len(jobs)),
-        partial(Recorder, path, settings, assets_path),
+        partial(Recorder, path, settings, assets_path, make_driver),
         num_workers,
         summarise=_so_far,
         tidy=lambda: _sweep(path),
@@ -132,10 +148,23 @@ def collect(
 class Recorder:
     """Records episodes of a collection by their numbers."""
 
-    def __init__(self, path: Path, settings: CollectionSettings, assets_path: Path | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: CollectionSettings,
+        assets_path: Path | None,
+        make_driver: Callable[[], Driver] | None,
+    ) -> None:
         self._jobs = settings.jobs()
         self._writer = EpisodeWriter(
-            path, settings.scene, assets_path, settings.renderer, settings.seed
+            path,
+            settings.scene,
+            assets_path,
+            settings.renderer,
+            settings.seed,
+            settings.colours,
+            settings.instructed,
+            make_driver,
         )
 
     def do(self, number: int) -> Result:

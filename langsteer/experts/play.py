@@ -16,7 +16,7 @@ from langsteer.experts.blocks import held_colour, surface_of
 from langsteer.experts.starts import has_room
 from langsteer.experts.view import BLOCK_WIDTH, REACH, TABLE_HEIGHT, BlockView, View
 
-_OPEN_SHARE, _CLOSED_SHARE = 0.65, 0.35
+_OPEN_SHARE, _CLOSED_SHARE = 0.52, 0.48
 
 
 def symbolic_state(view: View) -> dict[str, int | str]:
@@ -85,7 +85,9 @@ def choose_task(
         return None
     done = Counter(category(task) for task in history)
     kinds = sorted({category(task) for task in feasible})
-    weights = np.array([1.0 / (1 + done[kind]) for kind in kinds])
+    of_kind = Counter(category(task) for task in feasible)
+    # Kinds of many tasks, pushing and turning above all, take more to learn.
+    weights = np.array([np.sqrt(of_kind[kind]) / (1 + done[kind]) for kind in kinds])
     kind = kinds[rng.choice(len(kinds), p=weights / weights.sum())]
     options = [task for task in feasible if category(task) == kind]
     return options[rng.integers(len(options))]

@@ -9,13 +9,16 @@ Example::
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from langsteer.calvin.benchmark import initial_states
 from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA
 from langsteer.calvin.tasks import SceneInfo, achieved
+from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.experts.annotate import Window
 from langsteer.experts.articulated import ACROSS, DOWN
 from langsteer.experts.blocks import held_colour, place_on_table
 from langsteer.experts.library import make_skill
@@ -35,7 +38,28 @@ _DRIFT_LOW, _DRIFT_HIGH = np.array([-0.15, -0.3, 0.55]), np.array([0.25, -0.12, 
 _WANDERING = 0.3
 """How often a chain wanders about before it goes on."""
 
+_CUT_SHORT = 0.7
+"""How often a task of instructed play ends soon after it is done."""
+_STEPS_AFTER_SUCCESS = 9
+_DRIVEN = 0.8
+"""How often the driver of instructed play begins a task."""
+DRIVEN_STEPS = (8, 160)
+
 Images = dict[str, np.ndarray]
+
+
+class Driver(Protocol):
+    """Acts in an environment as told: a policy from whose mistakes there is something to learn."""
+
+    @property
+    def pipeline(self) -> ObservationPipeline:
+        """How the clouds that it looks at must be made."""
+
+    def begin(self, task: str, rng: np.random.Generator) -> None:
+        """Be told a task, in whatever words ``rng`` chooses; what came before is forgotten."""
+
+    def act(self, env: CalvinEnv) -> np.ndarray:
+        """The next relative action (7,) of this environment."""
 
 
 @dataclass
@@ -49,6 +73,7 @@ class Episode:
         images: T + 1 sets of images under CALVIN's names; empty where none were asked for.
         attempted: tasks in the order in which skills went about them.
         achieved: those of them that the oracle saw done, each against its own start.
+        shown: the frames in which an expert did a task from its beginning to its end.
     """
 
     robot_obs: list[np.ndarray] = field(default_factory=list)
@@ -57,6 +82,7 @@ class Episode:
     images: list[Images] = field(default_factory=list)
     attempted: list[str] = field(default_factory=list)
     achieved: list[str] = field(default_factory=list)
+    shown: list[Window] = field(default_factory=list)
 
     @property
     def n_frames(self) -> int:
@@ -67,10 +93,25 @@ class Episode:
 class Performer:
     """Lets experts act in one environment and records them."""
 
-    def __init__(self, env: CalvinEnv, images: bool) -> None:
+    def __init__(
+        self,
+        env: CalvinEnv,
+        images: bool,
+        colours: bool = False,
+        driver: Driver | None = None,
+    ) -> None:
+        """Take over an environment.
+
+        Args:
+            env: to act in.
+            images: whether frames are drawn.
+            colours: whether the depth renderer draws colours, too.
+            driver: goes about tasks of instructed play before an expert does.
+        """
         self.env = env
         self.layout = read_layout(env)
-        self._images = images
+        self._images, self._colours = images, colours
+        self._driver = driver
         self._episode = Episode()
         self._recording = False
 
@@ -96,10 +137,19 @@ class Performer:
         start = sample_start(task, self.layout, rng)
         return start.before, self._begin(start.scene_obs, rng)
 
-    def play(self, tasks: Sequence[str], length: int, rng: np.random.Generator) -> Episode:
+    def play(
+        self, tasks: Sequence[str], length: int, rng: np.random.Generator, instructed: bool = False
+    ) -> Episode:
         """A chain of tasks that can be done one after the other, from a random start.
 
         It goes on after a failure, as people do, and ends early where nothing can be done any more.
+
+        Args:
+            tasks: to choose from.
+            length: tasks of the chain.
+            rng: of everything drawn at random.
+            instructed: end most tasks soon after the oracle sees them done, as the long-horizon
+                benchmark does, and let the driver, where there is one, begin some of them.
         """
         states = initial_states()
         scene = sample_scene(states[rng.integers(len(states))], self.layout, rng)
@@ -107,33 +157,87 @@ class Performer:
         for _ in range(length):
             view = self._view()
             task = choose_task(view, tasks, self._episode.attempted, rng)
+            # Nothing can be done with a block in hand and no place for it: put it down.
             if task is None and held_colour(view) is not None:
                 self._perform(Skill("put down", place_on_table, hand, rng))
                 task = choose_task(self._view(), tasks, self._episode.attempted, rng)
             if task is None:
                 break
+            # Look around now and then, so that tasks begin at other places than tasks end.
             if held_colour(view) is None and rng.uniform() < _WANDERING:
                 self._perform(Skill("wander", _drift, hand, rng))
-            self.attempt(task, hand, rng)
+            if not instructed:
+                self.attempt(task, hand, rng)
+            elif self._driver is None or rng.uniform() >= _DRIVEN:
+                self.attempt(task, hand, rng, self._steps_after_success(rng))
+            else:
+                hand = self._take_over(self._driver, task, rng)
         return self._episode
+
+    def _steps_after_success(self, rng: np.random.Generator) -> int | None:
+        """After how many steps a task that is done ends; None lets the skill end by itself."""
+        return int(rng.integers(_STEPS_AFTER_SUCCESS)) if rng.uniform() < _CUT_SHORT else None
+
+    def _take_over(self, driver: Driver, task: str, rng: np.random.Generator) -> Hand:
+        """Let the driver go about a task for a while; if it is not done then, an expert does it.
+
+        Learning from such states is DAgger (Ross et al. 2011) by takeover (HG-DAgger, Kelly et
+        al. 2019). The frames that the driver caused are recorded; only the expert's are shown as
+        the task's. Both begin at the same snapshot of the oracle.
+        """
+        before = self.env.info()
+        driver.begin(task, rng)
+        for _ in range(int(rng.integers(*DRIVEN_STEPS))):
+            self.env.step(driver.act(self.env))
+            self._keep_frame()
+            if achieved(before, self.env.info(), task):
+                return self._new_hand(rng)
+        hand = self._new_hand(rng)
+        self.attempt(task, hand, rng, self._steps_after_success(rng), before)
+        return hand
 
     def _view(self) -> View:
         return View(self.layout, self.env.robot_obs, self.env.scene_obs)
 
-    def attempt(self, task: str, hand: Hand, rng: np.random.Generator) -> bool:
-        """Let the expert go about a task; whether the oracle saw it done, at some step."""
-        before = self.env.info()
+    def attempt(
+        self,
+        task: str,
+        hand: Hand,
+        rng: np.random.Generator,
+        steps_after_success: int | None = None,
+        before: SceneInfo | None = None,
+    ) -> bool:
+        """Let the expert go about a task; whether the oracle saw it done, at some step.
+
+        Args:
+            task: to be done.
+            hand: the commanded pose.
+            rng: of the expert's choices.
+            steps_after_success: how long it goes on after the task is done; None to its end.
+            before: the oracle's snapshot that counts as the start; None takes the present one.
+        """
+        first = self._episode.n_frames
         self._episode.attempted.append(task)
-        done = self._perform(make_skill(task, hand, rng), task, before)
+        skill = make_skill(task, hand, rng)
+        done = self._perform(skill, task, before or self.env.info(), steps_after_success)
         if done:
             self._episode.achieved.append(task)
+            self._episode.shown.append(Window(task, first, self._episode.n_frames))
         return done
 
     def _perform(
-        self, skill: Skill, task: str | None = None, before: SceneInfo | None = None
+        self,
+        skill: Skill,
+        task: str | None = None,
+        before: SceneInfo | None = None,
+        steps_after_success: int | None = None,
     ) -> bool:
         done = False
         for _ in range(TASK_STEPS):
+            if done and steps_after_success is not None:
+                if steps_after_success == 0:
+                    break
+                steps_after_success -= 1
             action = skill.act(self._view())
             if action is None:
                 break
@@ -163,7 +267,7 @@ class Performer:
         self.env.reset(options={"robot_obs": robot_obs, "scene_obs": scene_obs})
 
     def _new_hand(self, rng: np.random.Generator) -> Hand:
-        pose = self.env.robot_obs
+        pose = self.env.commanded_pose
         return Hand(
             pose[:3], pose[3:6], rng, tempo=rng.uniform(*_TEMPO), tremor=rng.uniform(*_TREMOR)
         )
@@ -173,7 +277,7 @@ class Performer:
         self._episode.scene_obs.append(self.env.scene_obs)
         self._episode.infos.append(self.env.info())
         if self._images:
-            self._episode.images.append(draw(self.env))
+            self._episode.images.append(draw(self.env, self._colours))
 
 
 def _wander(scene: Scene) -> Plan:
@@ -189,14 +293,16 @@ def _drift(scene: Scene) -> Plan:
     yield Move((x, y, z), (DOWN, 0.0, ACROSS), gripper=OPEN, radius=0.03)
 
 
-def draw(env: CalvinEnv) -> Images:
+def draw(env: CalvinEnv, colours: bool) -> Images:
     """The images of a frame under CALVIN's names.
 
-    Our depth renderer draws no colours, so with it the colour images are black.
+    Args:
+        env: whose cameras are drawn.
+        colours: False leaves the colour images of the depth renderer black, which is faster.
     """
     images: Images = {}
     for name, camera in (("static", STATIC_CAMERA), ("gripper", GRIPPER_CAMERA)):
-        if env.renderer_name == "depth":
+        if env.renderer_name == "depth" and not colours:
             images[f"depth_{name}"] = env.render_depth(name)
             images[f"rgb_{name}"] = np.zeros((camera.height, camera.width, 3), np.uint8)
         else:

@@ -7,7 +7,7 @@ Example::
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +18,16 @@ from langsteer.calvin.instructions import phrasings
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.experts.annotate import Window, events, windows
-from langsteer.experts.recording import TASK_STEPS, Episode, Performer
+from langsteer.experts.recording import DRIVEN_STEPS, TASK_STEPS, Driver, Episode, Performer
+from langsteer.files import sync
 
 MAX_ATTEMPTS = 20
 """Attempts at one episode before the expert is taken to be unable."""
 
-# A task takes three skills at most (a block put down or lifted, a look around, the task itself).
-_FRAMES_PER_TASK = 800
-assert _FRAMES_PER_TASK > 3 * TASK_STEPS
+# A task takes three skills at most (a block put down or lifted, a look around, the task itself),
+# and what a driver does before.
+_FRAMES_PER_TASK = 1000
+assert 3 * TASK_STEPS + max(DRIVEN_STEPS) < _FRAMES_PER_TASK
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,39 @@ class EpisodeNote:
 
 
 class EpisodeWriter:
-    """Records and writes episodes; it can be sent to another process before its first."""
+    """Records and writes episodes; it can be sent to another process before its first.
+
+    Args:
+        path: folder of the dataset.
+        scene, assets_path, renderer: of the environment.
+        seed: of everything drawn at random.
+        colours: whether the depth renderer draws colours, too.
+        instructed: play as it is told: see `Performer.play`; each task that an expert did is
+            annotated from its beginning to its end.
+        make_driver: makes the driver of instructed play in the process that records.
+    """
 
     def __init__(
-        self, path: Path, scene: str, assets_path: Path | None, renderer: str, seed: int
+        self,
+        path: Path,
+        scene: str,
+        assets_path: Path | None,
+        renderer: str,
+        seed: int,
+        colours: bool = False,
+        instructed: bool = False,
+        make_driver: Callable[[], Driver] | None = None,
     ) -> None:
         self._path, self._scene, self._assets_path = path, scene, assets_path
-        self._renderer, self._seed = renderer, seed
+        self._renderer, self._seed, self._colours = renderer, seed, colours
+        self._instructed, self._make_driver = instructed, make_driver
         self._performer: Performer | None = None
+
+    def _made_performer(self) -> Performer:
+        driver = None if self._make_driver is None else self._make_driver()
+        pipeline = None if driver is None else driver.pipeline
+        env = CalvinEnv(self._scene, self._assets_path, self._renderer, pipeline)
+        return Performer(env, True, self._colours, driver)
 
     def write(self, job: EpisodeJob) -> EpisodeNote:
         """Record an episode, trying until the oracle agrees, and write its frames.
@@ -88,19 +115,18 @@ class EpisodeWriter:
             UserError: the expert failed `MAX_ATTEMPTS` times.
         """
         if self._performer is None:
-            env = CalvinEnv(self._scene, self._assets_path, self._renderer)
-            self._performer = Performer(env, images=True)
+            self._performer = self._made_performer()
         tried: Counter[str] = Counter()
         done: Counter[str] = Counter()
         for attempt in range(MAX_ATTEMPTS):
             rng = np.random.default_rng([self._seed, job.number, attempt])
             if job.chain_length:
-                episode = self._performer.play(job.tasks, job.chain_length, rng)
+                episode = self._performer.play(job.tasks, job.chain_length, rng, self._instructed)
             else:
                 episode = self._performer.single(job.tasks[0], rng)
             tried.update(episode.attempted)
             done.update(episode.achieved)
-            chosen = _choose_windows(episode, rng)
+            chosen = episode.shown if self._instructed else _choose_windows(episode, rng)
             shown = {window.task for window in chosen}
             if shown if job.chain_length else shown >= set(job.tasks):
                 return self._save(job, episode, chosen, rng, tried, done)
@@ -121,6 +147,7 @@ class EpisodeWriter:
         first = job.first_frame
         robot_obs = np.stack(episode.robot_obs)
         actions, rel_actions = achieved_actions(robot_obs)
+        files = []
         for index in range(episode.n_frames):
             frame = {
                 "robot_obs": robot_obs[index],
@@ -129,7 +156,10 @@ class EpisodeWriter:
                 "rel_actions": rel_actions[index],
                 **episode.images[index],
             }
-            save_frame(self._path / job.split, first + index, frame)
+            files.append(save_frame(self._path / job.split, first + index, frame))
+        # The note that follows says that all frames are there: they must be, on the disk.
+        for file in (*files, self._path / job.split):
+            sync(file)
         annotations = [
             (first + window.start, first + window.end, window.task, _phrase(window.task, rng))
             for window in chosen

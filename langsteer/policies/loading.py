@@ -1,17 +1,18 @@
-"""Open a policy from a checkpoint of training.
+"""Open a policy from a checkpoint of training, or from an exported folder (`exported`).
 
 Example::
 
     policy = load_policy("outputs/checkpoints/my_run/latest.ckpt")
     actions = policy.predict_action(obs)["action"]
 
-Opening a checkpoint runs no code of it (``torch.load(weights_only=True)``).
+Opening either runs no code of it (``torch.load(weights_only=True)``, safetensors).
 """
 
 import hashlib
 import os
 import pickle
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ import torch
 
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config
+from langsteer.policies.exported import export_identity, read_export
 from langsteer.policies.precision import PRECISIONS, Precision
 
 CHECKPOINT_FORMAT = "langsteer-checkpoint"
@@ -32,13 +34,13 @@ def load_policy(
     use_ema: bool = True,
     precision: str = "auto",
 ) -> DP3:
-    """The policy of a checkpoint, with its normaliser and pipeline, ready to predict.
+    """The policy of a checkpoint or an export, with normaliser and pipeline, ready to predict.
 
     Args:
-        path: a checkpoint of training.
+        path: a checkpoint of training, or a folder that `exported` wrote.
         device: the policy's.
         use_ema: its averaged weights (what validation measured), or the last ones of training;
-            a run without averaging has the latter only.
+            a run without averaging has the latter only, an export only what it was made from.
         precision: of `PRECISIONS`; ``auto`` is bf16 on GPUs that compute in it, else fp32.
 
     Raises:
@@ -48,14 +50,14 @@ def load_policy(
     if precision not in PRECISIONS:
         raise UserError(f"precision={precision}: expected one of {', '.join(PRECISIONS)}")
     path = Path(path)
-    # Mapped, since the optimiser's state, which is not read here, is two thirds of the file.
-    payload = read_checkpoint(path, mmap=True)
-    weights = payload["ema"] if use_ema and payload.get("ema") is not None else payload["model"]
-    config = DP3Config.from_dict(payload["config"]["policy"])
+    source = _read_export(path) if path.is_dir() else _read_training(path, use_ema)
+    config = DP3Config.from_dict(source.config)
     with torch.device("meta"):  # no time is spent on initial weights
-        policy = DP3(config, payload["pipeline"])
+        policy = DP3(config, source.pipeline)
     try:
-        policy.load_state_dict({key: value.clone() for key, value in weights.items()}, assign=True)
+        policy.load_state_dict(
+            {key: value.clone() for key, value in source.weights.items()}, assign=True
+        )
     except RuntimeError as error:
         raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
     if not policy.normalizer.fitted:
@@ -64,6 +66,27 @@ def load_policy(
     policy.to(device).eval().requires_grad_(False)
     policy.precision.cast_weights(policy.model)
     return policy
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a policy is built from: configuration, observation pipeline, weights by name."""
+
+    config: dict[str, Any]
+    pipeline: dict[str, Any] | None
+    weights: dict[str, torch.Tensor]
+
+
+def _read_training(path: Path, use_ema: bool) -> _Source:
+    # Mapped, since the optimiser's state, which is not read here, is two thirds of the file.
+    payload = read_checkpoint(path, mmap=True)
+    weights = payload["ema"] if use_ema and payload.get("ema") is not None else payload["model"]
+    return _Source(payload["config"]["policy"], payload["pipeline"], weights)
+
+
+def _read_export(folder: Path) -> _Source:
+    exported = read_export(folder)
+    return _Source(exported.config, exported.pipeline, exported.weights)
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
@@ -123,6 +146,8 @@ def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
         UserError: None, or as `read_checkpoint`.
     """
     path = checked_path(path)
+    if path.is_dir():
+        return export_identity(path)
     read_checkpoint(path, mmap=True)  # bad input is found before a folder is made for it
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)

@@ -15,6 +15,7 @@ import pytest
 
 from langsteer.calvin.kinematics import gripper_camera_pose
 from langsteer.data.conversion import convert
+from langsteer.data.inspection import check_store
 from langsteer.data.plan import make_plan
 from langsteer.data.pointcloud import point_cloud
 from langsteer.data.store import open_store, partial_path
@@ -116,6 +117,25 @@ def test_tasks_splits_and_number_of_episodes_are_chosen(small_calvin, small_sett
     assert first_frames(tasks=("open_drawer", "turn_on_led"), splits=("training",)) == [10, 50, 70]
     assert first_frames(max_episodes=2) == [10, 25]
     assert first_frames(splits=("validation",)) == [203]
+
+
+def test_several_datasets_are_mixed_into_one_store(small_calvin, small_settings, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(small_calvin, other)
+    settings = small_settings()
+    alone = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    mixed = convert([small_calvin, other], tmp_path / "b.zarr", settings, num_workers=2).store
+    assert mixed.n_frames == 2 * alone.n_frames
+    assert mixed.episodes.source.tolist() == [0] * len(alone.episodes) + [1] * len(alone.episodes)
+    # The same frame numbers in two datasets are different frames.
+    assert len(np.unique(mixed.episodes.group)) == 2 * len(np.unique(alone.episodes.group))
+    for half in (slice(0, alone.n_frames), slice(alone.n_frames, None)):
+        for name in alone.array_names:
+            np.testing.assert_array_equal(
+                mixed.array(name)[half].read().result(), alone.array(name).read().result()
+            )
+    assert check_store(mixed, [small_calvin, other]) == []
+    assert check_store(mixed, [small_calvin]) != []
 
 
 def test_play_episodes_are_whole_recordings(small_calvin, small_settings, tmp_path):

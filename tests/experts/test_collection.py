@@ -19,9 +19,11 @@ import itertools
 from langsteer.calvin.dataset import open_dataset, read_annotations, read_frame, read_ranges
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.scenes import scene_of
+from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.experts.collection import CollectionSettings, collect
+from langsteer.experts.library import SKILLED_TASKS
 from langsteer.experts.replay import replay
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +90,49 @@ def test_a_dataset_is_a_function_of_its_settings_whatever_the_number_of_workers(
     path, _ = recorded
     collect(tmp_path / "again", SETTINGS, num_workers=2)
     assert contents(tmp_path / "again") == contents(path)
+
+
+class Clumsy:
+    """A driver that lifts the hand, whatever it is told."""
+
+    pipeline = ObservationPipeline()
+
+    def begin(self, task, rng):
+        self.told = task
+
+    def act(self, env):
+        return np.array([0, 0, 0.5, 0, 0, 0, 1.0])
+
+
+def test_instructed_play_shows_each_task_from_beginning_to_end(tmp_path):
+    settings = CollectionSettings(
+        SKILLED_TASKS, 1, 0, play=True, chain_length=3, instructed=True, colours=True, seed=2
+    )
+    driven = dataclasses.replace(settings, driver="clumsy")
+    summaries = [
+        collect(tmp_path / "own", settings, num_workers=1),
+        collect(tmp_path / "driven", driven, num_workers=1, make_driver=Clumsy),
+    ]
+    env = CalvinEnv("builtin")
+    for name, summary in zip(("own", "driven"), summaries, strict=True):
+        (split,) = open_dataset(tmp_path / name)
+        annotations = read_annotations(split)
+        assert len(annotations) == summary.achieved.total() > 0
+        assert all(one.end - one.start >= 0 for one in annotations)
+        frame = read_frame(split.frame_path(annotations[0].start), ["rgb_static"], split.config)
+        assert frame["rgb_static"].std() > 10
+    # Without a driver each window begins where its expert did, and shows the task by itself.
+    (split,) = open_dataset(tmp_path / "own")
+    held = [replay(split, one, env).held for one in read_annotations(split)]
+    assert sum(held) >= len(held) - 1
+    # What the driver did is recorded before the window that the expert's part is.
+    assert summaries[1].frames > sum(one.end - one.start for one in annotations)
+
+
+def test_a_driver_and_instructed_recordings_need_play():
+    for wrong in ({"instructed": True}, {"play": True, "driver": "latest.ckpt"}):
+        with pytest.raises(UserError, match="expected --play"):
+            CollectionSettings(("open_drawer",), **wrong)
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_dataset(recorded, tmp_path):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from langsteer.sentences import ENCODERS
-from langsteer.settings import Count, Portion, Positive, Settings, one_of
+from langsteer.settings import Count, Natural, Portion, Positive, Settings, one_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class DP3Config(Settings, prefix="policy."):
             does; ``tcp`` the tcp's position, sine and cosine of its angles, the gripper's width.
         use_pc_color: points are XYZRGB and not XYZ.
         point_widths: widths of the per-point layers.
+        attention_heads: heads of `encoder.PointAttention`, which look for what the sentence is
+            about; 0 leaves it out, as the reference does.
         encoder_output_dim: features of the cloud, and of the state, per observation frame.
         down_dims: channels of the U-Net's stages.
         blocks_per_stage: residual blocks per stage: 2 in DP3, 1 in Simple DP3.
@@ -55,6 +57,7 @@ class DP3Config(Settings, prefix="policy."):
     agent_pos: Literal["full", "tcp"] = "full"
     use_pc_color: bool = False
     point_widths: tuple[Count, ...] = (64, 128, 256)
+    attention_heads: Natural = 0
     encoder_output_dim: Count = 64
     down_dims: tuple[Count, ...] = (512, 1024, 2048)
     blocks_per_stage: Count = 2

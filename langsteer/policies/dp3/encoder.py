@@ -1,5 +1,7 @@
 """Encode observation frames: PointNet over the cloud, and a small network over the robot's state.
 
+A policy may also look for things: see `PointAttention`.
+
 Example::
 
     features = ObservationEncoder(DP3Config())(points, state)  # (F, P, 3), (F, 15) -> (F, 128)
@@ -12,6 +14,7 @@ gradients, and runs the network with gradients on them alone. Values and gradien
 plain computation up to rounding, for less than a quarter of its time (benchmarks/policy.py).
 """
 
+import math
 from itertools import pairwise
 
 import torch
@@ -22,6 +25,11 @@ from langsteer.policies.dp3.normalizer import agent_pos_dim
 from langsteer.policies.dp3.products import Linear
 
 ARGMAX_BLOCK = 64
+
+_HIDDEN, _KEY, _VALUE = 64, 32, 8
+"""Widths of the attention's layers, keys and values."""
+_NEAR, _FAR = 0.05, 0.25
+"""Metres to which offsets are scaled: a block's size, and a good part of the table's."""
 
 
 class PointEncoder(nn.Module):
@@ -94,8 +102,72 @@ def _argmax_over_rows(values: Tensor) -> Tensor:
     return block * ARGMAX_BLOCK + within
 
 
+class PointAttention(nn.Module):
+    """Where the things are that the task is about: heads that each attend to some of the points.
+
+    A maximum over the points tells where something is only to the precision of its channels. A head
+    instead weighs the points by the agreement of a query, from sentence and state, with each
+    point's key, and returns the weighted mean of the points themselves: a soft selection, as the
+    spatial softmax over pixels of Levine et al. 2016 (arXiv 1504.00702), with the query of
+    scaled dot-product attention (Vaswani et al. 2017).
+    """
+
+    def __init__(self, config: DP3Config, output_dim: int) -> None:
+        super().__init__()
+        self.heads = config.attention_heads
+        self.points = nn.Sequential(
+            Linear(config.point_dim + 3, _HIDDEN),
+            nn.LayerNorm(_HIDDEN),
+            nn.ReLU(True),
+            Linear(_HIDDEN, _HIDDEN),
+            nn.LayerNorm(_HIDDEN),
+            nn.ReLU(True),
+        )
+        self.keys = Linear(_HIDDEN, _KEY)
+        self.values = Linear(_HIDDEN, _VALUE)
+        sentence = config.language_dim if config.language else 0
+        self.queries = nn.Sequential(
+            Linear(sentence + agent_pos_dim(config.agent_pos), 2 * _HIDDEN),
+            nn.ReLU(),
+            Linear(2 * _HIDDEN, self.heads * _KEY),
+        )
+        self.output = nn.Sequential(
+            Linear(self.heads * (9 + _VALUE), 2 * _HIDDEN),
+            nn.ReLU(),
+            Linear(2 * _HIDDEN, output_dim),
+        )
+
+    def forward(
+        self, points: Tensor, state: Tensor, tcp: Tensor, sentences: Tensor | None
+    ) -> Tensor:
+        """Features (F, ``output_dim``) of frames.
+
+        Args:
+            points: (F, P, 3 or 6), metres, world frame, then colours.
+            state: (F, D) normalised.
+            tcp: (F, 3) position in metres.
+            sentences: (F, E) embeddings scaled to values of about 1; None without language.
+        """
+        offsets = points[..., :3] - tcp[:, None]
+        features = self.points(torch.cat([points, offsets / _NEAR], dim=-1))
+        weights = self._weights(features, state, sentences)
+        position = weights @ points[..., :3]
+        # The mean offset, coarse over the whole table and fine around the hand.
+        offset = position - tcp[:, None]
+        seen = [position / _FAR, offset / _FAR, (offset / _NEAR).tanh()]
+        attended = torch.cat([*seen, weights @ self.values(features)], dim=-1)
+        output: Tensor = self.output(attended.flatten(1))
+        return output
+
+    def _weights(self, features: Tensor, state: Tensor, sentences: Tensor | None) -> Tensor:
+        """(F, heads, P), each head's sum to 1."""
+        asked = state if sentences is None else torch.cat([sentences, state], dim=-1)
+        queries = self.queries(asked).unflatten(-1, (self.heads, _KEY))
+        return (queries @ self.keys(features).mT / math.sqrt(_KEY)).softmax(dim=-1)
+
+
 class ObservationEncoder(nn.Module):
-    """Features of observation frames: those of the cloud, then those of the state."""
+    """Features of observation frames: of the cloud, of the state, and of what is attended to."""
 
     def __init__(self, config: DP3Config) -> None:
         super().__init__()
@@ -104,8 +176,26 @@ class ObservationEncoder(nn.Module):
         self.state_mlp = nn.Sequential(
             Linear(agent_pos_dim(config.agent_pos), 64), nn.ReLU(), Linear(64, width)
         )
-        self.output_dim = 2 * width
+        self.attention = PointAttention(config, 2 * width) if config.attention_heads else None
+        self.output_dim = 2 * width if self.attention is None else 4 * width
 
-    def forward(self, points: Tensor, state: Tensor) -> Tensor:
-        """Points (F, P, 3 or 6) and state (F, D), both normalised, to features (F, output_dim)."""
-        return torch.cat([self.extractor(points), self.state_mlp(state)], dim=-1)
+    def forward(
+        self,
+        points: Tensor,
+        state: Tensor,
+        tcp: Tensor | None = None,
+        sentences: Tensor | None = None,
+    ) -> Tensor:
+        """Features (F, output_dim) of frames.
+
+        Args:
+            points: (F, P, 3 or 6), normalised.
+            state: (F, D), normalised.
+            tcp: (F, 3) metres; needed for attention alone.
+            sentences: (F, E) embeddings; needed for attention with language alone.
+        """
+        features = [self.extractor(points), self.state_mlp(state)]
+        if self.attention is not None:
+            assert tcp is not None
+            features.append(self.attention(points, state, tcp, sentences))
+        return torch.cat(features, dim=-1)

@@ -30,7 +30,7 @@ from langsteer.policies.dp3.ddim import (
 from langsteer.policies.dp3.encoder import ObservationEncoder
 from langsteer.policies.dp3.graphs import DenoiserGraphs
 from langsteer.policies.dp3.language import LanguageCondition
-from langsteer.policies.dp3.normalizer import ROBOT_OBS_DIM, Normalizer
+from langsteer.policies.dp3.normalizer import ROBOT_OBS_DIM, TCP_POSITION, Normalizer
 from langsteer.policies.dp3.unet import FilmUNet, Modulations
 from langsteer.policies.precision import Precision
 
@@ -118,17 +118,34 @@ class DP3(nn.Module):
         """`compute_loss`, under the name by which DistributedDataParallel's hooks run."""
         return self.compute_loss(batch, noise, timesteps, generator, withheld)
 
-    def encode(self, obs: Observation) -> Tensor:
-        """What the network sees of an observation but its sentence, (B, D).
+    def encode(self, obs: Observation, sentences: Tensor | None = None) -> Tensor:
+        """What the network sees of an observation, (B, D).
+
+        Args:
+            obs: of batch B.
+            sentences: (B, E) that are put in the place of the observation's; None takes its own.
 
         Raises:
             UserError: where the observation is not of the shape that the policy was built for.
         """
         self._check(obs)
+        if self.language is None:
+            return self._features(obs, None)
+        told = obs["language"] if sentences is None else sentences
+        return self.language.append(self._features(obs, told), told)
+
+    def _features(self, obs: Observation, sentences: Tensor | None) -> Tensor:
+        """Features (B, D) of the observation's frames."""
         points, state = obs["point_cloud"], obs["agent_pos"]
+        told = None
+        if sentences is not None and self.language is not None:
+            frames = sentences.repeat_interleave(state.shape[1], 0)
+            told = frames * self.language.input_scale
         features = self.obs_encoder(
             self.normalizer.point_cloud.normalize(points.flatten(0, 1)),
             self.normalizer.normalize_agent_pos(state.flatten(0, 1)),
+            state.flatten(0, 1)[:, TCP_POSITION],
+            told,
         )
         return features.unflatten(0, (len(points), -1)).flatten(1)
 
@@ -176,12 +193,10 @@ class DP3(nn.Module):
             generator: for the draws, on any device; torch's global one if None.
             withheld: (B,) bool, whose sentences are withheld in training mode; drawn if None.
         """
-        condition = self.encode(batch["obs"])
-        if self.language is not None:
-            sentences = batch["obs"]["language"]
-            if self.training:
-                sentences = self.language.withhold(sentences, withheld, generator)
-            condition = self.language.append(condition, sentences)
+        sentences = None
+        if self.language is not None and self.training:
+            sentences = self.language.withhold(batch["obs"]["language"], withheld, generator)
+        condition = self.encode(batch["obs"], sentences)
         clean = self.normalizer.action.normalize(batch["action"])
         draws = self.config.noise_draws
         if draws > 1:
@@ -265,13 +280,9 @@ class DP3(nn.Module):
 
     def _sampling_condition(self, obs: Observation, samples_per_observation: int) -> Tensor:
         """(B * N, D); with language guidance (2 * B * N, D), the latter half without sentences."""
-        condition = self.encode(obs)
-        if self.language is None:
-            return condition.repeat_interleave(samples_per_observation, 0)
-        sentences = obs["language"]
-        parts = [self.language.append(condition, sentences)]
-        if self.language.guides:
-            parts.append(self.language.append(condition, torch.zeros_like(sentences)))
+        parts = [self.encode(obs)]
+        if self.language is not None and self.language.guides:
+            parts.append(self.encode(obs, torch.zeros_like(obs["language"])))
         return torch.cat([part.repeat_interleave(samples_per_observation, 0) for part in parts])
 
     def _planned(self, condition: Tensor) -> list[tuple[StepPlan, Modulations]]:

@@ -6,7 +6,8 @@ Example::
 """
 
 import argparse
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from langsteer.envs.rendering import RENDERERS
@@ -14,6 +15,7 @@ from langsteer.envs.scene_config import ASSETS_VARIABLE, BUILTIN, SCENES
 from langsteer.errors import exits_cleanly
 from langsteer.experts.collection import CollectionSettings, collect, summary_lines
 from langsteer.experts.library import SKILLED_TASKS
+from langsteer.experts.recording import Driver
 
 
 @exits_cleanly
@@ -26,14 +28,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         validation_per_task=options.validation_per_task,
         play=options.play,
         chain_length=options.chain_length,
+        instructed=options.instructed,
+        colours=options.colours,
+        driver=options.driver,
         scene=options.scene,
         renderer=options.renderer,
         seed=options.seed,
     )
     summary = collect(
-        options.save_path, settings, options.assets_path, options.num_workers, options.overwrite
+        options.save_path,
+        settings,
+        options.assets_path,
+        options.num_workers,
+        options.overwrite,
+        _driver_maker(options.driver),
     )
     print("\n".join(summary_lines(summary)))
+
+
+def _driver_maker(checkpoint: str) -> Callable[[], Driver] | None:
+    if not checkpoint:
+        return None
+    from langsteer.evaluation.driver import PolicyDriver  # needs PyTorch, recording alone does not
+
+    return functools.partial(PolicyDriver.load, checkpoint)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,14 +67,27 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation_per_task", type=int, default=3, metavar="K", help="(3); of all in play")
     add("--play", action="store_true", help="long chains of feasible tasks in each episode")
     add("--chain_length", type=int, default=8, metavar="K", help="tasks in a chain (8)")
+    add(
+        "--instructed",
+        action="store_true",
+        help="with --play: annotate each task from its beginning to its end, and go on soon after "
+        "it is done, as the long-horizon benchmark does",
+    )
+    add(
+        "--driver",
+        default="",
+        metavar="CHECKPOINT",
+        help="with --instructed: this policy begins most tasks, and the expert takes over (DAgger)",
+    )
     add("--scene", choices=SCENES, default=BUILTIN)
     add("--assets_path", type=Path, help=f"calvin_env, for scenes A-D (${ASSETS_VARIABLE})")
     add(
         "--renderer",
         choices=RENDERERS,
         default="depth",
-        help="depth is fast and leaves colour images black; tiny and egl draw colours, too",
+        help="depth is fast; tiny and egl are PyBullet's own",
     )
+    add("--colours", action="store_true", help="let the depth renderer draw colours, not black")
     add("--seed", type=int, default=0)
     add("--num_workers", type=int, metavar="K", help="processes (one for each core, 8 at most)")
     add("--overwrite", action="store_true", help="throw away what an earlier run recorded there")
