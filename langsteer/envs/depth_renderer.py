@@ -127,6 +127,7 @@ class DepthRenderer:
         self._client_id = client_id
         self._signature: list[Any] | None = None
         self._cameras: OrderedDict[tuple[Any, ...], _Camera] = OrderedDict()
+        self._surface: Surface | None = None  # read when colours are first asked for
 
     def render(self, frame: Frame) -> NDArray[np.float32]:
         """Depth (H, W) float32 along the optical axis in metres, ``far`` where nothing is drawn.
@@ -150,6 +151,7 @@ class DepthRenderer:
         if self._surface is None:
             parts = [(_meshlets(key), _albedo(key)) for key in self._keys]
             self._surface = Surface.join(parts)
+        assert image.owner is not None
         colours = self._surface.shade(image.owner, poses[:, :3, :3], self._rgba)
         return colours, np.reciprocal(image.inverse_depth, out=image.inverse_depth)
 
@@ -214,7 +216,7 @@ class DepthRenderer:
             raise UserError("this PyBullet world has nothing to draw: load its bodies first")
         self._keys = [shape.key for shape in shapes]
         self._meshlets = Meshlets.join([_meshlets(key) for key in self._keys])
-        self._surface: Surface | None = None  # read when colours are first asked for
+        self._surface = None
         self._link_from_shapes = np.stack([shape.link_from_shape for shape in shapes])
         self._all = np.ones(len(shapes), dtype=np.bool_)
         bodies = sorted({shape.body for shape in shapes})

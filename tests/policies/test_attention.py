@@ -73,7 +73,7 @@ def test_guidance_asks_without_the_sentence_too(policy, obs):
 
 
 def test_attention_finds_the_point_of_one_colour():
-    """Trained for a minute's fraction, it locates the reddest of the points to a centimetre."""
+    """Trained for seconds, it locates the reddest of the points to a centimetre."""
     torch.manual_seed(0)
     config = dataclasses.replace(CONFIG, language=False, attention_heads=4)
     attention = PointAttention(config, 3)
@@ -86,7 +86,7 @@ def test_attention_finds_the_point_of_one_colour():
         points[:, 0, 3:] = torch.tensor([1.0, 0.0, 0.0])
         return points, points[:, 0, :3]
 
-    for _ in range(300):
+    for _ in range(600):
         points, target = sample()
         loss = (attention(points, state, tcp, None) - target).square().mean()
         optimizer.zero_grad()
