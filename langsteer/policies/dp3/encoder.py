@@ -14,7 +14,6 @@ gradients, and runs the network with gradients on them alone. Values and gradien
 plain computation up to rounding, for less than a quarter of its time (benchmarks/policy.py).
 """
 
-import math
 from itertools import pairwise
 
 import torch
@@ -109,7 +108,7 @@ class PointAttention(nn.Module):
     instead weighs the points by the agreement of a query, from sentence and state, with each
     point's key, and returns the weighted mean of the points themselves: a soft selection, as the
     spatial softmax over pixels of Levine et al. 2016 (arXiv 1504.00702), with the query of
-    scaled dot-product attention (Vaswani et al. 2017).
+    dot-product attention (Luong et al. 2015, arXiv 1508.04025).
     """
 
     def __init__(self, config: DP3Config, output_dim: int) -> None:
@@ -163,7 +162,9 @@ class PointAttention(nn.Module):
         """(F, heads, P), each head's sum to 1."""
         asked = state if sentences is None else torch.cat([sentences, state], dim=-1)
         queries = self.queries(asked).unflatten(-1, (self.heads, _KEY))
-        return (queries @ self.keys(features).mT / math.sqrt(_KEY)).softmax(dim=-1)
+        # Without the usual division by the root of the width: hundreds of points would share the
+        # weight evenly, and a gradient that reaches a few of them by a hundredth teaches nothing.
+        return (queries @ self.keys(features).mT).softmax(dim=-1)
 
 
 class ObservationEncoder(nn.Module):
