@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python scripts/install.py
 # Those of the tests include the optional ones, so that nothing is skipped for want of a package.
 EXTRAS := sim
-TEST_EXTRAS := dev,sim,wandb,language
+TEST_EXTRAS := dev,sim,wandb,language,serve
 # One thread a process: two test workers share two cores, and threads that fight slow both.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 WANDB_MODE=disabled
 

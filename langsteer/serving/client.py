@@ -1,0 +1,137 @@
+"""A policy that runs in another process, reached by openpi's protocol.
+
+Example::
+
+    policy = RemotePolicy("ws://127.0.0.1:8000")
+    policy.infer({"observation/state": state, "prompt": "open the drawer"})["actions"]   # (K, 7)
+
+Every failure is a `UserError` that names the server. An evaluation keeps what it finished, and the
+same command goes on once the server answers again.
+"""
+
+import time
+from types import TracebackType
+from typing import Any
+
+from langsteer.errors import UserError
+from langsteer.serving.wire import MAX_MESSAGE_BYTES, BadMessageError, pack, unpack
+
+# isort: split
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+_RETRY_SECONDS = 0.5
+_GO_ON = "what is finished is kept, and the same command goes on"
+
+
+class RemotePolicy:
+    """One connection to a server.
+
+    Args:
+        url: ``ws://HOST:PORT`` or ``wss://...``.
+        connect_seconds: how long to wait for a server that is not there yet.
+        answer_seconds: how long an answer may take. A first one may compile a model.
+
+    Attributes:
+        metadata: what the server said when the connection opened.
+
+    Raises:
+        UserError: no server, or one that speaks another protocol.
+    """
+
+    def __init__(self, url: str, connect_seconds: float = 30, answer_seconds: float = 300) -> None:
+        self._url, self._answer_seconds = url, answer_seconds
+        self._connection = self._connect(connect_seconds)
+        try:
+            self.metadata = self._receive()
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, seconds: float) -> ClientConnection:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return connect(
+                    self._url,
+                    compression=None,
+                    max_size=MAX_MESSAGE_BYTES,
+                    open_timeout=max(1.0, seconds),
+                    ping_interval=None,  # a server that computes does not answer pings
+                    proxy=None,
+                )
+            except InvalidURI as error:
+                raise UserError(
+                    f"policy.url={self._url}: expected ws://HOST:PORT, e.g. ws://127.0.0.1:8000"
+                ) from error
+            except (InvalidHandshake, TimeoutError, EOFError) as error:
+                raise UserError(
+                    f"{self._url}: what listens there speaks no websocket ({error}); start the "
+                    f"policy's server on this port, e.g. langsteer-serve; {_GO_ON}"
+                ) from error
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"{self._url}: no server answered within {seconds:g} s ({error}); start "
+                        f"it, e.g. langsteer-serve policy.ckpt_path=...; {_GO_ON}"
+                    ) from error
+            time.sleep(_RETRY_SECONDS)
+
+    def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
+        """The server's answer to one observation.
+
+        Raises:
+            UserError: it is gone, too slow, answers with an error, or with no message.
+        """
+        try:
+            self._connection.send(pack(observation))
+        except ConnectionClosed as error:
+            raise self._gone(error) from error
+        return self._receive()
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            answer = self._connection.recv(timeout=self._answer_seconds)
+        except TimeoutError as error:
+            raise UserError(
+                f"{self._url}: no answer within {self._answer_seconds:g} s; give it longer with "
+                f"policy.answer_seconds, or look at the server; {_GO_ON}"
+            ) from error
+        except ConnectionClosed as error:
+            raise self._gone(error) from error
+        except WebSocketException as error:
+            raise UserError(f"{self._url}: {error}") from error
+        if isinstance(answer, str):  # openpi's servers send their traceback as text
+            raise UserError(f"{self._url}: the server failed: {_last_line(answer)}; {_GO_ON}")
+        try:
+            return unpack(answer)
+        except BadMessageError as error:
+            raise UserError(
+                f"{self._url}: its answer is {error}; is it openpi's protocol?"
+            ) from error
+
+    def _gone(self, error: ConnectionClosed) -> UserError:
+        return UserError(
+            f"{self._url}: the server closed the connection ({error}); look at why it ended and "
+            f"start it again; {_GO_ON}"
+        )
+
+    def close(self) -> None:
+        """Close the connection; a second call does nothing."""
+        self._connection.close()
+
+    def __enter__(self) -> "RemotePolicy":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it does not say why"

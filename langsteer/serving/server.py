@@ -1,0 +1,139 @@
+"""Serve a policy of ours to other processes by openpi's protocol.
+
+Example::
+
+    langsteer-serve policy.ckpt_path=outputs/checkpoints/x/latest.ckpt port=8000
+
+Each connection has a memory of its own, so that several evaluations can share a server. A task
+begins with a request that has ``reset``, with another ``prompt``, and with a new connection.
+"""
+
+import http
+import ipaddress
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from langsteer.errors import UserError
+from langsteer.policies.agent import Agent
+from langsteer.serving.frames import read_frame
+from langsteer.serving.messages import ACTIONS, HISTORY, PROMPT, RESET, SEED, Offer
+from langsteer.serving.wire import MAX_MESSAGE_BYTES, BadMessageError, pack, unpack
+
+# isort: split
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+from websockets.sync.server import Server, ServerConnection, serve
+
+log = logging.getLogger(__name__)
+_MAX_REASON = 120  # bytes that a close frame has for its reason
+
+
+class AgentServer:
+    """Answers requests with an agent's actions.
+
+    Args:
+        make_agent: makes an agent with no memory, one for each connection; they share weights.
+    """
+
+    def __init__(self, make_agent: Callable[[], Agent]) -> None:
+        self._make_agent = make_agent
+        self._offer = offer_of(make_agent())
+        # One prediction at a time: two at once would be slower than one after the other.
+        self._lock = threading.Lock()
+
+    def listen(self, host: str, port: int) -> Server:
+        """A server that has its port; ``serve_forever`` answers, ``shutdown`` ends it.
+
+        Raises:
+            UserError: the port is taken, or the address is not this machine's.
+        """
+        try:
+            return serve(
+                self._answer_all,
+                host,
+                port,
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                process_request=_health_check,
+            )
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"{host}:{port}: cannot listen there ({error}); is another server running? Choose "
+                "another port"
+            ) from error
+
+    def _answer_all(self, connection: ServerConnection) -> None:
+        session = _Session(self._make_agent())
+        try:
+            connection.send(pack(self._offer.to_metadata()))
+            for data in connection:
+                self._answer(connection, session, data)
+        except ConnectionClosed:
+            log.info("connection from %s closed", connection.remote_address)
+
+    def _answer(self, connection: ServerConnection, session: "_Session", data: str | bytes) -> None:
+        try:
+            if isinstance(data, str):
+                raise BadMessageError("text; requests are msgpack")
+            with self._lock:
+                answer = session.actions(unpack(data))
+        except (UserError, BadMessageError) as error:
+            # As openpi's server does: what is wrong as text, then the end of the connection.
+            connection.send(f"{type(error).__name__}: {error}")
+            reason = str(error).encode()[:_MAX_REASON].decode(errors="ignore")
+            connection.close(CloseCode.INVALID_DATA, reason)
+            return
+        connection.send(pack({ACTIONS: answer}))
+
+
+class _Session:
+    """One connection's memory."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._prompt: str | None = None
+
+    def actions(self, request: Mapping[str, Any]) -> np.ndarray:
+        """(K, 7) float32 for one request."""
+        prompt, seed = request.get(PROMPT), request.get(SEED, 0)
+        if not isinstance(prompt, str | None) or not isinstance(seed, int | np.integer):
+            raise UserError(f"{PROMPT} {prompt!r}, {SEED} {seed!r}: expected words and a number")
+        # Clients of openpi know no reset; with them, other words are another task.
+        if request.get(RESET, False) or prompt != self._prompt or self._prompt is None:
+            self._agent.reset(int(seed))
+            self._agent.instruct(prompt or None)
+            self._prompt = prompt or ""
+        history = request.get(HISTORY, [])
+        if not isinstance(history, list):
+            raise UserError(f"{HISTORY}: a list of earlier observations was expected")
+        frames = [read_frame(frame, self._agent) for frame in [*history, request]]
+        for frame in frames[:-1]:
+            self._agent.observe(frame)
+        return self._agent.act(frames[-1])
+
+
+def offer_of(agent: Agent) -> Offer:
+    """What a server says of an agent."""
+    return Offer(("cloud",), "relative", agent.n_obs_steps, agent.policy.config.use_pc_color)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _health_check(connection: ServerConnection, request: Request) -> Response | None:
+    """``/healthz`` says OK, as openpi's server does; everything else is the protocol."""
+    if request.path == "/healthz":
+        return connection.respond(http.HTTPStatus.OK, "OK\n")
+    return None
