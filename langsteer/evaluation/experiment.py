@@ -15,6 +15,7 @@ Each episode is a function of (settings, its number). The folder of a run::
     └── episodes/           NNNN.json, NNNN.npz (trajectory), NNNN.mp4
 """
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -172,6 +173,7 @@ def run_experiment(settings: ExperimentSettings) -> Summary:
     tasks = steered_tasks(settings.steering, env.instruction, env.task, env.scene)
     settings = replace(settings, env=replace(env, task=tasks))
     identity = settings.identity()
+    _warn_of_unread_words(settings)
     what = f"{len(tasks)}_tasks" if len(tasks) > 1 else tasks[0]
     folder = open_run(settings.output_dir, "outputs/experiments", identity, what)
     pieces = Pieces(folder / EPISODES, "episode", "episodes")
@@ -185,6 +187,22 @@ def run_experiment(settings: ExperimentSettings) -> Summary:
     summary = Summary(folder, identity, list(results.values()))
     summary.write()
     return summary
+
+
+def _warn_of_unread_words(settings: ExperimentSettings) -> None:
+    """Say that an instruction changes nothing where neither policy nor steering reads it."""
+    from langsteer.policies.loading import reads_sentences  # PyTorch
+
+    instruction = settings.env.instruction
+    if instruction is None or settings.steering.steers:
+        return
+    if not reads_sentences(settings.policy.ckpt_path):
+        print(
+            f"warning: env.instruction={instruction!r} has no effect: this policy was trained "
+            "without sentences, and steering=none tells it nothing. Its success at env.task="
+            f"{','.join(settings.env.task)} is measured. To steer it, set steering=reference",
+            file=sys.stderr,
+        )
 
 
 def _so_far(results: Collection[Result]) -> str:
@@ -217,6 +235,7 @@ class _Episodes:
             "episode": number,
             "task": task,
             "instruction": instruction,
+            "caption": player.caption(task, instruction, task),
             "success": run.success,
             "steps": run.steps,
             "tasks_seen": sorted(run.tasks_seen),
@@ -267,11 +286,17 @@ def _view(folder: Path, episode: Result) -> View:
     """An episode with its video and its path, as far as they were kept."""
     name, success = f"{episode['episode']:04d}", episode["success"]
     return View(
-        f"#{episode['episode']} {episode['task']}: \u201c{episode['instruction']}\u201d",
+        f"#{episode['episode']} {_caption(episode)}",
         [(f"{'success' if success else 'failed'} ({episode['steps']} steps)", success)],
         {"": folder / f"{name}.mp4"},
         _traces(folder / f"{name}.npz", success),
     )
+
+
+def _caption(episode: Result) -> str:
+    """The task and what the policy was given; episodes of older runs lack the latter."""
+    given = episode.get("caption", f"\u201c{episode['instruction']}\u201d")
+    return given if given.startswith(episode["task"]) else f"{episode['task']}: {given}"
 
 
 def _traces(path: Path, success: bool) -> list[dict[str, Any]]:

@@ -213,7 +213,7 @@ class Player:
         else:
             _as_agent(self.agent).reset(seed, steerer.predict)
         self.agent.instruct(instruction)
-        film = None if video is None else Film(instruction)
+        film = None if video is None else Film(self.caption(task, instruction, goal))
         run = run_task(self.env, self.agent, task, max_steps, on_step=film)
         if film is not None and video is not None:
             film.write(video, run.outcome)
@@ -223,6 +223,20 @@ class Player:
             if steerer.first_trace is not None:
                 run.first_paths = steerer.first_trace.paths[..., :3]
         return run
+
+    def caption(self, task: str, instruction: str, goal: str | None = None) -> str:
+        """What the policy is given, for a video or a report: the sentence, or nothing.
+
+        Args:
+            task: what the oracle judges.
+            instruction: the words for it.
+            goal: the task to steer towards; None leaves the policy alone.
+        """
+        # A policy of another kind need not say whether it reads; it is told the sentence.
+        is_told = getattr(self.agent, "reads_sentences", True)
+        if is_told or (goal and self.steering.steers):
+            return f"\u201c{instruction}\u201d"
+        return f"{task}; the policy is told nothing"
 
     def _steerer(self, goal: str, seed: int) -> "Steerer":
         """A steerer towards a task, from the environment's present state."""

@@ -1,8 +1,8 @@
-"""Videos of rollouts: both cameras side by side, instruction and outcome written in.
+"""Videos of rollouts: both cameras side by side, what was said and the outcome written in.
 
 Example::
 
-    film = Film("open the drawer")
+    film = Film("“open the drawer”")
     run_task(env, agent, "open_drawer", on_step=film)
     film.write(Path("episode.mp4"), "success")
 """
@@ -31,8 +31,8 @@ _LAST_FRAME_REPEATS = 15
 class Film:
     """Collects a frame of every second step; a callback for `rollout.run_task`."""
 
-    def __init__(self, instruction: str) -> None:
-        self.instruction = instruction
+    def __init__(self, caption: str) -> None:
+        self.caption = caption
         self.frames: list[np.ndarray] = []
         self._calls = 0
 
@@ -44,9 +44,9 @@ class Film:
         self._calls += 1
 
     def captioned(self, outcome: str) -> list[np.ndarray]:
-        """The frames (H, W, 3) uint8 with the instruction, and the outcome on the last second."""
-        plain = [_with_caption(frame, self.instruction, "") for frame in self.frames]
-        last = _with_caption(self.frames[-1], self.instruction, outcome)
+        """The frames (H, W, 3) uint8 with the caption, and the outcome on the last second."""
+        plain = [_with_caption(frame, self.caption, "") for frame in self.frames]
+        last = _with_caption(self.frames[-1], self.caption, outcome)
         return plain + [last] * _LAST_FRAME_REPEATS
 
     def write(self, path: Path, outcome: str) -> None:
@@ -102,11 +102,11 @@ def _square(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
-def _with_caption(frame: np.ndarray, instruction: str, outcome: str) -> np.ndarray:
+def _with_caption(frame: np.ndarray, caption: str, outcome: str) -> np.ndarray:
     picture = Image.new("RGB", (frame.shape[1], frame.shape[0] + CAPTION), "white")
     picture.paste(Image.fromarray(frame), (0, CAPTION))  # above: a player's controls lie below
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(16)
-    pen.text((8, 4), f"\u201c{instruction}\u201d", fill="black", font=font)
+    pen.text((8, 4), caption, fill="black", font=font)
     colour = "#1a7f37" if outcome.startswith("success") else "#b42318"
     pen.text((8, 25), outcome, fill=colour, font=font)
     return np.asarray(picture)

@@ -53,11 +53,13 @@ class Agent:
         pipeline: the observation pipeline of the policy's training.
         n_obs_steps: frames of a prediction.
         sees_colours: whether its clouds are XYZRGB.
+        reads_sentences: whether `instruct` makes a difference.
     """
 
     def __init__(self, policy: DP3, predict: Predictor = sample_once) -> None:
         self.policy = policy
         self.sees_colours = policy.config.use_pc_color
+        self.reads_sentences = policy.language is not None
         self._own_predict = predict
         self.n_obs_steps = policy.config.n_obs_steps
         self._frames: deque[dict[str, torch.Tensor]] = deque(maxlen=self.n_obs_steps)

@@ -156,6 +156,16 @@ def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
     return {"path": str(path), "bytes": size, "sha256_of_end": digest}
 
 
+def reads_sentences(path: str | Path | None) -> bool:
+    """Whether the policy of a checkpoint follows sentences; its weights are not read.
+
+    Raises:
+        UserError: None, or as `read_checkpoint`.
+    """
+    config = read_checkpoint(checked_path(path), mmap=True)["config"]["policy"]
+    return DP3Config.from_dict(config).language
+
+
 def precision_name(wanted: str, device: Literal["auto", "cpu", "cuda"]) -> str:
     """The arithmetic of ``wanted``, of `PRECISIONS`, on a device; results name it.
 

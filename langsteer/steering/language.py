@@ -74,11 +74,13 @@ class InstructionReader:
 
         Args:
             encoder: of sentences; None looks at words alone.
-            known: (phrasing, task) to learn; None for all that are to be trained on.
+            known: (phrasing, task) to learn; None for all that are to be trained on, and the names
+                of the tasks.
         """
         self._encoder = encoder
         if known is None:
-            known = ((phrase, task) for task in TASKS for phrase in phrasings(task))
+            said = [(phrase, task) for task in TASKS for phrase in phrasings(task)]
+            known = [*said, *((task.replace("_", " "), task) for task in TASKS)]
         meaning = {told_by(phrase).rest: template_of(task) for phrase, task in known}
         names = list(_TEMPLATES)
         self._vocabulary = set().union(*map(words_of, meaning))

@@ -11,6 +11,7 @@ Example::
     may_mean(told, "move_slider_left")          # True: it names a door, and no other thing
 """
 
+import functools
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.calvin.tasks import COLOURS
+from langsteer.calvin.instructions import phrasings
+from langsteer.calvin.tasks import COLOURS, TASKS
 from langsteer.steering.lexical import words_of
+from langsteer.steering.spelling import corrected
 
 _COLOURED, _SIDEWAYS = "coloured", "sideways"
 """Stand for every colour and every side in the rest of a sentence."""
@@ -60,6 +63,20 @@ ACTIONS = {
     "undo": "off apart unstack separate dismantle destroy collapse down knock upper",
 }
 """What is done, by the words for it; a word may belong to several."""
+
+_FURNITURE = "cabinet|closet|counter|cupboard|desk|table"
+_ITS_DRAWER = re.compile(rf"\b(?:{_FURNITURE})(?:'s)? (?=drawer\b)")
+"""What the drawer is a part of: "the cupboard drawer" is about the drawer alone."""
+_INTO_DRAWER = re.compile(r"\binto (?:the |an? |that )?(?:open )?drawer\b")
+"""Something goes there, said or not: "push into drawer" is about a block."""
+
+SPELLED = frozenset(
+    word
+    for names in (*THINGS.values(), *ACTIONS.values(), *COLOURS, *SIDES, "lightbulb lightbulbs")
+    for word in names.split()
+    if word != _COLOURED
+)
+"""The words that decide: a letter too many or too few in them is forgiven."""
 
 _NEGATION = re.compile(r"\b(?:not|never|dont)\b|n't\b")
 
@@ -102,7 +119,7 @@ class Told:
 
 def told_by(instruction: str) -> Told:
     """What the words of an instruction say."""
-    text = instruction.lower().replace("\u2019", "'")
+    text = _plainly_written(instruction)
     colours = frozenset(re.findall(rf"\b(?:{'|'.join(COLOURS)})\b", text))
     text = re.sub(rf"\b(?:{'|'.join(COLOURS)})\b", _COLOURED, text)
     sides = frozenset(
@@ -113,7 +130,29 @@ def told_by(instruction: str) -> Told:
     things = {thing for thing, names in THINGS.items() if not words.isdisjoint(names.split())}
     if _SWITCH.search(rest):
         things.add("lightbulb")
+    if things == {"drawer"} and _INTO_DRAWER.search(rest):
+        things.add("block")
     return Told(colours, sides, frozenset(things), _NEGATION.search(rest) is not None, rest)
+
+
+def _plainly_written(instruction: str) -> str:
+    """In lower case, close spellings corrected, one word for what has several spellings."""
+    text = re.sub(r"[_-]", " ", instruction.lower().replace("\u2019", "'"))
+    text = re.sub(r"[a-z]+", lambda match: _spelled(match[0]), text)
+    text = re.sub(r"\b(light ?)?bulbs?\b", lambda m: "light bulb" if m[1] else "bulb", text)
+    text = re.sub(r"(?<=\bthe )draw\b|\bdraw$", "drawer", text)
+    return _ITS_DRAWER.sub("", text)
+
+
+def _spelled(word: str) -> str:
+    return word if word in _ordinary_words() else corrected(word, SPELLED)
+
+
+@functools.cache
+def _ordinary_words() -> frozenset[str]:
+    """Of the phrasings to train on: "side" is a word, and no slip of "slide"."""
+    said = (phrase for task in TASKS for phrase in phrasings(task))
+    return frozenset(word for phrase in said for word in words_of(phrase))
 
 
 def template_of(task: str) -> str:

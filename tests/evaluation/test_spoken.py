@@ -13,9 +13,11 @@ from langsteer.errors import UserError
 from langsteer.evaluation.attempts import RIVAL, contenders, load_rival
 from langsteer.evaluation.calvin_adapter import CalvinModel
 from langsteer.evaluation.experiment import ExperimentSettings, run_experiment
+from langsteer.evaluation.rollout import Player
 from langsteer.policies.agent import Agent, load_agent
 from langsteer.policies.loading import load_policy
 from langsteer.sentences import HashedWords
+from langsteer.steering.config import SteeringConfig
 
 OPEN, CLOSE = "open the drawer", "close the drawer"
 FRAME = {"point_cloud": np.full((64, 3), 0.3), "robot_obs": np.linspace(-0.5, 0.5, 15)}
@@ -86,6 +88,31 @@ def test_an_experiment_tells_its_instruction(spoken_checkpoint, tmp_path):
     other = experiment(spoken_checkpoint, tmp_path / "other", "pull the drawer out")
     assert np.array_equal(first[0], other[0])
     assert not np.array_equal(first, other)
+
+
+def test_words_that_nothing_reads_are_warned_of_and_not_captioned(
+    checkpoint, spoken_checkpoint, tmp_path, capsys
+):
+    experiment(checkpoint, tmp_path / "deaf", "hello")
+    said = capsys.readouterr().err
+    assert "warning: env.instruction='hello' has no effect" in said
+    assert "steering=reference" in said
+    page = (tmp_path / "deaf" / "report.html").read_text()
+    assert "open_drawer; the policy is told nothing" in page
+    assert "hello\\u201d" not in page
+    experiment(spoken_checkpoint, tmp_path / "hears", "hello")
+    assert "has no effect" not in capsys.readouterr().err
+    assert "hello\\u201d" in (tmp_path / "hears" / "report.html").read_text()
+
+
+def test_a_caption_has_the_sentence_where_policy_or_steering_reads_it(checkpoint):
+    steering = SteeringConfig(reference=1.0, samples=4, demonstrations="data/demos")
+    agent = load_agent(checkpoint)
+    told = "\u201copen the drawer\u201d"
+    deaf, steered = (Player(None, agent, how) for how in (SteeringConfig(), steering))
+    assert deaf.caption("open_drawer", OPEN, "open_drawer").endswith("told nothing")
+    assert steered.caption("open_drawer", OPEN, "open_drawer") == told
+    assert steered.caption("open_drawer", OPEN, None).endswith("told nothing")
 
 
 def test_the_benchmark_tells_the_sentence_of_each_task(run_command, spoken_checkpoint, tmp_path):

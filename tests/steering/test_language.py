@@ -37,6 +37,34 @@ def test_known_phrasings_are_read(reader):
     assert reader.read("Open the drawer!").task == "open_drawer"
 
 
+@pytest.mark.parametrize("written", ["{}", "please {}", "could you {}"])
+def test_the_names_of_tasks_are_read_however_they_are_written(reader, written):
+    for task in TASKS:
+        words = task.replace("_", " ")
+        for name in (task, words, words.upper(), words.title(), words.replace(" ", "-")):
+            assert reader.read(written.format(name)).task == task, name
+
+
+@pytest.mark.parametrize(
+    "sentence, task",
+    [
+        ("turn on the lightbulb", "turn_on_lightbulb"),
+        ("switch the light-bulb off", "turn_off_lightbulb"),
+        ("turn off the lighbulbs", "turn_off_lightbulb"),
+        ("could you close the cupboard drawer", "close_drawer"),
+        ("open the table's drawer", "open_drawer"),
+        ("open the drawr", "open_drawer"),
+        ("close the draw", "close_drawer"),
+        ("opne the drawer", "open_drawer"),
+        ("move the slidder to the lfet", "move_slider_left"),
+        ("lift the red blok from the table", "lift_red_block_table"),
+        ("push into the drawer", "push_into_drawer"),
+    ],
+)
+def test_close_spellings_and_other_ways_to_write_are_read(reader, sentence, task):
+    assert reader.read(sentence).task == task
+
+
 def test_held_out_phrasings_are_understood_well_above_chance(reader):
     pairs = [(phrase, task) for task in TASKS for phrase in phrasings(task, held_out=True)]
     assert share_right(reader, pairs) >= (0.5 if reader._encoder is None else 0.7)
@@ -46,7 +74,7 @@ def test_frozen_sentences_are_read_right_or_refused_but_hardly_ever_wrong(reader
     pairs = frozen_sentences()["frozen sentences"]
     found = Counter(verdict(reader, *pair) for pair in pairs)
     assert found["right"] >= 0.8 * len(pairs)
-    assert found["wrong"] <= 0.03 * len(pairs)
+    assert found["wrong"] <= 0.02 * len(pairs)
 
 
 def test_a_sentence_without_one_clear_task_is_refused(reader):
