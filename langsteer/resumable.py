@@ -165,10 +165,18 @@ def run_pieces(
     ):
         if missing and not alone:
             print(f"{pieces.folder}: another job is at work here too", file=sys.stderr)
-        for number, result in _do_unclaimed(pieces, missing, make_worker, workers):
-            done[number] = result
-            bar.set_postfix_str(summarise(done.values()), refresh=False)
-            bar.update()
+        try:
+            for number, result in _do_unclaimed(pieces, missing, make_worker, workers):
+                done[number] = result
+                bar.set_postfix_str(summarise(done.values()), refresh=False)
+                bar.update()
+        except KeyboardInterrupt:
+            print(
+                f"\nstopped: {len(done)} of {len(mine)} {pieces.unit}s are in {pieces.folder}; "
+                "the same command goes on with the others",
+                file=sys.stderr,
+            )
+            raise
     found = pieces.done(numbers)
     if len(found) == len(numbers):  # nobody has anything to claim any more
         (pieces.folder / CLAIMS).unlink(missing_ok=True)

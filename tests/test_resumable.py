@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,16 @@ def test_results_are_those_of_all_pieces_in_order_and_none_is_done_again(tmp_pat
         assert found == expected
         assert list(found) == list(range(5))
     assert sorted(log(tmp_path)) == list(range(5))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path, workers):
+    command = [sys.executable, __file__, str(tmp_path), "40", str(workers)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for_pieces(tmp_path, 1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert re.search(r"stopped: \d+ of 40 pieces are in .*pieces; the same command goes on", said)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

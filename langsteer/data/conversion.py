@@ -12,6 +12,7 @@ Example::
 import ctypes
 import functools
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -244,8 +245,17 @@ def _write_shards(
         make_worker = functools.partial(_ShardWriter, plan, partial, strict, counter, advance)
         # Processes count their frames in shared memory, and the bar follows.
         with doers(make_worker, workers, lambda: bar.update(done + counter.value - bar.n)) as do:
-            for _ in do(todo):
-                pass
+            finished = len(mine) - len(todo)
+            try:
+                for _ in do(todo):
+                    finished += 1
+            except KeyboardInterrupt:
+                print(
+                    f"\nstopped: {finished} of {len(mine)} shards are in {partial}; the same "
+                    "command goes on with the others",
+                    file=sys.stderr,
+                )
+                raise
     return rows
 
 

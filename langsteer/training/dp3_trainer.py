@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from langsteer.training.distributed import (
 from langsteer.training.experiment import Experiment, open_experiment
 from langsteer.training.learner import Learner
 from langsteer.training.loggers import RunLogger, make_wandb, text_logger
+from langsteer.training.preflight import checkpoint_bytes, gigabytes
 from langsteer.training.pytorch_util import (
     choose_device,
     choose_threads,
@@ -126,6 +128,7 @@ class Trainer:
         self.vote = Vote(world)
         self.checkpoints = CheckpointManager(self.folder, config.top_k)
         self.records = self._open_records()
+        self._saved_step = None if experiment.resumed is None else self.progress.step
         self._announce(experiment)
 
     @property
@@ -135,6 +138,9 @@ class Trainer:
 
     def run(self, stop: StopRequest) -> bool:
         """Train to the end, or to a stop; see `train`."""
+        if self.world.is_main:
+            size = checkpoint_bytes(self.state.policy.config, self.config.use_ema)
+            stop.explain = partial(self._what_a_stop_does, gigabytes(size))
         if self.progress.epoch >= self.config.num_epochs:
             self.log.info(
                 "all %d epochs are done; a greater training.num_epochs goes on", self.progress.epoch
@@ -223,12 +229,23 @@ class Trainer:
             payload = self.state.payload()
             if self.world.is_main:
                 self.checkpoints.save_epoch(payload, done, metrics.get("val_loss"))
+            self._saved_step = progress.step
         if self.records is not None and "val_loss" in metrics:
             self.records.draw_curves()
 
     def _validate(self, stop: StopRequest) -> dict[str, float]:
         count = self.config.val_action_samples
         return validate(self.state.evaluated, self.data, count, self.world, stop)
+
+    def _what_a_stop_does(self, size: str, signal_name: str) -> str:
+        """What a person at the terminal reads at once; saving a large policy takes minutes."""
+        doing = f"finishing step {self.progress.step + 1}, then saving {size} to {self.folder}"
+        if signal_name != "SIGINT":
+            return doing
+        since = (
+            "the whole run" if self._saved_step is None else f"all since step {self._saved_step}"
+        )
+        return f"{doing}; press Ctrl-C again to leave without saving and lose {since}"
 
     def _save_and_leave(self, stop: StopRequest) -> None:
         begun = time.perf_counter()

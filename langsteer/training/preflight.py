@@ -94,11 +94,11 @@ def _check_disk(settings: TrainingConfig, policy: DP3Config) -> str:
     needed, free = size * (settings.top_k + 2), shutil.disk_usage(existing).free
     if needed > free:
         raise UserError(
-            f"{folder}: {_gigabytes(free)} free, {settings.top_k + 2} checkpoints of "
-            f"{_gigabytes(size)} need {_gigabytes(needed)}; make room, set training.checkpoint_dir "
+            f"{folder}: {gigabytes(free)} free, {settings.top_k + 2} checkpoints of "
+            f"{gigabytes(size)} need {gigabytes(needed)}; make room, set training.checkpoint_dir "
             "to another disk, or lower training.top_k"
         )
-    return f"disk: {folder}, {_gigabytes(free)} free, checkpoints need up to {_gigabytes(needed)}"
+    return f"disk: {folder}, {gigabytes(free)} free, checkpoints need up to {gigabytes(needed)}"
 
 
 def checkpoint_bytes(policy: DP3Config, use_ema: bool) -> int:
@@ -108,8 +108,9 @@ def checkpoint_bytes(policy: DP3Config, use_ema: bool) -> int:
     return weights * _BYTES_PER_WEIGHT * (4 if use_ema else 3)
 
 
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.3g} GB"
+def gigabytes(count: float) -> str:
+    """Bytes for a reader: ``4.09 GB``, or MB below a tenth of one."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"
 
 
 def _wandb_line(settings: TrainingConfig) -> str:

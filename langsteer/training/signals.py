@@ -7,7 +7,10 @@ Example::
             ...
 """
 
+import os
 import signal
+import sys
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 EXIT_PREEMPTED = 75
@@ -34,11 +37,17 @@ class StopRequest:
     """Whether one of `SIGNALS` came since the block was entered; more of them change nothing.
 
     Only Ctrl-C is obeyed at once when it comes a second time, since a person waits.
+
+    Attributes:
+        requested: whether a signal came.
+        signal_name: of the first one, such as ``SIGTERM``.
+        explain: what happens now, given the signal's name; it is said at once on stderr.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self.signal_name = ""
+        self.explain: Callable[[str], str] | None = None
         self._previous: dict[signal.Signals, object] = {}
         self._held: set[int] = set()
 
@@ -63,3 +72,7 @@ class StopRequest:
             raise KeyboardInterrupt
         self.requested = True
         self.signal_name = signal.Signals(number).name
+        if self.explain is not None:
+            # Not print: its buffer may be in use just where the signal came.
+            line = f"\n{self.signal_name}: {self.explain(self.signal_name)}\n"
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line.encode())

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from langsteer.calvin.kinematics import gripper_camera_pose
+from langsteer.data import conversion
 from langsteer.data.conversion import convert
 from langsteer.data.inspection import check_store
 from langsteer.data.plan import make_plan
@@ -295,6 +296,18 @@ def test_run_that_is_killed_at_random_moments_and_continued_equals_one_that_is_n
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         f"{i}.zarr" for i in range(stores)
     ]
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
+    small_calvin, small_settings, tmp_path, monkeypatch, capsys
+):
+    def interrupted(self, shard):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion._ShardWriter, "do", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(small_calvin, tmp_path / "store.zarr", small_settings(), num_workers=1)
+    assert "stopped: 0 of " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -74,10 +74,20 @@ def test_run_asked_to_stop_saves_mid_epoch_and_goes_on_there(training, number):
     process = training.start(*stopped)
     output = interrupt(process, number, 8)
     assert process.returncode == EXIT_PREEMPTED, output
-    assert signal.Signals(number).name in output
+    assert f"{signal.Signals(number).name}: finishing step" in output
+    assert "Ctrl-C" not in output
     assert training.latest("stopped")["progress"]["step"] < 40 * 11
     training.run(*stopped, "training.resume=true")
     assert_same_run(training, "whole", "stopped")
+
+
+def test_ctrl_c_says_at_once_what_happens_and_what_a_second_one_loses(training):
+    overrides = ["training.num_epochs=400", "training.experiment_name=run"]
+    output = interrupt(training.start(*overrides), signal.SIGINT, 8)
+    assert "SIGINT: finishing step" in output
+    assert "then saving" in output
+    assert "press Ctrl-C again to leave without saving and lose" in output
+    assert output.index("then saving") < output.index("SIGINT: saved step")
 
 
 def test_run_asked_to_stop_in_its_validation_leaves_it_and_validates_anew(training, monkeypatch):
