@@ -69,6 +69,10 @@ else
 fi
 
 folder=$(cd "$folder" && pwd)
+if [ "$folder" = "$root/third_party/calvin_env" ]; then
+    echo "LangSteer finds it there: choose a scene with env.scene=D (or A, B, C)."
+    exit 0
+fi
 cat << EOF
 Now tell LangSteer where it is, for example in ~/.bashrc:
 

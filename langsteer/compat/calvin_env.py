@@ -146,7 +146,7 @@ def get_env(
         scene: ``"calvin_scene_D"``, ``"D"``, or ``"builtin"``, instead of the dataset's.
         renderer: ``"egl"``, ``"tiny"`` or ``"depth"``, instead of the dataset's
             (``use_egl``); see `langsteer.envs.rendering`.
-        assets_path: CALVIN's ``calvin_env`` checkout; by default ``CALVIN_ENV_ROOT``.
+        assets_path: CALVIN's ``calvin_env`` checkout; by default as `calvin_root` says.
         led_reset: ``"head"`` of calvin_env or ``"pinned"`` by mees/calvin.
 
     Raises:

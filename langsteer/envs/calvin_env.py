@@ -73,7 +73,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
 
     Args:
         scene: ``"builtin"`` or CALVIN's ``"A"`` ... ``"D"``.
-        assets_path: CALVIN's ``calvin_env`` checkout, for A-D; by default ``CALVIN_ENV_ROOT``.
+        assets_path: CALVIN's ``calvin_env`` checkout, for A-D; see `calvin_root`.
         renderer: who draws, see `langsteer.envs.rendering`.
         pipeline: the policy's observation pipeline; its ``pixel_centre`` is replaced by the
             renderer's; its cameras must be CALVIN's, which are the ones that are drawn.

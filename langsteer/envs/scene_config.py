@@ -26,8 +26,11 @@ ASSETS_VARIABLE = "CALVIN_ENV_ROOT"
 
 _CALVIN_ROBOT = "franka_panda/panda_longer_finger.urdf"
 _CALVIN_PLANE = "plane/plane.urdf"
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_FETCHED = Path("third_party/calvin_env")
+"""Where scripts/setup_calvin.sh puts the checkout."""
 _HOW_TO_GET = (
-    f"run scripts/setup_calvin.sh and set {ASSETS_VARIABLE} or env.assets_path to the checkout, "
+    f"run scripts/setup_calvin.sh, or set {ASSETS_VARIABLE} or env.assets_path to a checkout, "
     f"or use env.scene={BUILTIN}, which needs no download"
 )
 _LFS_POINTER = b"version https://git-lfs"
@@ -101,8 +104,8 @@ def load_scene(name: str, assets_path: str | Path | None = None) -> SceneConfig:
 
     Args:
         name: ``"builtin"``, or ``"A"`` ... ``"D"`` (``"calvin_scene_D"`` means the same).
-        assets_path: CALVIN's ``calvin_env`` checkout; by default what ``CALVIN_ENV_ROOT`` says.
-            The built-in scene ignores it.
+        assets_path: CALVIN's ``calvin_env`` checkout; by default as `calvin_root` says. The
+            built-in scene ignores it.
 
     Raises:
         UserError: an unknown scene, no checkout, or files that are missing in it.
@@ -121,16 +124,19 @@ def load_scene(name: str, assets_path: str | Path | None = None) -> SceneConfig:
 
 
 def calvin_root(assets_path: str | Path | None) -> Path:
-    """The folder of CALVIN's simulator: ``assets_path``, or what ``CALVIN_ENV_ROOT`` names.
+    """The folder of CALVIN's simulator.
+
+    It is ``assets_path``, or what ``CALVIN_ENV_ROOT`` names, or ``third_party/calvin_env`` of this
+    folder or of LangSteer's own.
 
     Raises:
-        UserError: neither is given, or the folder has no ``data`` and ``conf/scene``.
+        UserError: there is none, or the folder has no ``data`` and ``conf/scene``.
     """
-    given = assets_path or os.environ.get(ASSETS_VARIABLE)
+    given = assets_path or os.environ.get(ASSETS_VARIABLE) or _fetched_root()
     if not given:
         raise UserError(
-            f"CALVIN's scenes need CALVIN's assets and neither env.assets_path nor "
-            f"{ASSETS_VARIABLE} names them; {_HOW_TO_GET}"
+            f"CALVIN's scenes need CALVIN's assets, and there are none: env.assets_path and "
+            f"{ASSETS_VARIABLE} are not set, and there is no {_FETCHED}; {_HOW_TO_GET}"
         )
     root = Path(given).expanduser().resolve()
     for part in ("data", "conf/scene"):
@@ -140,6 +146,11 @@ def calvin_root(assets_path: str | Path | None) -> Path:
                 f"{_HOW_TO_GET}"
             )
     return root
+
+
+def _fetched_root() -> Path | None:
+    places = (Path.cwd() / _FETCHED, _CHECKOUT / _FETCHED)
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _read_calvin_scene(root: Path, name: str) -> SceneConfig:

@@ -26,6 +26,8 @@ STEPS_PER_FRAME = 2
 FRAMES_PER_SECOND = 15
 """Real time: a control step is 1/30 s."""
 _LAST_FRAME_REPEATS = 15
+_COLOURS, _PALETTE_FRAMES = 128, 6
+"""Of a GIF, and the frames of a film that they are chosen from."""
 
 
 class Film:
@@ -63,10 +65,12 @@ def write_gif(videos: Sequence[Path], path: Path, every: int = 2) -> None:
     """
     rows = itertools.zip_longest(*(_images(video)[::every] for video in videos))
     last: list[Image.Image] = []
-    images = []
+    images: list[Image.Image] = []
     for row in rows:
         last = [image or before for image, before in itertools.zip_longest(row, last)]
         images.append(_side_by_side(last))
+    palette = _palette(images)
+    images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     with replacing(path) as temporary:
         images[0].save(
             temporary,
@@ -85,12 +89,25 @@ def _images(video: Path) -> list[Image.Image]:
 
 
 def _side_by_side(images: Sequence[Image.Image]) -> Image.Image:
-    """One picture of 64 colours."""
     width, height = images[0].size
     picture = Image.new("RGB", (width * len(images), height))
     for index, image in enumerate(images):
         picture.paste(image, (index * width, 0))
-    return picture.quantize(64)
+    return picture
+
+
+def _palette(images: Sequence[Image.Image]) -> Image.Image:
+    """A picture whose palette serves a whole film.
+
+    The colours are spread over all that occur, and then moved towards their pixels. By the number
+    of pixels alone a block of pure magenta would become a brown.
+    """
+    chosen = images[:: max(1, len(images) // _PALETTE_FRAMES)]
+    width, height = images[0].size
+    mosaic = Image.new("RGB", (width, height * len(chosen)))
+    for index, image in enumerate(chosen):
+        mosaic.paste(image, (0, index * height))
+    return mosaic.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3)
 
 
 def video_base64(path: Path) -> str | None:

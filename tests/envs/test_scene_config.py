@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("pybullet")
 
+from langsteer.envs import scene_config
 from langsteer.envs.scene_config import load_scene
 from langsteer.errors import UserError
 
@@ -44,7 +45,20 @@ def test_order_of_blocks_is_the_files(scene, blocks, calvin_assets):
 def test_checkout_is_found_by_the_environment_variable(calvin_assets, monkeypatch):
     monkeypatch.setenv("CALVIN_ENV_ROOT", str(calvin_assets))
     assert load_scene("A").table_urdf.is_file()
-    monkeypatch.delenv("CALVIN_ENV_ROOT")
+
+
+@pytest.mark.parametrize("is_here", [True, False], ids=["in this folder", "in LangSteer's"])
+def test_fetched_checkout_is_found_by_itself(is_here, calvin_assets, tmp_path, monkeypatch):
+    here, checkout = tmp_path / "here", tmp_path / "checkout"
+    monkeypatch.delenv("CALVIN_ENV_ROOT", raising=False)
+    monkeypatch.setattr(scene_config, "_CHECKOUT", checkout)
+    here.mkdir()
+    monkeypatch.chdir(here)
+    fetched = (here if is_here else checkout) / "third_party" / "calvin_env"
+    fetched.parent.mkdir(parents=True)
+    fetched.symlink_to(calvin_assets)
+    assert load_scene("A").table_urdf.is_file()
+    fetched.unlink()
     with pytest.raises(UserError, match=r"CALVIN_ENV_ROOT.*setup_calvin.sh"):
         load_scene("A")
 
