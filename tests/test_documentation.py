@@ -19,6 +19,7 @@ HYDRA = {
     "run_experiment.py": "experiment",
     "evaluate_calvin.py": "evaluate",
     "evaluate_steering.py": "evaluate_steering",
+    "serve_policy.py": "serve",
 }
 
 

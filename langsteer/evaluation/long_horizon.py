@@ -49,6 +49,7 @@ Measure a policy on CALVIN's long-horizon benchmark (LH-MTLC).
   ... num_chains=20 env.scene=D annotations=path/to/new_playtable_validation.yaml
   ... chains=100-399                                # these of the 1000, both ends included
   ... output_dir=outputs/calvin/run shard=3/8       # one of eight jobs that share the folder
+  ... policy.url=ws://127.0.0.1:8000                # a policy in another process, docs/serving.md
 
 The same command again goes on with chains that are not finished yet.
 """
@@ -70,6 +71,7 @@ class BenchmarkSettings(PlaySettings):
 
     def check(self) -> None:
         """Raise `UserError` for chains, or a share of them, out of range."""
+        super().check()
         self.require(self.num_chains <= N_CHAINS, "num_chains", f"1 to {N_CHAINS}")
         Share.parse(self.shard)
         numbers = self.numbers()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,21 +26,44 @@ from numpy.typing import NDArray
 from langsteer.calvin.benchmark import STEPS_PER_TASK
 from langsteer.calvin.tasks import achieved, detect
 from langsteer.errors import UserError
-from langsteer.evaluation.run import EnvSettings, PlaySettings
+from langsteer.evaluation.run import EnvSettings, PlaySettings, PolicySettings
 from langsteer.evaluation.video import Film
 from langsteer.steering.blocks import KnownScene
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.language import make_reader
 
 if TYPE_CHECKING:
+    from langsteer.data.pointcloud import ObservationPipeline
     from langsteer.envs.calvin_env import CalvinEnv
     from langsteer.policies.agent import Agent
+    from langsteer.serving.actor import RemoteActor
     from langsteer.steering.demonstrations import DemonstrationLibrary
     from langsteer.steering.steerer import Steerer
 
 UNSTEERED = SteeringConfig()
 Frame = Mapping[str, Any]
 """``point_cloud`` (P, 3 or 6) and ``robot_obs`` (15,)."""
+
+
+class Seeing(Protocol):
+    """What an environment must know of an actor."""
+
+    sees_colours: bool
+
+    @property
+    def pipeline(self) -> "ObservationPipeline":
+        """How its clouds must be made."""
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """An actor in another process: it looks for itself, and holds a connection."""
+
+    def look(self, env: "CalvinEnv") -> Frame:
+        """What it sees of this moment; a ``point_cloud`` may be missing."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
 
 
 class Actor(Protocol):
@@ -152,7 +175,8 @@ def run_task(
 def _predict(run: TaskRun, env: "CalvinEnv", agent: Actor, step: int) -> list[np.ndarray]:
     observation = _look(env, agent)
     if run.cloud is None:
-        run.cloud = observation["point_cloud"]
+        seen = "point_cloud" in observation
+        run.cloud = (observation if seen else env.observe(point_cloud=True))["point_cloud"]
     begun = time.perf_counter()
     actions = agent.act(observation)
     run.prediction_seconds.append(time.perf_counter() - begun)
@@ -160,7 +184,9 @@ def _predict(run: TaskRun, env: "CalvinEnv", agent: Actor, step: int) -> list[np
     return list(actions)
 
 
-def _look(env: "CalvinEnv", agent: Actor) -> dict[str, Any]:
+def _look(env: "CalvinEnv", agent: Actor) -> Frame:
+    if isinstance(agent, Elsewhere):
+        return agent.look(env)
     return env.observe(point_cloud=True, coloured=agent.sees_colours)
 
 
@@ -248,8 +274,10 @@ class Player:
         return steerer
 
     def close(self) -> None:
-        """Close the environment."""
+        """Close the environment, and the connection of an actor elsewhere."""
         self.env.close()
+        if isinstance(self.agent, Elsewhere):
+            self.agent.close()
 
 
 def _as_agent(actor: Actor) -> "Agent":
@@ -261,11 +289,15 @@ def _as_agent(actor: Actor) -> "Agent":
 
 
 def open_player(settings: PlaySettings) -> Player:
-    """A checkpoint in the simulator, as an evaluation's settings say.
+    """A checkpoint, or a policy elsewhere, in the simulator, as an evaluation's settings say.
 
     Raises:
-        UserError: a setting is wrong, or the environment cannot make the checkpoint's clouds.
+        UserError: a setting is wrong, the environment cannot make the policy's clouds, or its
+            server is not there.
     """
+    if settings.policy.url is not None:
+        remote = open_remote(settings.policy)
+        return Player(open_env(settings.env, remote), remote)
     from langsteer.policies.agent import load_agent
     from langsteer.policies.loading import checked_path, device_name
 
@@ -276,6 +308,20 @@ def open_player(settings: PlaySettings) -> Player:
     return Player(open_env(settings.env, agent), agent, settings.steering)
 
 
+def open_remote(policy: PolicySettings) -> "RemoteActor":
+    """The policy at ``policy.url``.
+
+    Raises:
+        UserError: no server answers, or it says of itself what makes no sense.
+    """
+    from langsteer.serving.actor import RemoteActor
+    from langsteer.serving.messages import Offer
+
+    remote = policy.connect()
+    offer = Offer.from_metadata({**remote.metadata, **policy.said()})
+    return RemoteActor(remote, offer, policy.action_horizon)
+
+
 def one_thread_of_many() -> None:
     """Give a worker process one thread: processes that each use all cores slow each other down."""
     import torch
@@ -284,8 +330,8 @@ def one_thread_of_many() -> None:
         torch.set_num_threads(1)
 
 
-def open_env(env: EnvSettings, agent: "Agent") -> "CalvinEnv":
-    """An environment with the clouds of an agent's training."""
+def open_env(env: EnvSettings, agent: Seeing) -> "CalvinEnv":
+    """An environment with the clouds of an agent's training; raises `UserError` if it cannot."""
     from langsteer.envs.calvin_env import CalvinEnv
 
     opened = CalvinEnv(
@@ -295,7 +341,7 @@ def open_env(env: EnvSettings, agent: "Agent") -> "CalvinEnv":
         pipeline=agent.pipeline,
         led_reset=env.led_reset,
     )
-    agent.policy.check_pipeline(opened.pipeline)
+    agent.pipeline.check_compatible(opened.pipeline)
     return opened
 
 

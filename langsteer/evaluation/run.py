@@ -9,26 +9,72 @@ Example::
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from langsteer.errors import UserError
 from langsteer.files import replacing
+from langsteer.policies.settings import CheckpointSettings
 from langsteer.provenance import git_commit
 from langsteer.resumable import settle_settings
-from langsteer.settings import Count, Natural, Settings
+from langsteer.settings import Count, Natural, NonNegative, Positive, Settings
 from langsteer.steering.config import SteeringConfig
 
+if TYPE_CHECKING:
+    from langsteer.serving.client import RemotePolicy
+
+_OF_A_CHECKPOINT = ("ckpt_path", "use_ema")
+_OF_A_SERVER = ("url", "observation", "actions", "action_horizon")
 _NO_PART_OF_RESULTS = ("num_workers", "shard", "output_dir", "annotations")
 
 
 @dataclass(frozen=True)
-class PolicySettings(Settings, prefix="policy."):
-    """A checkpoint, and whether its averaged weights are run."""
+class PolicySettings(CheckpointSettings, prefix="policy."):
+    """A checkpoint, or a policy that a server has at ``url``.
 
-    ckpt_path: str | None = None
-    use_ema: bool = True
+    Attributes:
+        url: ``ws://HOST:PORT`` of a server that speaks openpi's protocol.
+        observation: what is sent, of ``rgb``, ``depth`` and ``cloud``; None: as the server says.
+        actions: how the server acts; None: as it says.
+        action_horizon: how many actions of an answer are executed; None executes all.
+        connect_seconds: how long a server that is not there is waited for.
+        answer_seconds: how long an answer may take.
+    """
+
+    url: str | None = None
+    observation: tuple[Literal["rgb", "depth", "cloud"], ...] | None = None
+    actions: Literal["relative", "absolute"] | None = None
+    action_horizon: Count | None = None
+    connect_seconds: NonNegative = 30
+    answer_seconds: Positive = 300
+
+    def check(self) -> None:
+        """Raise `UserError` for two policies, or for keys of a server without one."""
+        both = self.url is not None and self.ckpt_path is not None
+        self.require(not both, "ckpt_path", "null where policy.url is set; name one of them")
+        for key in ("observation", "actions", "action_horizon"):
+            alone = self.url is None and getattr(self, key) is not None
+            self.require(not alone, key, "null without policy.url")
+
+    def identity(self) -> dict[str, Any]:
+        """The keys that results depend on."""
+        keys = _OF_A_CHECKPOINT if self.url is None else _OF_A_SERVER
+        return {key: value for key, value in self.to_dict().items() if key in keys}
+
+    def connect(self) -> "RemotePolicy":
+        """The server's policy; raises `UserError` if it is not there."""
+        from langsteer.serving.client import RemotePolicy
+
+        assert self.url is not None
+        return RemotePolicy(self.url, self.connect_seconds, self.answer_seconds)
+
+    def said(self) -> dict[str, Any]:
+        """What the settings say in the server's place."""
+        told = {"observation": self.observation, "actions": self.actions}
+        return {key: value for key, value in told.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -75,11 +121,23 @@ class PlaySettings(RunSettings):
     steering: SteeringConfig
 
     def identity(self) -> dict[str, Any]:
-        """`RunSettings.identity`, and the checkpoint's."""
+        """`RunSettings.identity`, and the checkpoint's or what a server says of itself."""
         from langsteer.policies.loading import checkpoint_identity  # PyTorch
 
-        checkpoint = checkpoint_identity(self.policy.ckpt_path)
-        return {**super().identity(), "checkpoint": checkpoint}
+        values = {**super().identity(), "policy": self.policy.identity()}
+        if self.policy.url is None:
+            return {**values, "checkpoint": checkpoint_identity(self.policy.ckpt_path)}
+        with self.policy.connect() as remote:
+            says = json.loads(json.dumps(remote.metadata, default=str))
+        checkpoint = {"path": self.policy.url, "says": says}
+        return {**values, "precision": "of the server", "checkpoint": checkpoint}
+
+    def check(self) -> None:
+        """Raise `UserError` for a steering of a policy elsewhere."""
+        if self.policy.url is not None and self.steering.steers:
+            raise UserError(
+                "policy.url: a policy in another process cannot be steered here; use steering=none"
+            )
 
 
 def open_run(
@@ -97,12 +155,18 @@ def open_run(
         UserError: it holds a run of other settings; they are listed.
     """
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
-    checkpoint = Path(identity["checkpoint"]["path"])
-    parts = [checkpoint.parent.name, checkpoint.stem, what, digest]
+    parts = [*_names(identity["checkpoint"]["path"]), what, digest]
     folder = Path(output_dir or f"{root}/{'_'.join(part for part in parts if part)}")
     remedy = "choose another output_dir, or remove that folder"
     settle_settings(folder / "settings.json", identity, remedy)
     return folder
+
+
+def _names(checkpoint: str) -> list[str]:
+    """What a folder is called after: a checkpoint's folder and file, or a server's address."""
+    if "://" in checkpoint:
+        return [re.sub(r"\W+", "_", checkpoint.partition("://")[2]).strip("_")]
+    return [Path(checkpoint).parent.name, Path(checkpoint).stem]
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

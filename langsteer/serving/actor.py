@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 from langsteer.errors import UserError
-from langsteer.serving.client import RemotePolicy
+from langsteer.serving.client import GO_ON, RemotePolicy
 from langsteer.serving.messages import (
     CLOUD,
     DEPTHS,
@@ -47,6 +47,7 @@ class RemoteActor:
     Attributes:
         n_obs_steps: frames that a prediction sees.
         sees_colours: whether its clouds are XYZRGB.
+        pipeline: how its clouds are made.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class RemoteActor:
         self._policy = policy
         self.offer = Offer.from_metadata(policy.metadata) if offer is None else offer
         self.n_obs_steps, self.sees_colours = self.offer.n_obs_steps, self.offer.coloured
+        self.pipeline = self.offer.pipeline
         self._action_horizon = action_horizon
         self.reset()
 
@@ -111,10 +113,7 @@ class RemoteActor:
         try:
             actions = checked_actions(self._policy.infer(request))
         except ValueError as error:
-            raise UserError(
-                f"the policy's server answered {error}; what is finished is kept, and the same "
-                "command goes on"
-            ) from error
+            raise UserError(f"{self._policy.url}: the server answered {error}; {GO_ON}") from error
         actions = actions[: self._action_horizon]
         if self.offer.actions == "absolute":
             actions = as_relative(actions, observation["commanded_pose"])

@@ -9,6 +9,7 @@ Every failure is a `UserError` that names the server. An evaluation keeps what i
 same command goes on once the server answers again.
 """
 
+import sys
 import time
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import ClientConnection, connect
 
 _RETRY_SECONDS = 0.5
-_GO_ON = "what is finished is kept, and the same command goes on"
+GO_ON = "what is finished is kept, and the same command goes on"
 
 
 class RemotePolicy:
@@ -33,6 +34,7 @@ class RemotePolicy:
         answer_seconds: how long an answer may take. A first one may compile a model.
 
     Attributes:
+        url: the server's.
         metadata: what the server said when the connection opened.
 
     Raises:
@@ -40,7 +42,7 @@ class RemotePolicy:
     """
 
     def __init__(self, url: str, connect_seconds: float = 30, answer_seconds: float = 300) -> None:
-        self._url, self._answer_seconds = url, answer_seconds
+        self.url, self._answer_seconds = url, answer_seconds
         self._connection = self._connect(connect_seconds)
         try:
             self.metadata = self._receive()
@@ -49,11 +51,11 @@ class RemotePolicy:
             raise
 
     def _connect(self, seconds: float) -> ClientConnection:
-        deadline = time.monotonic() + seconds
+        deadline, waits = time.monotonic() + seconds, False
         while True:
             try:
                 return connect(
-                    self._url,
+                    self.url,
                     compression=None,
                     max_size=MAX_MESSAGE_BYTES,
                     open_timeout=max(1.0, seconds),
@@ -62,19 +64,22 @@ class RemotePolicy:
                 )
             except InvalidURI as error:
                 raise UserError(
-                    f"policy.url={self._url}: expected ws://HOST:PORT, e.g. ws://127.0.0.1:8000"
+                    f"policy.url={self.url}: expected ws://HOST:PORT, e.g. ws://127.0.0.1:8000"
                 ) from error
             except (InvalidHandshake, TimeoutError, EOFError) as error:
                 raise UserError(
-                    f"{self._url}: what listens there speaks no websocket ({error}); start the "
-                    f"policy's server on this port, e.g. langsteer-serve; {_GO_ON}"
+                    f"{self.url}: what listens there speaks no websocket ({error}); start the "
+                    f"policy's server on this port, e.g. langsteer-serve; {GO_ON}"
                 ) from error
             except OSError as error:
                 if time.monotonic() > deadline:
                     raise UserError(
-                        f"{self._url}: no server answered within {seconds:g} s ({error}); start "
-                        f"it, e.g. langsteer-serve policy.ckpt_path=...; {_GO_ON}"
+                        f"{self.url}: no server answered within {seconds:g} s ({error}); start "
+                        f"it, e.g. langsteer-serve policy.ckpt_path=...; {GO_ON}"
                     ) from error
+                if not waits:
+                    print(f"waiting up to {seconds:g} s for {self.url}", file=sys.stderr)
+                waits = True
             time.sleep(_RETRY_SECONDS)
 
     def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
@@ -94,26 +99,26 @@ class RemotePolicy:
             answer = self._connection.recv(timeout=self._answer_seconds)
         except TimeoutError as error:
             raise UserError(
-                f"{self._url}: no answer within {self._answer_seconds:g} s; give it longer with "
-                f"policy.answer_seconds, or look at the server; {_GO_ON}"
+                f"{self.url}: no answer within {self._answer_seconds:g} s; give it longer with "
+                f"policy.answer_seconds, or look at the server; {GO_ON}"
             ) from error
         except ConnectionClosed as error:
             raise self._gone(error) from error
         except WebSocketException as error:
-            raise UserError(f"{self._url}: {error}") from error
+            raise UserError(f"{self.url}: {error}") from error
         if isinstance(answer, str):  # openpi's servers send their traceback as text
-            raise UserError(f"{self._url}: the server failed: {_last_line(answer)}; {_GO_ON}")
+            raise UserError(f"{self.url}: the server failed: {_last_line(answer)}; {GO_ON}")
         try:
             return unpack(answer)
         except BadMessageError as error:
             raise UserError(
-                f"{self._url}: its answer is {error}; is it openpi's protocol?"
+                f"{self.url}: its answer is {error}; is it openpi's protocol?"
             ) from error
 
     def _gone(self, error: ConnectionClosed) -> UserError:
         return UserError(
-            f"{self._url}: the server closed the connection ({error}); look at why it ended and "
-            f"start it again; {_GO_ON}"
+            f"{self.url}: the server closed the connection ({error}); look at why it ended and "
+            f"start it again; {GO_ON}"
         )
 
     def close(self) -> None:

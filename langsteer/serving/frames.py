@@ -27,7 +27,7 @@ def read_frame(observation: object, agent: Agent) -> dict[str, NDArray[Any]]:
     if not isinstance(observation, Mapping):
         raise UserError(f"an observation was expected, found {type(observation).__name__}")
     state = _array(observation, STATE, (STATE_SIZE,))
-    width = 6 if agent.policy.config.use_pc_color else 3
+    width = 6 if agent.sees_colours else 3
     if CLOUD in observation:
         cloud = _array(observation, CLOUD, (agent.pipeline.n_points, width))
     else:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
 
 STATE, PROMPT = "observation/state", "prompt"
@@ -23,6 +24,8 @@ ACTIONS = "actions"
 PARTS = ("rgb", "depth", "cloud")
 SPACES = ("relative", "absolute")
 ACTION_SIZE = 7
+MOST_FRAMES = 64
+_DEFAULT = ObservationPipeline()
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,16 @@ class Offer:
         actions: ``"relative"`` or ``"absolute"``.
         n_obs_steps: frames that a prediction sees: the earlier ones travel as ``history``.
         coloured: whether points of a cloud are XYZRGB.
+        pipeline: how its clouds must be made, see `ObservationPipeline`.
+        policy: what is served, plain values; results name it.
     """
 
     observation: tuple[str, ...] = ("rgb",)
     actions: str = "relative"
     n_obs_steps: int = 1
     coloured: bool = False
+    pipeline: ObservationPipeline = _DEFAULT
+    policy: Mapping[str, Any] | None = None
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "Offer":
@@ -49,21 +56,25 @@ class Offer:
             UserError: it says something that makes no sense.
         """
         observation = metadata.get("observation", cls.observation)
-        offer = cls(
-            tuple(observation) if isinstance(observation, list | tuple) else (str(observation),),
-            metadata.get("actions", cls.actions),
-            metadata.get("n_obs_steps", cls.n_obs_steps),
-            bool(metadata.get("coloured", cls.coloured)),
-        )
-        if (
-            not set(offer.observation) <= set(PARTS)
-            or offer.actions not in SPACES
-            or type(offer.n_obs_steps) is not int
-            or not 1 <= offer.n_obs_steps <= 64
-        ):
+        pipeline = metadata.get("pipeline")
+        try:
+            offer = cls(
+                tuple(observation) if isinstance(observation, list | tuple) else (observation,),
+                metadata.get("actions", cls.actions),
+                metadata.get("n_obs_steps", cls.n_obs_steps),
+                bool(metadata.get("coloured", cls.coloured)),
+                cls.pipeline if pipeline is None else ObservationPipeline.from_dict(pipeline),
+                metadata.get("policy"),
+            )
+            sensible = set(offer.observation) <= set(PARTS) and offer.actions in SPACES
+        except (TypeError, AttributeError, KeyError) as error:
+            raise UserError(f"the server's metadata {dict(metadata)} are damaged") from error
+        frames = offer.n_obs_steps
+        if not sensible or type(frames) is not int or not 1 <= frames <= MOST_FRAMES:
             raise UserError(
                 f"the server's metadata {dict(metadata)}: expected observation of "
-                f"{', '.join(PARTS)}, actions {' or '.join(SPACES)}, n_obs_steps from 1 to 64"
+                f"{', '.join(PARTS)}, actions {' or '.join(SPACES)}, n_obs_steps from 1 to "
+                f"{MOST_FRAMES}"
             )
         return offer
 
@@ -74,6 +85,8 @@ class Offer:
             "actions": self.actions,
             "n_obs_steps": self.n_obs_steps,
             "coloured": self.coloured,
+            "pipeline": self.pipeline.to_dict(),
+            "policy": self.policy,
         }
 
 

@@ -31,6 +31,8 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 log = logging.getLogger(__name__)
 _MAX_REASON = 120  # bytes that a close frame has for its reason
+_PING_SECONDS = 300  # a client that compiles or draws is slow to answer
+_MAX_SEED = 2**63
 
 
 class AgentServer:
@@ -38,11 +40,14 @@ class AgentServer:
 
     Args:
         make_agent: makes an agent with no memory, one for each connection; they share weights.
+        policy: what is served, plain values; a client's results name it.
     """
 
-    def __init__(self, make_agent: Callable[[], Agent]) -> None:
+    def __init__(
+        self, make_agent: Callable[[], Agent], policy: Mapping[str, Any] | None = None
+    ) -> None:
         self._make_agent = make_agent
-        self._offer = offer_of(make_agent())
+        self._offer = offer_of(make_agent(), policy)
         # One prediction at a time: two at once would be slower than one after the other.
         self._lock = threading.Lock()
 
@@ -60,6 +65,7 @@ class AgentServer:
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
                 process_request=_health_check,
+                ping_timeout=_PING_SECONDS,
             )
         except (OSError, OverflowError) as error:
             raise UserError(
@@ -101,8 +107,10 @@ class _Session:
     def actions(self, request: Mapping[str, Any]) -> np.ndarray:
         """(K, 7) float32 for one request."""
         prompt, seed = request.get(PROMPT), request.get(SEED, 0)
-        if not isinstance(prompt, str | None) or not isinstance(seed, int | np.integer):
-            raise UserError(f"{PROMPT} {prompt!r}, {SEED} {seed!r}: expected words and a number")
+        if not isinstance(prompt, str | None):
+            raise UserError(f"{PROMPT} {prompt!r}: expected words")
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < _MAX_SEED:
+            raise UserError(f"{SEED} {seed!r}: expected a whole number from 0 on, below 2**63")
         # Clients of openpi know no reset; with them, other words are another task.
         if request.get(RESET, False) or prompt != self._prompt or self._prompt is None:
             self._agent.reset(int(seed))
@@ -117,9 +125,11 @@ class _Session:
         return self._agent.act(frames[-1])
 
 
-def offer_of(agent: Agent) -> Offer:
+def offer_of(agent: Agent, policy: Mapping[str, Any] | None = None) -> Offer:
     """What a server says of an agent."""
-    return Offer(("cloud",), "relative", agent.n_obs_steps, agent.policy.config.use_pc_color)
+    return Offer(
+        ("cloud",), "relative", agent.n_obs_steps, agent.sees_colours, agent.pipeline, policy
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -17,6 +17,7 @@ from langsteer.errors import UserError
 
 try:
     import msgpack
+    import websockets  # noqa: F401 - said here, once for all modules that need it
 except ImportError as error:  # an extra, since only those who serve need it
     raise UserError("msgpack and websockets are needed: pip install 'langsteer[serve]'") from error
 
