@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from langsteer.calvin.tasks import checked_task
+from langsteer.calvin.task import checked_task
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.envs.rendering import RENDERERS
 from langsteer.envs.scene_config import SCENES

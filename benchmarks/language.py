@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import COLOURS, TASKS
+from langsteer.calvin.task import COLOURS, TASKS
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.sentences import SentenceEncoder, make_encoder
 from langsteer.steering.language import InstructionReader

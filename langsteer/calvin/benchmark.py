@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langsteer.calvin.tasks import COLOURS, TASKS
+from langsteer.calvin.scene_obs import DRAWER_RANGE, SLIDER_RANGE, SWITCH_RANGE, SceneObs
+from langsteer.calvin.task import ALL_TASKS, COLOURS, TASKS, Task
 from langsteer.errors import UserError
 
 N_CHAINS = 1000
@@ -47,24 +48,25 @@ def _others(colour: str) -> list[str]:
     return [f"{other}_block" for other in COLOURS if other != colour]
 
 
-def _rules(task: str) -> list[Rule]:
-    """The ways in which a task can be done, as CALVIN's benchmark models them."""
-    colour = next((colour for colour in COLOURS if f"_{colour}_" in task), "")
-    block, free = f"{colour}_block", {"grasped": (0,)}
-    if task.startswith(("rotate", "push")) and colour:
-        return [({block: ("table",), **free}, {block: "table"})]
-    if task.startswith("move_slider"):
-        goal = task.rsplit("_", 1)[1]
-        return [({"slider": ("right" if goal == "left" else "left",), **free}, {"slider": goal})]
-    if task.endswith("_drawer") and task.startswith(("open", "close")):
-        before, after = ("closed", "open") if task.startswith("open") else ("open", "closed")
-        return [({"drawer": (before,), **free}, {"drawer": after})]
-    if task.startswith("turn"):
-        _, switch, light = task.split("_")
-        return [({light: (int(switch == "off"),), **free}, {light: int(switch == "on")})]
-    if task.startswith("lift"):
-        return _lift_rules(block, task.rsplit("_", 1)[1])
-    return list(_block_rules(task))
+def _rules(task: Task) -> list[Rule]:
+    """The ways to do a task, as CALVIN's benchmark models them."""
+    block, free = f"{task.colour}_block", {"grasped": (0,)}
+    match task.verb:
+        case "rotate" | "push":
+            return [({block: ("table",), **free}, {block: "table"})]
+        case "move":
+            other = "right" if task.side == "left" else "left"
+            return [({"slider": (other,), **free}, {"slider": task.side})]
+        case "open":
+            return [({"drawer": ("closed",), **free}, {"drawer": "open"})]
+        case "close":
+            return [({"drawer": ("open",), **free}, {"drawer": "closed"})]
+        case "turn_on" | "turn_off":
+            lit = int(task.verb == "turn_on")
+            return [({task.about: (1 - lit,), **free}, {task.about: lit})]
+        case "lift":
+            return _lift_rules(block, task.surface)
+    return list(_block_rules(task.name))
 
 
 def _lift_rules(block: str, surface: str) -> list[Rule]:
@@ -107,7 +109,7 @@ def _block_rules(task: str) -> Iterator[Rule]:
                 yield needs, {block: "table", other: "table"}
 
 
-_RULES = {task: _rules(task) for task in TASKS}
+_RULES = {task.name: _rules(task) for task in ALL_TASKS}
 
 
 def successors(state: State, task: str) -> list[dict[str, int | str]]:
@@ -119,15 +121,23 @@ def successors(state: State, task: str) -> list[dict[str, int | str]]:
     ]
 
 
-def category(task: str) -> str:
+def category(name: str) -> str:
     """Tasks of one category never come twice in a chain."""
-    if task.startswith("rotate") or (task.startswith("push") and task != "push_into_drawer"):
-        return "turn or push"
-    if task.startswith("lift"):
-        return f"lift from {task.rsplit('_', 1)[1]}"
-    if task.startswith(("move_slider", "place", "turn")):
-        return task.split("_")[0]
-    return "drawer" if task in ("open_drawer", "close_drawer") else task
+    task = Task.named(name)
+    match task.verb:
+        case "rotate" | "push":
+            return "turn or push"
+        case "lift":
+            return f"lift from {task.surface}"
+        case "move":
+            return "move"
+        case "place":
+            return "place"
+        case "turn_on" | "turn_off":
+            return "turn"
+        case "open" | "close":
+            return "drawer"
+    return name
 
 
 _CATEGORIES = sorted({category(task) for task in TASKS})
@@ -271,7 +281,6 @@ SLIDER_PLACES = {
     "slider_right": (0.070341633, 0.0924044687, 0.460990009),
 }
 TABLE_PLACES = ((0.0500000896, -0.120000177, 0.459990009), (0.229995412, -0.11999514, 0.45999001))
-OPEN_SLIDER, OPEN_DRAWER, SWITCH_ON = 0.28, 0.22, 0.088
 YAW_RANGE = (np.pi / 2 - np.pi / 8, np.pi / 2 + np.pi / 8)
 
 
@@ -284,16 +293,29 @@ def initial_observations(state: State) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.RandomState(fnv1_seed(str(dict(state).values())))
     table = [np.array(place) for place in TABLE_PLACES]
     rng.shuffle(table)
-    scene_obs = np.zeros(24)
-    scene_obs[0] = OPEN_SLIDER if state["slider"] == "left" else 0.0
-    scene_obs[1] = OPEN_DRAWER if state["drawer"] == "open" else 0.0
-    scene_obs[3] = SWITCH_ON if state["lightbulb"] == 1 else 0.0
-    scene_obs[4:6] = state["lightbulb"], state["led"]
+    scene = scene_in(state, SLIDER_RANGE, DRAWER_RANGE, SWITCH_RANGE)
     # Red takes the first place on the table, pink the second, blue what red leaves.
     slots = {"red": 0, "blue": 1 if state["red_block"] == "table" else 0, "pink": 1}
-    for index, colour in enumerate(COLOURS):
+    for block, colour in zip(scene.blocks, COLOURS, strict=True):
         place = state[f"{colour}_block"]
-        block = scene_obs[6 + 6 * index : 12 + 6 * index]
         block[:3] = table[slots[colour]] if place == "table" else SLIDER_PLACES[str(place)]
         block[5] = rng.uniform(*YAW_RANGE)
-    return np.array(INITIAL_ROBOT_OBS), scene_obs
+    return np.array(INITIAL_ROBOT_OBS), scene.vector
+
+
+def scene_in(
+    state: State, slider_range: float, drawer_range: float, switch_range: float
+) -> SceneObs:
+    """A scene with doors, switch and lights as ``state`` has them; its blocks are still to place.
+
+    Args:
+        state: of `initial_states`.
+        slider_range, drawer_range, switch_range: largest joint values in metres.
+    """
+    return SceneObs.at_rest(
+        slider=slider_range if state["slider"] == "left" else 0.0,
+        drawer=drawer_range if state["drawer"] == "open" else 0.0,
+        switch=switch_range if state["lightbulb"] == 1 else 0.0,
+        lightbulb=float(state["lightbulb"]),
+        led=float(state["led"]),
+    )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from langsteer.calvin.tasks import COLOURS, checked_task
+from langsteer.calvin.task import COLOURS, checked_task
 
 _FILE = Path(__file__).with_name("phrasings.yaml")
 _SIDES = {"left": {"side": "left", "counter": "counter"}, "right": {"side": "right", "counter": ""}}

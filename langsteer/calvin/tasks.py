@@ -1,4 +1,4 @@
-"""The 34 tasks of CALVIN and what success means: the task oracle.
+"""What success means for each of the 34 tasks of CALVIN: the task oracle.
 
 A task is a change between two snapshots of the scene, one taken when the task was given and one
 taken now. A snapshot (`SceneInfo`) holds joint values, lights, the blocks and who touches whom; the
@@ -17,15 +17,12 @@ Example::
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 
 import numpy as np
 
-from langsteer.errors import UserError
+from langsteer.calvin.task import ALL_TASKS, Task, checked_task
 
-COLOURS = ("red", "blue", "pink")
-BLOCKS = tuple(f"block_{colour}" for colour in COLOURS)
 ROBOT = "robot"
 TABLE = "table"
 TABLE_TOP = "base_link"
@@ -217,37 +214,34 @@ def _pushed_into_drawer(start: SceneInfo, end: SceneInfo) -> bool:
     )
 
 
-def _predicates() -> dict[str, Predicate]:
-    """Task name to predicate, in the order of CALVIN's configuration."""
-    found: dict[str, Predicate] = {}
-    for act, predicate in (("rotate", _rotated), ("push", _pushed)):
-        # A turn to the right is clockwise seen from above; a push to the right goes along +x.
-        right, left = (-1, 1) if act == "rotate" else (1, -1)
-        for colour in COLOURS:
-            found[f"{act}_{colour}_block_right"] = partial(predicate, f"block_{colour}", right)
-            found[f"{act}_{colour}_block_left"] = partial(predicate, f"block_{colour}", left)
-    found["move_slider_left"] = partial(_slider_moved, 1)
-    found["move_slider_right"] = partial(_slider_moved, -1)
-    found["open_drawer"] = partial(_drawer_moved, 1)
-    found["close_drawer"] = partial(_drawer_moved, -1)
-    for colour in COLOURS:
-        for surface in SURFACE_LINKS:
-            found[f"lift_{colour}_block_{surface}"] = partial(_lifted, f"block_{colour}", surface)
-    found["place_in_slider"] = partial(_placed, SLIDER_PLANK)
-    found["place_in_drawer"] = partial(_placed, DRAWER)
-    found["stack_block"] = _stacked
-    found["unstack_block"] = _unstacked
-    for light in ("lightbulb", "led"):
-        found[f"turn_on_{light}"] = partial(_light_switched, light, True)
-        found[f"turn_off_{light}"] = partial(_light_switched, light, False)
-    found["push_into_drawer"] = _pushed_into_drawer
-    return found
+def _predicate(task: Task) -> Predicate:
+    # A turn to the right is clockwise seen from above; a push to the right goes along +x.
+    leftwards = 1 if task.side == "left" else -1
+    match task.verb:
+        case "rotate":
+            return partial(_rotated, task.block, leftwards)
+        case "push":
+            return partial(_pushed, task.block, -leftwards)
+        case "move":
+            return partial(_slider_moved, leftwards)
+        case "open" | "close":
+            return partial(_drawer_moved, 1 if task.verb == "open" else -1)
+        case "lift":
+            return partial(_lifted, task.block, task.surface)
+        case "place":
+            return partial(_placed, SURFACE_LINKS[task.surface])
+        case "turn_on" | "turn_off":
+            return partial(_light_switched, task.about, task.verb == "turn_on")
+        case "stack":
+            return _stacked
+        case "unstack":
+            return _unstacked
+        case "push_into":
+            return _pushed_into_drawer
+    raise AssertionError(f"no predicate for {task}")
 
 
-_PREDICATES = _predicates()
-
-TASKS: tuple[str, ...] = tuple(_PREDICATES)
-"""Names of the 34 tasks."""
+_PREDICATES = {task.name: _predicate(task) for task in ALL_TASKS}
 
 
 def achieved(start: SceneInfo, end: SceneInfo, task: str) -> bool:
@@ -262,15 +256,3 @@ def achieved(start: SceneInfo, end: SceneInfo, task: str) -> bool:
 def detect(start: SceneInfo, end: SceneInfo) -> set[str]:
     """The names of all tasks that were done between two snapshots."""
     return {task for task, predicate in _PREDICATES.items() if predicate(start, end)}
-
-
-def checked_task(task: str) -> str:
-    """The name itself, where it is one of `TASKS`.
-
-    Raises:
-        UserError: it is not; the message lists the nearest names.
-    """
-    if task in _PREDICATES:
-        return task
-    nearest = get_close_matches(task, TASKS, n=3) or sorted(TASKS)
-    raise UserError(f"no task {task!r}: expected one of CALVIN's 34, such as {', '.join(nearest)}")

@@ -11,6 +11,7 @@ Example::
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from langsteer.calvin.task import BLOCKS, TASKS, Task
 from langsteer.calvin.tasks import (
     DRAWER_TRAVEL,
     LIFT_HEIGHTS,
@@ -20,12 +21,10 @@ from langsteer.calvin.tasks import (
     SLIDER_TRAVEL,
     SURFACE_LINKS,
     TABLE,
-    TASKS,
     BlockInfo,
     Contact,
     SceneInfo,
     achieved,
-    checked_task,
 )
 from langsteer.errors import UserError
 
@@ -127,7 +126,7 @@ def _contacts(part: Info, names: Mapping[tuple[int, int], Contact]) -> frozenset
 
 
 def _check_rule(task: str, rule: Sequence[Any]) -> None:
-    found, expected = _plain(rule), _plain(_rule_of(checked_task(task)))
+    found, expected = _plain(rule), _plain(_rule_of(Task.named(task)))
     if found != expected:
         raise UserError(
             f"task {task!r}: its rule is {found}, and this oracle judges by CALVIN's "
@@ -140,41 +139,32 @@ def _plain(rule: Sequence[Any]) -> list[Any]:
     return [item if isinstance(item, str | int | float) else list(item) for item in rule]
 
 
-def _rule_of(task: str) -> list[Any]:
+def _rule_of(task: Task) -> list[Any]:
     """The entry of a task in ``new_playtable_tasks.yaml``."""
-    words = task.split("_")
-    if words[0] == "rotate":
-        return [
-            "rotate_object",
-            f"block_{words[1]}",
-            _signed(ROTATION_DEGREES, words[-1] == "left"),
-        ]
-    if words[0] == "push" and words[-1] != "drawer":
-        right = words[-1] == "right"
-        return ["push_object", f"block_{words[1]}", _signed(PUSH_DISTANCE, right), 0]
-    if words[0] == "lift":
-        surface = words[-1]
-        height, link = LIFT_HEIGHTS[surface], SURFACE_LINKS[surface]
-        return ["lift_object", f"block_{words[1]}", height, TABLE, link]
-    if words[0] == "turn":
-        before = int(words[1] == "off")
-        return ["toggle_light", words[2], before, 1 - before]
-    rules: dict[str, list[Any]] = {
-        "move_slider_left": ["move_door_rel", "base__slide", SLIDER_TRAVEL],
-        "move_slider_right": ["move_door_rel", "base__slide", -SLIDER_TRAVEL],
-        "open_drawer": ["move_door_rel", "base__drawer", DRAWER_TRAVEL],
-        "close_drawer": ["move_door_rel", "base__drawer", -DRAWER_TRAVEL],
-        "place_in_slider": ["place_object", TABLE, SURFACE_LINKS["slider"]],
-        "place_in_drawer": ["place_object", TABLE, SURFACE_LINKS["drawer"]],
-        "stack_block": ["stack_objects"],
-        "unstack_block": ["unstack_objects"],
-        "push_into_drawer": [
-            "push_object_into",
-            ["block_red", "block_blue", "block_pink"],
-            *(TABLE, SURFACE_LINKS["table"], TABLE, SURFACE_LINKS["drawer"]),
-        ],
-    }
-    return rules[task]
+    doors = {"slider": "base__slide", "drawer": "base__drawer"}
+    match task.verb:
+        case "rotate":
+            return ["rotate_object", task.block, _signed(ROTATION_DEGREES, task.side == "left")]
+        case "push":
+            return ["push_object", task.block, _signed(PUSH_DISTANCE, task.side == "right"), 0]
+        case "lift":
+            height, link = LIFT_HEIGHTS[task.surface], SURFACE_LINKS[task.surface]
+            return ["lift_object", task.block, height, TABLE, link]
+        case "turn_on" | "turn_off":
+            before = int(task.verb == "turn_off")
+            return ["toggle_light", task.about, before, 1 - before]
+        case "move":
+            travel = _signed(SLIDER_TRAVEL, task.side == "left")
+            return ["move_door_rel", doors[task.about], travel]
+        case "open" | "close":
+            travel = _signed(DRAWER_TRAVEL, task.verb == "open")
+            return ["move_door_rel", doors[task.about], travel]
+        case "place":
+            return ["place_object", TABLE, SURFACE_LINKS[task.surface]]
+        case "stack" | "unstack":
+            return [f"{task.verb}_objects"]
+    links = (TABLE, SURFACE_LINKS["table"], TABLE, SURFACE_LINKS["drawer"])
+    return ["push_object_into", list(BLOCKS), *links]
 
 
 def _signed(value: float, positive: bool) -> float:

@@ -29,7 +29,8 @@ from langsteer.calvin.benchmark import (
     initial_observations,
 )
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import achieved, checked_task
+from langsteer.calvin.task import checked_task
+from langsteer.calvin.tasks import achieved
 from langsteer.compat.observations import Observations
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.actions import ACTION_SIZE
@@ -89,7 +90,7 @@ class CalvinTaskEnv(_CalvinGym):
     """One task, from starts like the benchmark's in which it can be done.
 
     Args:
-        task: one of `langsteer.calvin.tasks.TASKS`.
+        task: one of `langsteer.calvin.task.TASKS`.
         scene: ``"builtin"`` or CALVIN's ``"A"`` ... ``"D"``.
         observation: parts, see `langsteer.compat.observations`.
         assets_path, renderer, led_reset, pipeline: see `CalvinEnv`.

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.cameras import Camera
+from langsteer.calvin.scene_obs import SCENE_OBS_SIZE
 from langsteer.envs.calvin_env import CalvinEnv
-from langsteer.envs.playtable import SCENE_OBS_SIZE
 from langsteer.envs.rendering import CAMERA_NAMES
 from langsteer.envs.robot import ROBOT_OBS_SIZE
 from langsteer.errors import UserError

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from langsteer.calvin.task import BLOCKS
 from langsteer.envs.scene_config import BUILTIN, BlockConfig, LightConfig, SceneConfig
 
 _ASSETS = Path(__file__).with_name("assets") / "builtin"
@@ -36,10 +37,7 @@ def builtin_scene() -> SceneConfig:
         table_euler=(0.0, 0.0, 0.0),
         plane_urdf=_ASSETS / "floor.urdf",
         global_scaling=1.0,
-        blocks=tuple(
-            BlockConfig(f"block_{colour}", _ASSETS / f"block_{colour}.urdf")
-            for colour in ("red", "blue", "pink")
-        ),
+        blocks=tuple(BlockConfig(name, _ASSETS / f"{name}.urdf") for name in BLOCKS),
         slider_joint="base__slide",
         drawer_joint="base__drawer",
         button_joint="base__button",

@@ -37,15 +37,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA
 from langsteer.calvin.kinematics import camera_pose_from_tcp
+from langsteer.calvin.scene_obs import SCENE_OBS_SIZE, SceneObs
 from langsteer.calvin.tasks import SceneInfo
 from langsteer.data.pointcloud import ObservationPipeline, point_cloud
 from langsteer.envs.actions import ACTION_SIZE, Command, checked_action, checked_vector
 from langsteer.envs.calvin_info import calvin_info
 from langsteer.envs.oracle_view import OracleView
 from langsteer.envs.playtable import (
-    FIRST_BLOCK_INDEX,
-    LIGHT_SLICE,
-    SCENE_OBS_SIZE,
     LedReset,
     PlayTable,
 )
@@ -194,18 +192,18 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
             robot_obs = checked_vector(robot_obs, ROBOT_OBS_SIZE, "reset: robot_obs")
         if scene_obs is not None:
             scene_obs = checked_vector(scene_obs, SCENE_OBS_SIZE, "reset: scene_obs")
-            if not np.isin(scene_obs[LIGHT_SLICE], (0.0, 1.0)).all():
+            lights = SceneObs(scene_obs).lights
+            if not np.isin(lights, (0.0, 1.0)).all():
                 raise UserError(
-                    f"reset: scene_obs[4:6], bulb and LED, must be 0 or 1, "
-                    f"found {scene_obs[LIGHT_SLICE].tolist()}"
+                    f"reset: scene_obs[4:6], bulb and LED, must be 0 or 1, found {lights.tolist()}"
                 )
         return robot_obs, scene_obs
 
     def _random_scene(self) -> NDArray[np.float64]:
         self._is_fresh = False
-        scene_obs = np.zeros(SCENE_OBS_SIZE)
-        scene_obs[FIRST_BLOCK_INDEX:] = self._table.sample_block_poses(self.np_random).ravel()
-        return scene_obs
+        scene = SceneObs.at_rest()
+        scene.blocks[:] = self._table.sample_block_poses(self.np_random)
+        return scene.vector
 
     def step(
         self, action: ArrayLike | Command

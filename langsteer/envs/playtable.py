@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from langsteer.calvin.scene_obs import SceneObs
 from langsteer.envs.physics import (
     POSITION_CONTROL,
     VELOCITY_CONTROL,
@@ -27,10 +28,6 @@ LIGHT_OFF = (1.0, 1.0, 1.0, 1.0)
 CALVIN_SEED = 0
 MAX_PLACEMENTS = 1000
 BLOCK_CLEARANCE = 0.002
-SCENE_OBS_SIZE = 24
-LIGHT_SLICE = slice(4, 6)
-FIRST_BLOCK_INDEX = 6
-POSE_SIZE = 6
 
 
 class Light:
@@ -164,13 +161,14 @@ class PlayTable:
 
     def reset(self, scene_obs: np.ndarray) -> None:
         """Put joints, lights and blocks where ``scene_obs`` (24,) has them, at rest."""
-        for joint, value in zip(self._joints, scene_obs, strict=False):
+        scene = SceneObs(scene_obs)
+        for joint, value in zip(self._joints, scene.joints, strict=True):
             self._physics.resetJointState(self.table, joint, value)
-        self.lightbulb.set(bool(scene_obs[4]))
-        self.led.set(bool(scene_obs[5]))
+        self.lightbulb.set(scene.lightbulb)
+        self.led.set(scene.led)
         self.button_logic.reset()
         self.switch_logic.reset()
-        self.place_blocks(scene_obs[FIRST_BLOCK_INDEX:].reshape(-1, POSE_SIZE))
+        self.place_blocks(scene.blocks)
 
     def place_blocks(self, poses: np.ndarray) -> None:
         """Put the blocks at ``poses`` (3, 6): metres and Euler angles, in the order of `blocks`."""

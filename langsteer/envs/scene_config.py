@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from langsteer.calvin.task import BLOCKS
 from langsteer.errors import UserError
 
 BUILTIN = "builtin"
@@ -192,7 +193,7 @@ def _from_entries(name: str, entries: dict[str, Any], data: Path) -> SceneConfig
         light: LightConfig(found["link"], _vector(found["color"]))
         for light, found in table["lights"].items()
     }
-    if set(blocks) != {"block_red", "block_blue", "block_pink"} or len(lights) != 2:
+    if set(blocks) != set(BLOCKS) or len(lights) != 2:
         raise ValueError(f"blocks {list(blocks)}, lights {list(lights)}")
     return SceneConfig(
         name=name,

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import checked_task
+from langsteer.calvin.task import checked_task
 from langsteer.configuration import compose, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly

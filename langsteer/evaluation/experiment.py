@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import checked_task
+from langsteer.calvin.task import checked_task
 from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.evaluation.page import (

@@ -29,7 +29,7 @@ from langsteer.calvin.benchmark import (
     initial_observations,
 )
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.task import TASKS
 from langsteer.configuration import compose, run_command
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.page import Section, View, rate_bars, tile, write_page

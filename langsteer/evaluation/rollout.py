@@ -144,7 +144,7 @@ def run_task(
     Args:
         env: wherever it stands: the task is judged against this moment.
         agent: the policy.
-        task: one of `langsteer.calvin.tasks.TASKS`.
+        task: one of `langsteer.calvin.task.TASKS`.
         max_steps: CALVIN's benchmark gives 360.
         on_step: called at the start and after each step, e.g. to film.
     """

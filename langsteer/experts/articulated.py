@@ -6,6 +6,12 @@ closed and the tcp is 12 mm above their tips.
 
 import numpy as np
 
+from langsteer.calvin.scene_obs import (
+    BEFORE_LEVER_FROM_ABOVE,
+    BEFORE_LEVER_FROM_BELOW,
+    LEVER_FROM_ABOVE,
+    LEVER_FROM_BELOW,
+)
 from langsteer.experts.motion import Move
 from langsteer.experts.skill import Plan, Planner, Scene
 from langsteer.experts.view import HANDLE_X, View
@@ -119,8 +125,8 @@ def _use_switch(on: bool) -> Planner:
         lever = (
             layout.switch + np.array([across, 0.0, 0.0]) + layout.switch_axis * scene.view.switch
         )
-        contact = lever + (_BELOW_LEVER if on else _ABOVE_LEVER)
-        before = contact + (np.array([0.0, -0.07, 0.015]) if on else np.array([0.0, -0.035, 0.045]))
+        contact = lever + np.array(LEVER_FROM_BELOW if on else LEVER_FROM_ABOVE)
+        before = contact + np.array(BEFORE_LEVER_FROM_BELOW if on else BEFORE_LEVER_FROM_ABOVE)
         yield Move(_vector(before), euler, radius=0.015)
         yield Move(_vector(contact), euler, speed=0.3, radius=0.008)
         left = layout.switch_range - scene.view.switch if on else scene.view.switch
@@ -141,9 +147,6 @@ def _use_switch(on: bool) -> Planner:
     return plan
 
 
-# From the lever's frame to the tcp of a finger that touches it.
-_BELOW_LEVER = np.array([0.0, -0.085, 0.012])
-_ABOVE_LEVER = np.array([0.0, -0.045, 0.055])
 _INWARDS = np.array([0.0, 0.016, 0.0])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from langsteer.calvin.tasks import COLOURS
+from langsteer.calvin.task import ALL_TASKS, COLOURS
 from langsteer.experts.articulated import ACROSS, DOWN
 from langsteer.experts.motion import CLOSED, OPEN, Move, Vector
 from langsteer.experts.skill import Plan, Planner, Scene
@@ -202,15 +202,11 @@ def unstack_block(scene: Scene) -> Plan:
 
 PLANNERS: dict[str, Planner] = {
     **{
-        f"rotate_{colour}_block_{side}": _rotate(colour, sign)
-        for colour in COLOURS
-        for side, sign in (("right", -1), ("left", 1))  # right is clockwise seen from above
+        task.name: _rotate(task.colour, 1 if task.side == "left" else -1)
+        for task in ALL_TASKS
+        if task.verb == "rotate"  # to the right is clockwise seen from above
     },
-    **{
-        f"lift_{colour}_block_{surface}": _lift(colour)
-        for colour in COLOURS
-        for surface in ("table", "slider", "drawer")
-    },
+    **{task.name: _lift(task.colour) for task in ALL_TASKS if task.verb == "lift"},
     "place_in_slider": place_in_slider,
     "place_in_drawer": place_in_drawer,
     "stack_block": stack_block,

@@ -21,7 +21,7 @@ from pathlib import Path
 from langsteer.calvin.dataset import SPLITS, Annotation
 from langsteer.calvin.dataset_writer import merged_config, save_metadata
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.task import TASKS
 from langsteer.claims import at_work
 from langsteer.envs.scene_config import BUILTIN
 from langsteer.errors import UserError

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from langsteer.calvin.tasks import checked_task
+from langsteer.calvin.task import checked_task
 from langsteer.errors import UserError
 from langsteer.experts import articulated, blocks, pushing
 from langsteer.experts.motion import Hand

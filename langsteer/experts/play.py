@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from langsteer.calvin.benchmark import category, successors
-from langsteer.calvin.tasks import COLOURS
+from langsteer.calvin.task import COLOURS
 from langsteer.experts.blocks import held_colour, surface_of
 from langsteer.experts.starts import has_room
 from langsteer.experts.view import BLOCK_WIDTH, REACH, TABLE_HEIGHT, BlockView, View

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from langsteer.calvin.tasks import COLOURS
+from langsteer.calvin.task import ALL_TASKS, COLOURS
 from langsteer.experts.articulated import ACROSS, DOWN
 from langsteer.experts.blocks import DRAWER_FLOOR, TABLE_EDGE, grip, rise, surface_of
 from langsteer.experts.motion import CLOSED, OPEN, Move, Vector
@@ -140,9 +140,9 @@ def _place(scene: Scene) -> Vector:
 
 PLANNERS: dict[str, Planner] = {
     **{
-        f"push_{colour}_block_{side}": _push(colour, direction)
-        for colour in COLOURS
-        for side, direction in (("right", 1), ("left", -1))
+        task.name: _push(task.colour, 1 if task.side == "right" else -1)
+        for task in ALL_TASKS
+        if task.verb == "push"
     },
     "push_into_drawer": push_into_drawer,
 }

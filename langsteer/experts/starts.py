@@ -14,14 +14,17 @@ from langsteer.calvin.benchmark import (
     State,
     initial_states,
     is_feasible,
+    scene_in,
 )
-from langsteer.calvin.tasks import COLOURS
+from langsteer.calvin.scene_obs import SceneObs
+from langsteer.calvin.task import COLOURS, SIDES, Task
 from langsteer.experts.blocks import DRAWER_FLOOR
-from langsteer.experts.view import BLOCK_WIDTH, FIRST_BLOCK, TABLE_HEIGHT, Layout, View
+from langsteer.experts.view import BLOCK_WIDTH, TABLE_HEIGHT, Layout, View
 
 _CLEARANCE = 0.06
 """Metres between blocks, so that fingers fit beside each."""
 _SLOT_JITTER = (0.02, 0.006)
+_SLOTS = {f"slider_{side}": side for side in SIDES}
 _TRIES = 200
 
 
@@ -38,39 +41,43 @@ def benchmark_robot_obs() -> np.ndarray:
     return np.array(INITIAL_ROBOT_OBS)
 
 
-def sample_start(task: str, layout: Layout, rng: np.random.Generator) -> Start:
-    """A start from which ``task`` can be done."""
-    if task in ("place_in_slider", "place_in_drawer", "stack_block"):
+def sample_start(name: str, layout: Layout, rng: np.random.Generator) -> Start:
+    """A start with the task of this ``name`` feasible."""
+    task = Task.named(name)
+    # These begin with a block in hand: any block on the table is lifted first.
+    if task.verb in ("place", "stack"):
         colour = COLOURS[rng.integers(len(COLOURS))]
         lift = f"lift_{colour}_block_table"
-        state = _sample_state((lift, task), rng)
+        state = _sample_state((lift, name), rng)
         return Start(sample_scene(state, layout, rng), (lift,))
-    if task.startswith("lift") and task.endswith("drawer"):
-        state = _sample_state((task.replace("drawer", "table"),), rng)
-        block = f"{task.split('_')[1]}_block"
+    # No initial state has a block in the drawer: take one with the block on the table and move it.
+    if task.verb == "lift" and task.surface == "drawer":
+        state = _sample_state((f"lift_{task.colour}_block_table",), rng)
+        block = f"{task.colour}_block"
         return Start(sample_scene({**state, "drawer": "open", block: "drawer"}, layout, rng))
     for _ in range(_TRIES):
-        if task == "unstack_block":
+        if task.verb == "unstack":
             scene = _sample_tower(layout, rng)
         else:
-            scene = sample_scene(_sample_state((task,), rng), layout, rng)
-        if has_room(task, View(layout, benchmark_robot_obs(), scene)):
+            scene = sample_scene(_sample_state((name,), rng), layout, rng)
+        if has_room(name, View(layout, benchmark_robot_obs(), scene)):
             return Start(scene)
-    raise RuntimeError(f"no start for {task} found")
+    raise RuntimeError(f"no start for {name} found")
 
 
-def has_room(task: str, view: View) -> bool:
+def has_room(name: str, view: View) -> bool:
     """Whether a block has the room that a task needs.
 
     One that is to be pushed needs somewhere to go; the upper one of a tower must not lean on the
     door, for then the oracle does not call it stacked.
     """
-    if task == "unstack_block":
+    task = Task.named(name)
+    if task.verb == "unstack":
         return view.room_before_door(view.block(view.highest())) > 0.0
-    if not (task.startswith("push") and task.endswith(("left", "right"))):
+    if task.verb != "push":
         return True
-    direction = 1 if task.endswith("right") else -1
-    return view.layout.has_push_room(view.block(task.split("_")[1]), direction)
+    direction = 1 if task.side == "right" else -1
+    return view.layout.has_push_room(view.block(task.colour), direction)
 
 
 def _sample_state(tasks: tuple[str, ...], rng: np.random.Generator) -> dict[str, int | str]:
@@ -84,7 +91,7 @@ def _sample_tower(layout: Layout, rng: np.random.Generator) -> np.ndarray:
     lower, upper = rng.permutation(len(COLOURS))[:2]
     state = _sample_state((f"lift_{layout.colours[lower]}_block_table",), rng)
     scene = sample_scene(state, layout, rng)
-    blocks = scene[FIRST_BLOCK:].reshape(-1, 6)
+    blocks = SceneObs(scene).blocks
     blocks[upper, :3] = blocks[lower, :3] + [*rng.uniform(-0.006, 0.006, 2), BLOCK_WIDTH]
     blocks[upper, 5] = blocks[lower, 5] + rng.uniform(-0.2, 0.2)
     return scene
@@ -92,18 +99,13 @@ def _sample_tower(layout: Layout, rng: np.random.Generator) -> np.ndarray:
 
 def sample_scene(state: State, layout: Layout, rng: np.random.Generator) -> np.ndarray:
     """``scene_obs`` (24,) float64 of a symbolic state, in the order of the layout's blocks."""
-    scene = np.zeros(FIRST_BLOCK + 6 * len(layout.colours))
-    scene[0] = layout.slider_range if state["slider"] == "left" else 0.0
-    scene[1] = layout.drawer_range if state["drawer"] == "open" else 0.0
-    scene[3] = layout.switch_range if state["lightbulb"] == 1 else 0.0
-    scene[4:6] = state["lightbulb"], state["led"]
+    scene = scene_in(state, layout.slider_range, layout.drawer_range, layout.switch_range)
     placed: list[np.ndarray] = []
-    for index, colour in enumerate(layout.colours):
-        pose = scene[FIRST_BLOCK + 6 * index : FIRST_BLOCK + 6 * index + 6]
+    for pose, colour in zip(scene.blocks, layout.colours, strict=True):
         pose[:3] = _sample_place(str(state[f"{colour}_block"]), layout, placed, rng)
         pose[5] = rng.uniform(*YAW_RANGE)
         placed.append(pose[:3])
-    return scene
+    return scene.vector
 
 
 def _sample_place(
@@ -119,9 +121,9 @@ def _sample_place(
 
 
 def _draw(place: str, layout: Layout, rng: np.random.Generator) -> np.ndarray:
-    if place.startswith("slider"):
+    if place in _SLOTS:
         jitter = rng.uniform(-1.0, 1.0, 2) * _SLOT_JITTER
-        return layout.slot(place.removeprefix("slider_")) + np.array([*jitter, 0.001])
+        return layout.slot(_SLOTS[place]) + np.array([*jitter, 0.001])
     if place == "drawer":
         x = layout.drawer[0] + rng.uniform(-0.08, 0.08)
         return np.array([x, rng.uniform(-0.33, -0.27), DRAWER_FLOOR + BLOCK_WIDTH / 2])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from langsteer.calvin.cameras import rotation_from_euler
+from langsteer.calvin.scene_obs import SceneObs
 from langsteer.envs.physics import joint_ids, pybullet
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ REACH = 0.4
 """Metres to either side of the table's middle within which blocks are handled."""
 
 PUSH_ROOM = 0.11
-FIRST_BLOCK = 6
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,10 @@ class View:
     scene_obs: np.ndarray
 
     @property
+    def _scene(self) -> SceneObs:
+        return SceneObs(self.scene_obs)
+
+    @property
     def tcp(self) -> np.ndarray:
         """(3,) measured position of the tcp."""
         return self.robot_obs[:3]
@@ -145,32 +149,32 @@ class View:
     @property
     def slider(self) -> float:
         """Joint value of the door, metres."""
-        return float(self.scene_obs[0])
+        return self._scene.slider
 
     @property
     def drawer(self) -> float:
         """Joint value of the drawer, metres."""
-        return float(self.scene_obs[1])
+        return self._scene.drawer
 
     @property
     def button(self) -> float:
         """Joint value of the button, metres."""
-        return float(self.scene_obs[2])
+        return self._scene.button
 
     @property
     def switch(self) -> float:
         """Joint value of the switch, metres."""
-        return float(self.scene_obs[3])
+        return self._scene.switch
 
     @property
     def lightbulb(self) -> bool:
         """Whether the bulb is lit."""
-        return bool(self.scene_obs[4] > 0.5)
+        return self._scene.lightbulb
 
     @property
     def led(self) -> bool:
         """Whether the LED is lit."""
-        return bool(self.scene_obs[5] > 0.5)
+        return self._scene.led
 
     def door_front(self, x: float, half_width: float) -> float:
         """The y before which there is nothing of the door within ``half_width`` of ``x``."""
@@ -189,8 +193,7 @@ class View:
 
     def block(self, colour: str) -> BlockView:
         """The block of this colour."""
-        first = FIRST_BLOCK + 6 * self.layout.colours.index(colour)
-        pose = self.scene_obs[first : first + 6]
+        pose = self._scene.blocks[self.layout.colours.index(colour)]
         return BlockView(
             pose[:3].copy(), rotation_from_euler(pose[3:]), self.layout.half_lengths[colour]
         )

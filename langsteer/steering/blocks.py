@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.calvin.tasks import COLOURS
+from langsteer.calvin.task import COLOURS
 from langsteer.errors import UserError
 
 YAW = 3

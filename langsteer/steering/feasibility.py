@@ -7,8 +7,8 @@ Example::
 
 from collections.abc import Callable
 
+from langsteer.calvin.task import BLOCKS, checked_task
 from langsteer.calvin.tasks import (
-    BLOCKS,
     DRAWER,
     DRAWER_TRAVEL,
     ROBOT,
@@ -18,7 +18,6 @@ from langsteer.calvin.tasks import (
     TABLE_TOP,
     BlockInfo,
     SceneInfo,
-    checked_task,
 )
 from langsteer.errors import UserError
 

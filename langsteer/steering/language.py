@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import COLOURS, TASKS, checked_task
+from langsteer.calvin.task import COLOURS, TASKS, checked_task
 from langsteer.errors import UserError
 from langsteer.sentences import SentenceEncoder
 from langsteer.steering.embedding import reading_encoder

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.calvin.tasks import COLOURS, checked_task
+from langsteer.calvin.task import COLOURS, checked_task
 from langsteer.errors import UserError
 
 _CLOSED, _OPEN = -1.0, 1.0

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import COLOURS, TASKS
+from langsteer.calvin.task import COLOURS, TASKS
 from langsteer.steering.lexical import words_of
 from langsteer.steering.spelling import corrected
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.task import TASKS
 from langsteer.data.store import Store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config

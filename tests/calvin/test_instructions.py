@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.language import frozen_sentences
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.task import TASKS
 from langsteer.errors import UserError
 from langsteer.steering.lexical import words_of
 from langsteer.steering.wording import ACTIONS, THINGS, told_by

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langsteer.calvin import tasks
+from langsteer.calvin.task import TASKS
 from langsteer.calvin.tasks import BlockInfo, SceneInfo, achieved, detect
 from langsteer.errors import UserError
 
@@ -44,7 +44,7 @@ def scene(red=None, blue=None, pink=None, robot=(), **parts):
 
 def test_tasks_are_those_of_calvin_in_its_order(shared):
     path = shared / "calvin_assets/benchmark/new_playtable_tasks.yaml"
-    assert list(tasks.TASKS) == list(yaml.safe_load(path.read_text())["tasks"])
+    assert list(TASKS) == list(yaml.safe_load(path.read_text())["tasks"])
 
 
 def test_nothing_is_detected_between_equal_snapshots():

@@ -11,7 +11,8 @@ pytest.importorskip("pybullet")
 
 from langsteer.calvin.benchmark import chains, initial_observations
 from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
-from langsteer.calvin.tasks import TASKS, detect
+from langsteer.calvin.task import TASKS
+from langsteer.calvin.tasks import detect
 from langsteer.compat.calvin_env import (
     PlayTableSimEnv,
     get_env,

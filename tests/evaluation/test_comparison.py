@@ -10,7 +10,8 @@ from PIL import Image
 
 pytest.importorskip("pybullet")
 
-from langsteer.calvin.tasks import COLOURS, TABLE, TABLE_TOP, TASKS
+from langsteer.calvin.task import COLOURS, TASKS
+from langsteer.calvin.tasks import TABLE, TABLE_TOP
 from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv

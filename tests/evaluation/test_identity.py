@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("pybullet")
 
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.task import TASKS
 from langsteer.errors import UserError
 from langsteer.evaluation.long_horizon import read_instructions
 from langsteer.policies.loading import checkpoint_identity

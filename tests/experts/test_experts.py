@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("pybullet")
 
 from langsteer.calvin.benchmark import successors
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.task import TASKS
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.experts.library import SKILLED_TASKS, make_skill

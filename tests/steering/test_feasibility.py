@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.task import TASKS
 from langsteer.errors import UserError
 from langsteer.steering.feasibility import require_feasible, why_infeasible
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.language import frozen_sentences, verdict
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import COLOURS, TASKS
+from langsteer.calvin.task import COLOURS, TASKS
 from langsteer.errors import UserError
 from langsteer.steering.embedding import reading_encoder
 from langsteer.steering.language import InstructionReader, Reading, make_reader

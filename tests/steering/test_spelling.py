@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from benchmarks.language import frozen_sentences
 from langsteer.calvin.instructions import phrasings
-from langsteer.calvin.tasks import TASKS
+from langsteer.calvin.task import TASKS
 from langsteer.steering.lexical import words_of
 from langsteer.steering.spelling import corrected
 from langsteer.steering.wording import ACTIONS, SPELLED, THINGS, told_by

@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from langsteer.calvin.tasks import BLOCKS
+from langsteer.calvin.task import BLOCKS
 from langsteer.configuration import config_folder
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
