@@ -15,6 +15,7 @@ Example::
 
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,7 +283,7 @@ def _load(path: Path, what: str) -> NDArray[Any]:
 def _text(value: object) -> str:
     """A string of the annotations; raises TypeError for anything else."""
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
+        raise TypeError(f"{reprlib.repr(value)} is not a text")
     return str(value)
 
 

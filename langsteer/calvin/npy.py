@@ -1,8 +1,9 @@
 """NumPy files from strangers: arrays out of ``.npy`` and ``.npz`` without running code.
 
 CALVIN keeps its annotations in ``.npy`` files that hold pickled objects, and unpickling can run any
-code. `load_npy` unpickles with a table of what may be made: NumPy arrays, NumPy scalars and plain
-containers, under the module names of NumPy 1 and 2 alike.
+code. `load_npy` reads them with `langsteer.inert_pickle` and makes NumPy arrays, NumPy scalars and
+plain containers, under the module names of NumPy 1 and 2 alike. No byte of the file becomes a
+pointer: an array of numbers or texts is made of bytes, one of objects of a list.
 
 `read_npz` reads named members of an ``.npz`` and only those. It is faster than `numpy.load` since
 it reads the file once and parses each distinct header once.
@@ -14,8 +15,11 @@ Example::
 """
 
 import io
-import pickle
+import math
+import re
+import reprlib
 import struct
+import sys
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -27,18 +31,24 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-# numpy.core became numpy._core in NumPy 2; files written by either are read by both.
-_ARRAY_MAKERS = {
-    ("multiarray", "_reconstruct"),
-    ("multiarray", "scalar"),
-    ("numeric", "_frombuffer"),
-}
-_CONTAINERS: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+from langsteer.inert_pickle import InertUnpickler, Name, RefusedPickleError, Unbuilt
+
+PLAIN_KINDS = "biufcSU"
+"""Kinds of dtype whose bytes are values: no objects, no fields."""
+
+_DTYPE_CODE = re.compile(r"[?biufcSUO]\d{0,9}")
+_ADMITTED = {
+    # numpy.core became numpy._core in NumPy 2; files written by either are read by both.
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("collections", "OrderedDict"),
+    ("builtins", "set"),
+    ("builtins", "frozenset"),
+    ("builtins", "bytes"),
+    ("_codecs", "encode"),
 }
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, then lengths of name and of extra field
 _MAX_HEADER_BYTES = 4096
@@ -67,19 +77,19 @@ def load_npy(path: Path) -> NDArray[Any]:
             container (it is not made, and no code of it runs).
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        try:
-            shape, fortran, dtype = _read_header(file)
-            if not dtype.hasobject:
-                file.seek(0)
-                return np.load(file, allow_pickle=False)
-            array = _SafeUnpickler(file, encoding="latin1").load()
-        except UnreadableFileError:
-            raise
-        except Exception as error:
-            # A damaged pickle can raise anything that its opcodes stumble over.
-            raise UnreadableFileError(f"damaged: {error!r}") from error
-    if not isinstance(array, np.ndarray) or array.size != np.prod(shape, dtype=int):
+    content = path.read_bytes()
+    try:
+        file = io.BytesIO(content)
+        shape, fortran, dtype = _read_header(file)
+        if not dtype.hasobject:
+            return _array_from_bytes(content)
+        array = _ArrayUnpickler(content[file.tell() :]).load()
+    except RefusedPickleError as error:
+        raise UnreadableFileError(str(error)) from error
+    except Exception as error:
+        # NumPy's parser of headers can raise anything that it stumbles over.
+        raise UnreadableFileError(f"damaged: {error!r:.200}") from error
+    if not isinstance(array, np.ndarray) or array.size != math.prod(shape):
         raise UnreadableFileError(f"no array of shape {shape} inside")
     return array.reshape(shape, order="F" if fortran else "C")
 
@@ -109,37 +119,136 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-class _SafeUnpickler(pickle.Unpickler):
-    """An unpickler that makes NumPy arrays and plain containers, and refuses all else."""
+class _ArrayUnpickler(InertUnpickler):
+    """Makes NumPy arrays, NumPy scalars and plain containers, and refuses all else."""
 
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as the base class
-        """What a global in the pickle stands for; raises for all that is not listed."""
-        if module == "__builtin__":  # Python 2's name, which protocols up to 2 write
-            module = "builtins"
-        if (module, name) in _CONTAINERS:
-            return _CONTAINERS[module, name]
-        package, _, submodule = module.rpartition(".")
-        if package in ("numpy.core", "numpy._core") and (submodule, name) in _ARRAY_MAKERS:
-            return getattr(_array_module(submodule), name)
-        if (module, name) == ("_codecs", "encode"):
-            return _bytes_from_latin1
-        raise UnreadableFileError(
-            f"it asks for {module}.{name}, which is neither an array nor a plain container; the "
-            "file is not CALVIN's, and nothing in it was run"
+    key_types = (*InertUnpickler.key_types, np.generic)
+
+    def find(self, name: Name) -> object:
+        """The name itself, under one spelling, where it is admitted."""
+        # Python 2's name, which protocols up to 2 write, and NumPy 1's.
+        module = {"__builtin__": "builtins"}.get(name.module, name.module)
+        module = module.replace("numpy.core.", "numpy._core.", 1)
+        if (module, name.name) not in _ADMITTED:
+            raise RefusedPickleError(
+                f"it asks for {name}, which is neither an array nor a plain container; the file is "
+                "not CALVIN's, and nothing in it was run"
+            )
+        return Name(module, name.name)
+
+    def call(self, function: object, args: tuple[Any, ...]) -> object:
+        """An array, a scalar, a dtype, a container, or bytes in an old protocol."""
+        match str(function), args:
+            case "numpy._core.multiarray._reconstruct", _:
+                return _UnbuiltArray()
+            case "numpy.dtype", (str(code), *_):
+                return _UnbuiltDtype(code)
+            case "numpy._core.multiarray.scalar", (np.dtype() as dtype, data):
+                return self._array(dtype, (), data, fortran=False)[()]
+            case "numpy._core.numeric._frombuffer", (data, np.dtype() as dtype, shape, order):
+                return self._array(dtype, shape, data, fortran=order == "F")
+            case "collections.OrderedDict", (*pairs,) if len(pairs) <= 1:
+                made: OrderedDict[Any, Any] = OrderedDict()
+                self.fill_dict(made, [(key, value) for key, value in self._items(pairs)])
+                return made
+            case "builtins.set", (*items,) if len(items) <= 1:
+                return {self.check_key(item) for item in self._items(items)}
+            case "builtins.frozenset", (*items,) if len(items) <= 1:
+                return frozenset(self.check_key(item) for item in self._items(items))
+            case "_codecs.encode", (str(text), "latin1"):
+                self.spend(len(text))
+                return text.encode("latin1")
+            case "builtins.bytes", ():
+                return b""
+        raise RefusedPickleError(f"it calls {function} with other arguments than NumPy does")
+
+    def build(self, target: object, state: object) -> object:
+        """An array or a dtype from what NumPy pickles as its state."""
+        match target, state:
+            case _UnbuiltDtype(), (int(), str(order), None, None, None, *_):
+                return _plain_dtype(target.code, order)
+            case _UnbuiltArray(), (int(), shape, np.dtype() as dtype, bool(fortran), data):
+                return self._array(dtype, shape, data, fortran)
+        return super().build(target, state)
+
+    def _items(self, args: list[Any]) -> list[Any]:
+        """The elements of a container that a call copies."""
+        items = args[0] if args else []
+        if not isinstance(items, list):
+            raise RefusedPickleError(f"a container made of a {type(items).__name__}")
+        self.spend(len(items))
+        return items
+
+    def _array(
+        self, dtype: np.dtype[Any], shape: object, data: object, fortran: bool
+    ) -> NDArray[Any]:
+        """An array of its bytes, or of a list of objects."""
+        if not (isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)):
+            raise RefusedPickleError(f"an array of shape {reprlib.repr(shape)}")
+        if dtype.hasobject:
+            flat = _object_array(data)
+        else:
+            if isinstance(data, str):  # bytes that Python 2 pickled
+                data = data.encode("latin1")
+            flat = plain_array(data, dtype)
+        if flat.size != math.prod(shape):
+            raise RefusedPickleError(f"{flat.size} elements for an array of shape {shape}")
+        self.spend(flat.nbytes if not dtype.hasobject else flat.size)
+        return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+class _UnbuiltArray(Unbuilt):
+    """A call of ``_reconstruct``; the array's content is its state."""
+
+
+class _UnbuiltDtype(Unbuilt):
+    """A dtype whose byte order is its state."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__()
+        self.code = code
+
+
+def _plain_dtype(code: str, order: Any) -> np.dtype[Any]:  # noqa: ANN401
+    """A dtype of numbers, texts or objects; none with fields, shapes or metadata."""
+    if not _DTYPE_CODE.fullmatch(code) or order not in ("<", ">", "|", "="):
+        raise RefusedPickleError(f"an array of dtype {code!r:.40}")
+    return np.dtype(code).newbyteorder(order)
+
+
+def _object_array(items: object) -> NDArray[Any]:
+    """Objects in an array; each of them was made by the unpickler, and none is half made."""
+    if not isinstance(items, list):
+        raise RefusedPickleError(f"an array of objects from {type(items).__name__}")
+    if any(isinstance(item, Name | Unbuilt) for item in items):
+        raise RefusedPickleError("an array of something that is no value")
+    array = np.empty(len(items), dtype=object)
+    for place, item in enumerate(items):
+        array[place] = item
+    return array
+
+
+def plain_array(data: object, dtype: np.dtype[Any], offset: int = 0) -> NDArray[Any]:
+    """All bytes from an offset on as a flat array of numbers or texts, without a copy.
+
+    Raises:
+        ValueError: another kind of dtype, bytes that are no whole number of elements, or texts
+            with codes that no character has.
+    """
+    if dtype.kind not in PLAIN_KINDS or dtype.names or dtype.subdtype:
+        raise ValueError(f"an array of dtype {dtype!s:.40}")
+    if not isinstance(data, bytes | bytearray):
+        raise ValueError(f"an array of {type(data).__name__}")
+    if dtype.itemsize == 0:
+        return np.zeros(1, dtype)
+    array: NDArray[Any] = np.frombuffer(data, dtype, offset=offset)
+    if dtype.kind == "U" and array.size:
+        codes = np.frombuffer(
+            data, np.dtype(np.uint32).newbyteorder(dtype.byteorder), offset=offset
         )
-
-
-def _array_module(submodule: str) -> Any:  # noqa: ANN401 - a module
-    """``numpy._core.<submodule>``, or ``numpy.core.<submodule>`` before NumPy 2."""
-    core = np._core if hasattr(np, "_core") else np.core
-    return getattr(core, submodule)
-
-
-def _bytes_from_latin1(text: str, encoding: str) -> bytes:
-    """What old pickle protocols write for bytes: a call of encode with latin1, and only that."""
-    if encoding != "latin1":
-        raise UnreadableFileError(f"it asks for the codec {encoding!r}")
-    return text.encode("latin1")
+        if codes.max() > sys.maxunicode:
+            raise ValueError("a text with codes that are no characters")
+    return array
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -175,7 +284,9 @@ def _array_from_bytes(data: bytes) -> NDArray[Any]:
     if start > _MAX_HEADER_BYTES:
         raise ValueError(f"a header of {start} bytes")
     shape, fortran, dtype = _parse_header(data[:start])
-    array = np.frombuffer(data, dtype, offset=start, count=int(np.prod(shape, dtype=int)))
+    array = plain_array(data, dtype, offset=start)
+    if array.size != math.prod(shape) or any(length < 0 for length in shape):
+        raise ValueError(f"{array.size} elements for an array of shape {shape}")
     return array.reshape(shape, order="F" if fortran else "C")
 
 

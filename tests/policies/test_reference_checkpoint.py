@@ -144,12 +144,5 @@ def test_a_truncated_checkpoint_is_an_error_of_the_user(tmp_path):
         read_reference_checkpoint(path)
 
 
-def test_a_tensor_outside_its_storage_is_an_error(tmp_path):
-    with pytest.raises(RuntimeError):
-        from langsteer.policies.dp3.reference import _rebuild_tensor
-
-        _rebuild_tensor(torch.zeros(4), 2, (4,), (1,))
-
-
 def test_the_normaliser_type_is_exported():
     assert Normalizer(CONFIG).fitted is False

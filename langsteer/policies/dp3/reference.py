@@ -6,16 +6,16 @@ Example::
 
 Submodules have the reference's names, so that only the normaliser's entries are renamed, and its
 zero-size placeholders dropped. A ``.ckpt`` is a pickle inside torch's zip file, and names classes
-of foreign packages; it is read by an unpickler that builds tensors and plain containers alone, and
-puts an inert placeholder where any other class stands. Nothing of the file is ever run.
+of foreign packages; it is read with `langsteer.inert_pickle`, which builds tensors and plain
+containers alone, and puts a placeholder where any other class stands. Nothing of it is ever run.
 """
 
 import dataclasses
-import io
-import pickle
+import math
+import reprlib
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from langsteer.errors import UserError
+from langsteer.inert_pickle import InertUnpickler, Name, RefusedPickleError
 from langsteer.policies.dp3.config import DP3Config
 from langsteer.policies.dp3.policy import DP3
 
@@ -104,10 +105,13 @@ def read_reference_checkpoint(path: Path) -> dict[str, Any]:
             if len(pickles) != 1:
                 raise UserError(f"{path}: not a file of torch.save: it holds no data.pkl")
             root = pickles[0].removesuffix("data.pkl")
-            payload = _InertUnpickler(archive, root).load()
+            payload = _CheckpointUnpickler(archive, root).load()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        # A damaged archive can raise anything that its parser stumbles over.
         raise UserError(f"{path}: not a readable file of torch.save: {error}") from error
     if not isinstance(payload, dict):
         raise UserError(f"{path}: holds {type(payload).__name__}, expected a dict")
@@ -117,34 +121,95 @@ def read_reference_checkpoint(path: Path) -> dict[str, Any]:
 class _Inert:
     """Stands for an object of a class that is not admitted, and forgets what it is given."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        pass
 
-    def __call__(self, *args: object, **kwargs: object) -> "_Inert":
-        return self
+class _CheckpointUnpickler(InertUnpickler):
+    """Makes tensors and plain containers, and an `_Inert` of all else."""
 
-    def __setstate__(self, state: object) -> None:
-        pass
+    key_types = (*InertUnpickler.key_types, _Inert)
 
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(_stored(archive, f"{root}data.pkl"))
+        self.archive, self.root = archive, root
+        self.storages: dict[str, Tensor] = {}
 
-    def append(self, item: object) -> None:
-        """Forget the item."""
+    def find(self, name: Name) -> object:
+        """The dtype of a storage, the name where it is admitted, or a placeholder."""
+        if name.module == "torch" and name.name in _STORAGES:
+            return _STORAGES[name.name]
+        return name if str(name) in _ADMITTED else _Inert()
 
-    def extend(self, items: object) -> None:
-        """Forget the items."""
+    def call(self, function: object, args: tuple[Any, ...]) -> object:
+        """A tensor, an ordered dictionary, or a placeholder."""
+        match str(function), args:
+            case "torch._utils._rebuild_tensor_v2", (Tensor() as storage, offset, size, stride, *_):
+                return _view(storage, offset, size, stride)
+            case "torch._utils._rebuild_parameter", (Tensor() as data, *_):
+                return data
+            case "collections.OrderedDict", ():
+                return OrderedDict()
+        if isinstance(function, _Inert):
+            return function
+        raise RefusedPickleError(f"it calls {function} with other arguments than torch does")
+
+    def build(self, target: object, state: object) -> object:
+        """The target without the state: attributes of a foreign class, metadata of a dictionary."""
+        return target
+
+    def fill_dict(self, target: object, pairs: Iterable[tuple[object, object]]) -> None:
+        """As the base class; a placeholder forgets the items."""
+        if not isinstance(target, _Inert):
+            super().fill_dict(target, pairs)
+
+    def extend_list(self, target: object, items: list[Any]) -> None:
+        """As the base class; a placeholder forgets the items."""
+        if not isinstance(target, _Inert):
+            super().extend_list(target, items)
+
+    def persistent(self, pid: object) -> Tensor:
+        """The storage of an id, as a flat tensor; several tensors may view one."""
+        match pid:
+            case (_, torch.dtype() as dtype, str(key), _, int(count)):
+                if key not in self.storages:
+                    raw = bytearray(_stored(self.archive, f"{self.root}data/{key}"))
+                    if len(raw) != count * dtype.itemsize:
+                        raise RefusedPickleError(
+                            f"a storage of {len(raw)} bytes for {count} {dtype}"
+                        )
+                    flat = (
+                        torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+                    )
+                    self.storages[key] = flat
+                return self.storages[key]
+        raise RefusedPickleError(f"unknown storage {reprlib.repr(pid)}")
 
 
-def _rebuild_tensor(
-    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object
-) -> Tensor:
-    """A copy of the view; ``as_strided`` itself checks that it lies inside the storage."""
-    return storage.as_strided(size, stride, offset).clone()
+def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A member of the archive; torch compresses none, so that it cannot grow."""
+    member = archive.getinfo(name)
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise RefusedPickleError(f"{name} is compressed, which torch does not do")
+    return archive.read(member)
 
 
-def _rebuild_parameter(data: Tensor, *_: object) -> Tensor:
-    return data
+def _flat(raw: bytearray, dtype: torch.dtype, count: int) -> Tensor:
+    """A storage's bytes as a tensor of one dimension."""
+    if len(raw) != count * dtype.itemsize:
+        raise RefusedPickleError(f"a storage of {len(raw)} bytes for {count} {dtype}")
+    return torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
+
+
+def _view(storage: Tensor, offset: object, size: object, stride: object) -> Tensor:
+    """A view that lies inside its storage and has no more elements than it."""
+    match offset, size, stride:
+        case int(first), (*lengths,), (*steps,) if len(lengths) == len(steps):
+            numbers = [first, *lengths, *steps]
+            if all(type(number) is int and number >= 0 for number in numbers):
+                last = first + sum((n - 1) * step for n, step in zip(lengths, steps, strict=True))
+                if math.prod(lengths) == 0:
+                    return storage.new_empty(lengths)
+                if last < storage.numel() >= math.prod(lengths):
+                    return storage.as_strided(lengths, steps, first)
+    raise RefusedPickleError(f"a tensor of shape {reprlib.repr(size)} outside its storage")
 
 
 _STORAGES = {
@@ -159,31 +224,8 @@ _STORAGES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-}
-
-
-class _InertUnpickler(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")), encoding="utf-8")
-        self.archive, self.root = archive, root
-        self.storages: dict[str, Tensor] = {}
-
-    def find_class(self, module: str, name: str) -> object:
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        return _ADMITTED.get((module, name), _Inert)
-
-    def persistent_load(self, pid: object) -> Tensor:
-        if not (isinstance(pid, tuple) and len(pid) == 5 and isinstance(pid[1], torch.dtype)):
-            raise pickle.UnpicklingError(f"unknown storage {pid!r}")
-        _kind, dtype, key, _device, count = pid
-        if key not in self.storages:
-            raw = bytearray(self.archive.read(f"{self.root}data/{key}"))
-            self.storages[key] = (
-                torch.frombuffer(raw, dtype=dtype, count=count) if raw else torch.empty(0).to(dtype)
-            )
-        return self.storages[key]
+_ADMITTED = (
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+)
