@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from langsteer.calvin.task import checked_task
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.envs.rendering import RENDERERS
-from langsteer.envs.scene_config import SCENES
+from langsteer.envs.scene import SCENES
 from langsteer.errors import exits_cleanly
 from langsteer.experts.collection import CollectionSettings, collect
 from langsteer.experts.library import SKILLED_TASKS

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from langsteer.envs.rendering import RENDERERS
-from langsteer.envs.scene_config import ASSETS_VARIABLE, BUILTIN, SCENES
+from langsteer.envs.scene import BUILTIN, SCENES
+from langsteer.envs.scene_config import ASSETS_VARIABLE
 from langsteer.errors import exits_cleanly
 from langsteer.experts.collection import CollectionSettings, collect, summary_lines
 from langsteer.experts.library import SKILLED_TASKS

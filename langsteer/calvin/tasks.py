@@ -21,7 +21,7 @@ from functools import partial
 
 import numpy as np
 
-from langsteer.calvin.task import ALL_TASKS, Task, checked_task
+from langsteer.calvin.task import ALL_TASKS, TASKS, Task, checked_task
 
 ROBOT = "robot"
 TABLE = "table"
@@ -241,7 +241,7 @@ def _predicate(task: Task) -> Predicate:
     raise AssertionError(f"no predicate for {task}")
 
 
-_PREDICATES = {task.name: _predicate(task) for task in ALL_TASKS}
+_PREDICATES = dict(zip(TASKS, map(_predicate, ALL_TASKS), strict=True))
 
 
 def achieved(start: SceneInfo, end: SceneInfo, task: str) -> bool:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from langsteer.calvin.task import BLOCKS
-from langsteer.envs.scene_config import BUILTIN, BlockConfig, LightConfig, SceneConfig
+from langsteer.envs.scene import BUILTIN, BlockConfig, LightConfig, SceneConfig
 
 _ASSETS = Path(__file__).with_name("assets") / "builtin"
 

@@ -57,7 +57,8 @@ from langsteer.envs.rendering import (
     static_view,
 )
 from langsteer.envs.robot import ROBOT_OBS_SIZE, Robot
-from langsteer.envs.scene_config import BUILTIN, load_scene
+from langsteer.envs.scene import BUILTIN
+from langsteer.envs.scene_config import load_scene
 from langsteer.errors import UserError
 
 SUBSTEPS = 8

@@ -17,7 +17,7 @@ from langsteer.envs.physics import (
     link_ids,
     pybullet,
 )
-from langsteer.envs.scene_config import BlockConfig, SceneConfig
+from langsteer.envs.scene import BlockConfig, SceneConfig
 
 LedReset = Literal["head", "pinned"]
 

@@ -1,4 +1,4 @@
-"""What a scene is made of: CALVIN's ``conf/scene/*.yaml``, or the scene built into LangSteer.
+"""Load a scene by name: CALVIN's ``conf/scene/*.yaml``, or the one built into LangSteer.
 
 Example::
 
@@ -6,23 +6,17 @@ Example::
     config.blocks[0].name   # 'block_red'; this order is the order of scene_obs
 """
 
-import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from langsteer.calvin.task import BLOCKS
+from langsteer.envs.builtin import builtin_scene
+from langsteer.envs.scene import BUILTIN, SCENES, BlockConfig, LightConfig, SceneConfig, Vector
 from langsteer.errors import UserError
 
-BUILTIN = "builtin"
-CALVIN_SCENES = ("A", "B", "C", "D")
-SCENES = (BUILTIN, *CALVIN_SCENES)
 ASSETS_VARIABLE = "CALVIN_ENV_ROOT"
 
 _CALVIN_ROBOT = "franka_panda/panda_longer_finger.urdf"
@@ -35,69 +29,6 @@ _HOW_TO_GET = (
     f"or use env.scene={BUILTIN}, which needs no download"
 )
 _LFS_POINTER = b"version https://git-lfs"
-
-Vector = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class BlockConfig:
-    """A movable block: its name and URDF file."""
-
-    name: str
-    urdf: Path
-
-
-@dataclass(frozen=True)
-class LightConfig:
-    """A link of the table that is a light, and its colour (red, green, blue, alpha) when lit."""
-
-    link: str
-    colour: Vector
-
-
-@dataclass(frozen=True)
-class SceneConfig:
-    """One scene; lengths in metres, angles in radians, world frame.
-
-    Attributes:
-        name: ``"builtin"`` or ``"A"`` ... ``"D"``.
-        robot_urdf: gives the file for as long as it is loaded: the built-in arm's is temporary.
-        blocks: in the order of ``scene_obs``, which differs from scene to scene.
-        surfaces: names of places where blocks may start to their (lower, upper) corners, (2, 3).
-        global_scaling: factor on table and blocks.
-    """
-
-    name: str
-    robot_urdf: Callable[[], AbstractContextManager[Path]]
-    robot_base_position: Vector
-    robot_base_euler: Vector
-    robot_initial_joints: Vector
-    table_urdf: Path
-    table_position: Vector
-    table_euler: Vector
-    plane_urdf: Path
-    global_scaling: float
-    blocks: tuple[BlockConfig, ...]
-    slider_joint: str
-    drawer_joint: str
-    button_joint: str
-    switch_joint: str
-    lightbulb: LightConfig
-    led: LightConfig
-    surfaces: Mapping[str, tuple[Vector, Vector]]
-
-    def sample_block_pose(self, rng: np.random.Generator) -> np.ndarray:
-        """A pose (6,) on a random surface with a random yaw, drawn as CALVIN draws it."""
-        lower, upper = self.surfaces[str(rng.choice(list(self.surfaces)))]
-        position = rng.uniform(lower, upper)
-        return np.concatenate([position, rng.uniform([0, 0, -np.pi], [0, 0, np.pi])])
-
-    def fingerprint(self) -> str:
-        """SHA-256 over the URDFs of table, blocks and floor: another one, another scene."""
-        digest = hashlib.sha256()
-        for urdf in (self.table_urdf, *(block.urdf for block in self.blocks), self.plane_urdf):
-            digest.update(urdf.read_bytes())
-        return digest.hexdigest()
 
 
 def load_scene(name: str, assets_path: str | Path | None = None) -> SceneConfig:
@@ -115,8 +46,6 @@ def load_scene(name: str, assets_path: str | Path | None = None) -> SceneConfig:
     if short not in SCENES:
         raise UserError(f"no scene {name!r}: expected one of {', '.join(SCENES)}")
     if short == BUILTIN:
-        from langsteer.envs.builtin import builtin_scene
-
         return builtin_scene()
     root = calvin_root(assets_path)
     config = _read_calvin_scene(root, short)

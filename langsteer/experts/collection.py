@@ -23,7 +23,7 @@ from langsteer.calvin.dataset_writer import merged_config, save_metadata
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import TASKS
 from langsteer.claims import at_work
-from langsteer.envs.scene_config import BUILTIN
+from langsteer.envs.scene import BUILTIN
 from langsteer.errors import UserError
 from langsteer.experts.library import checked_skills
 from langsteer.experts.recording import Driver

@@ -29,7 +29,8 @@ from langsteer.calvin.dataset import (
 from langsteer.calvin.scenes import scene_of
 from langsteer.calvin.tasks import achieved
 from langsteer.envs.calvin_env import CalvinEnv
-from langsteer.envs.scene_config import ASSETS_VARIABLE, SCENES
+from langsteer.envs.scene import SCENES
+from langsteer.envs.scene_config import ASSETS_VARIABLE
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.experts.video import Video, filming
 from langsteer.progress import track

@@ -11,7 +11,8 @@ pytest.importorskip("pybullet")
 
 from langsteer.calvin.scene_obs import DRAWER_RANGE, SLIDER_RANGE, SWITCH_RANGE
 from langsteer.envs import scene_config
-from langsteer.envs.scene_config import BUILTIN, SCENES, load_scene
+from langsteer.envs.scene import BUILTIN, SCENES
+from langsteer.envs.scene_config import load_scene
 from langsteer.errors import UserError
 from langsteer.experts.view import read_layout
 
