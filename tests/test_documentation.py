@@ -1,4 +1,4 @@
-"""What README and docs tell a user to type exists: scripts, keys, flags, targets and pages."""
+"""What the pages tell a user to type exists: scripts, keys, flags, targets and links."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ import pytest
 from langsteer.configuration import compose
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 HYDRA = {
     "train_dp3.py": "train",
     "slurm_train_dp3.sh": "train",
