@@ -15,7 +15,7 @@ import math
 import reprlib
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,14 +202,22 @@ def _view(storage: Tensor, offset: object, size: object, stride: object) -> Tens
     """A view that lies inside its storage and has no more elements than it."""
     match offset, size, stride:
         case int(first), (*lengths,), (*steps,) if len(lengths) == len(steps):
-            numbers = [first, *lengths, *steps]
-            if all(type(number) is int and number >= 0 for number in numbers):
-                last = first + sum((n - 1) * step for n, step in zip(lengths, steps, strict=True))
-                if math.prod(lengths) == 0:
-                    return storage.new_empty(lengths)
-                if last < storage.numel() >= math.prod(lengths):
-                    return storage.as_strided(lengths, steps, first)
+            shape, strides = _counts(lengths), _counts(steps)
+            count = math.prod(shape)
+            if count == 0:
+                return storage.new_empty(shape)
+            last = first + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+            if 0 <= first <= last < storage.numel() >= count:
+                return storage.as_strided(shape, strides, first)
     raise RefusedPickleError(f"a tensor of shape {reprlib.repr(size)} outside its storage")
+
+
+def _counts(values: Sequence[object]) -> list[int]:
+    """The values, if each is an integer from zero up."""
+    counts = [value for value in values if type(value) is int and value >= 0]
+    if len(counts) != len(values):
+        raise RefusedPickleError(f"lengths or strides {reprlib.repr(values)}")
+    return counts
 
 
 _STORAGES = {
