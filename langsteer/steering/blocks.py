@@ -1,7 +1,7 @@
-"""The block that a task is about: where it lies, and how far one lies from another.
+"""The block a task is about: its place, and its turn against a demonstrated one.
 
-A cloud without colours cannot tell red from blue, so the place of a block comes from the simulator,
-which a steering must be allowed to read (``steering.privileged=true``).
+A cloud without colours cannot tell red from blue. So the place of a block comes from the simulator,
+and the steering must be allowed to read it (``steering.privileged=true``).
 
 Example::
 
@@ -26,7 +26,7 @@ _YAW_IN_POSE = 5
 
 
 def colour_of(task: str) -> str | None:
-    """The colour of the block that a task names, or None where it names none."""
+    """The colour in a task's name, or None."""
     return next((colour for colour in COLOURS if f"_{colour}_" in task), None)
 
 
@@ -50,18 +50,18 @@ class KnownScene:
 
 
 def block_place(task: str, scene: KnownScene | None) -> NDArray[np.float64] | None:
-    """Where the block lies that a task is about.
+    """The place of the block a task is about.
 
-    That is the block it names; for stacking the one that is stacked upon, the nearest to the
-    highest, which is held; for unstacking the highest; for pushing into the drawer the nearest to
-    the table's edge.
+    The name tells the block. Otherwise: stacking is about the block nearest below the held one;
+    unstacking, about the highest; pushing into the drawer, about the one nearest to the table's
+    edge.
 
     Args:
         task: one of CALVIN's.
-        scene: None where it may not be read.
+        scene: None if it may not be read.
 
     Returns:
-        (4,) float64: xyz in metres and yaw in radians; None for a task about no block that lies.
+        (4,) float64: xyz in metres and yaw in radians; None if the task needs no block's place.
 
     Raises:
         UserError: the task is about a block, and the scene may not be read.
@@ -106,5 +106,5 @@ _CHOICES: dict[str, Callable[[Places], NDArray[np.float64]]] = {
 
 
 def yaw_turn(before: float, after: float) -> float:
-    """Radians within [-pi/2, pi/2) by which a block, the same half turned, is turned at least."""
+    """The smallest turn between two yaws of a block, in [-pi/2, pi/2): half a turn looks alike."""
     return (after - before + math.pi / 2) % math.pi - math.pi / 2

@@ -18,7 +18,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "rising": lambda progress: progress,
     "falling": lambda progress: 1.0 - progress,
 }
-"""How the strength goes over the sampler's steps: of the noise level's place, 0 first, 1 last."""
+"""Factor of the strength, by the place of the noise level: 0 is the first step, 1 the last."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Strength:
         strength: s; 0 is no guidance at all.
         schedule: of `SCHEDULES`.
         start: index of the first guided step; 0 is the noisiest.
-        unguided_last: number of last steps that are left to the network alone. Guidance in the last
-            steps is obeyed whatever the network thinks: at 0 the reference is replayed.
+        unguided_last: number of last steps without guidance. Guidance there wins over the network:
+            at 0 the result replays the reference.
     """
 
     strength: float = 1.0
@@ -47,22 +47,22 @@ class Strength:
 
 @dataclass(frozen=True)
 class SteeringConfig(Settings, prefix="steering."):
-    """How a policy is steered; all parts compose.
+    """How to steer a policy; all parts compose.
 
     Attributes:
         name: of the choice, for tables.
         reference: weight of nearness to demonstrated paths; 0 leaves it out.
-        value_map: weight of the map of places to go to and to avoid; 0 leaves it out.
+        value_map: weight of the map of places to seek and to avoid; 0 leaves it out.
         strength: of the gradient, s of `guidance.GradientGuidance`; 0 is no gradient.
         schedule: of `SCHEDULES`.
         start: index of the first guided step.
-        unguided_last: last steps that are left to the network.
+        unguided_last: number of last steps without guidance.
         repetitions: of each guided step (`guidance.StochasticGuidance`); 1 is plain guidance.
         samples: N trajectories drawn; the best by the same objective is executed.
         demonstrations: a CALVIN folder or a saved library, for ``reference``.
-        candidates: demonstrations that are followed at once, the nearest first.
+        candidates: number of demonstrations to follow at once, the nearest first.
         temperature: in square metres, how softly one of them is chosen.
-        avoidance: weight of staying clear of what is not to be touched, in ``value_map``.
+        avoidance: in ``value_map``, weight of the distance to things not to touch.
         privileged: whether joints and blocks may be read from the simulator; kept in results.
         encoder: of instructions: auto, minilm or lexical.
         plugin: a reader of instructions of your own, ``"package.module:function"``.
@@ -86,7 +86,7 @@ class SteeringConfig(Settings, prefix="steering."):
     plugin: str | None = None
 
     def check(self) -> None:
-        """Raise `UserError` for a steering that lacks its objective or its demonstrations."""
+        """Raise `UserError` for a steering without its objective or its demonstrations."""
         if self.steers and not (self.reference or self.value_map):
             raise UserError(
                 "steering.strength and steering.samples need an objective: set steering.reference "

@@ -1,7 +1,6 @@
-"""Demonstrated paths by task: what guidance by reference draws towards.
+"""Demonstrated paths by task, for guidance by reference.
 
-Only poses, the tasks' names and the blocks' places are kept, no images, so that a library is a
-small file.
+A library is a small file: it keeps poses, names of tasks and places of blocks, and no images.
 
 Example::
 
@@ -38,7 +37,7 @@ from langsteer.steering.blocks import YAW, KnownScene, block_place, yaw_turn
 from langsteer.steering.path import METRIC, POSE_DIM
 
 MAX_LEAD = 128
-"""Frames at most that a demonstration takes along before its annotated window."""
+"""Most frames of a demonstration before its annotated window."""
 
 _UNITS = np.array([*[METRES_PER_UNIT] * 3, *[RADIANS_PER_UNIT] * 3])
 _NO_BLOCK = np.full(4, np.nan)
@@ -51,9 +50,9 @@ class Demonstration:
 
     Attributes:
         task: its name.
-        poses: (T + 1, 7) float64: the pose at the beginning and those that each of the T actions
-            commands from there on (`langsteer.steering.path`); the first gripper is the second's.
-        block: (4,) float64 xyz and yaw at the beginning of the block that the task is about
+        poses: (T + 1, 7) float64: the first pose, then the commanded pose after each of T actions
+            (`langsteer.steering.path`). The first gripper command repeats the second.
+        block: (4,) float64 xyz and yaw of the task's block at the beginning
             (`blocks.block_place`), or None.
     """
 
@@ -81,9 +80,9 @@ class Demonstration:
         return cls(task, poses, block)
 
     def for_block_at(self, place: NDArray[np.float64] | None) -> "Demonstration":
-        """The same way, shifted to a block that lies at ``place`` (4,), the hand turned with it.
+        """The same way shifted to a block at ``place`` (4,), the hand turned with the block.
 
-        None shifts nothing. Where the hand goes is not turned: a push to the left stays one.
+        None shifts nothing. The way itself does not turn: a push to the left stays one.
         """
         if place is None or self.block is None:
             return self
@@ -93,7 +92,7 @@ class Demonstration:
         return Demonstration(self.task, poses, place)
 
     def ahead(self, phase: int, steps: int) -> NDArray[np.float64]:
-        """(steps, 7) the poses after actions ``phase`` and on; at the end it stays there."""
+        """(steps, 7) the poses after action ``phase``, ``phase + 1``, ...; the last one repeats."""
         return self.poses[np.minimum(phase + 1 + np.arange(steps), len(self))]
 
     def distances(self, pose: NDArray[np.floating], first: int, last: int) -> NDArray[np.float64]:
@@ -115,7 +114,7 @@ class DemonstrationLibrary:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that are shown, sorted."""
+        """The tasks shown, sorted."""
         return tuple(sorted({demonstration.task for demonstration in self._all}))
 
     def of(self, task: str) -> list[Demonstration]:
@@ -183,9 +182,9 @@ def _load(path: Path) -> DemonstrationLibrary:
 
 
 def _read_split(split: Split) -> Iterator[Demonstration]:
-    """One demonstration for each annotation, with the way there and what follows in its recording.
+    """One demonstration for each annotation, with some frames before and after its window.
 
-    A recording's earlier tasks are not part of a demonstration, nor are its later ones.
+    No frames of the recording's earlier or later tasks are among them.
     """
     annotations = sorted(read_annotations(split))
     if not annotations:
@@ -214,7 +213,7 @@ def _extent(
     """First frame and one past the last of the demonstration around an annotated window."""
     inside = (ranges[:, 0] <= annotation.start) & (annotation.start <= ranges[:, 1])
     begin, end = ranges[inside][0] if inside.any() else (annotation.start, annotation.end - 1)
-    # Windows overlap where one task follows another at once.
+    # Windows overlap if one task follows another at once.
     before = [min(one.end, annotation.start) for one in annotations if one.start < annotation.start]
     after = [max(one.start, annotation.end) for one in annotations if one.start > annotation.start]
     first = max(begin, annotation.start - MAX_LEAD, *before[-1:] or [begin])

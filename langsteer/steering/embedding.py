@@ -1,4 +1,4 @@
-"""Which sentence encoder helps to read instructions.
+"""Sentence encoders that help to read instructions.
 
 Example::
 
@@ -12,10 +12,10 @@ ENCODERS = ("auto", "minilm", "lexical")
 
 
 def reading_encoder(name: str) -> SentenceEncoder | None:
-    """The encoder of a name; None means that words alone are looked at.
+    """The encoder of this name; None reads the words alone.
 
     Args:
-        name: ``minilm``; ``lexical`` for none; ``auto`` for MiniLM where it is installed.
+        name: ``minilm``; ``lexical`` for none; ``auto`` for MiniLM if it is installed.
 
     Raises:
         UserError: another name, or MiniLM is asked for and not installed.

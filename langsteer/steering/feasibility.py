@@ -1,4 +1,4 @@
-"""Whether a task can be done from where the scene is: an open drawer cannot be opened.
+"""Whether a task can be done in the present scene: an open drawer cannot be opened.
 
 Example::
 
@@ -22,9 +22,9 @@ from langsteer.calvin.tasks import (
 from langsteer.errors import UserError
 
 DRAWER_RANGE = 0.22
-"""Metres that the drawer goes, in every scene (its URDF's joint limit)."""
+"""Travel of the drawer in metres, in every scene (its URDF's joint limit)."""
 SLIDER_RANGE = 0.28
-"""Metres that the sliding door goes, likewise."""
+"""Travel of the sliding door in metres, likewise."""
 
 _SURFACES = {"table": TABLE_TOP, "slider": SLIDER_PLANK, "drawer": DRAWER}
 
@@ -32,10 +32,9 @@ Check = Callable[[SceneInfo], str | None]
 
 
 def why_infeasible(task: str, scene: SceneInfo) -> str | None:
-    """The reason why ``task`` cannot be done from ``scene``, or None where it can.
+    """The reason against ``task`` in ``scene``, or None if it can be done.
 
-    It looks at what the oracle demands of the start and of the room to move; whether an arm can
-    reach is not asked.
+    The oracle's demands on the start count, and the room to move. The arm's reach does not.
 
     Raises:
         UserError: no task has this name.
@@ -52,7 +51,7 @@ def why_infeasible(task: str, scene: SceneInfo) -> str | None:
 
 
 def require_feasible(task: str, scene: SceneInfo) -> None:
-    """Raise `UserError` with the reason where ``task`` cannot be done from ``scene``."""
+    """Raise `UserError` with the reason if ``task`` cannot be done in ``scene``."""
     reason = why_infeasible(task, scene)
     if reason is not None:
         raise UserError(f"{task} cannot be done here: {reason}; give another instruction")

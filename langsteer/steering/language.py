@@ -6,12 +6,11 @@ Example::
     reader.read("please pull the drawer open")     # Reading(task="open_drawer", confidence=0.97)
     reader.read("make me a coffee")                # UserError that names the nearest tasks
 
-Two readings have to agree. Words that decide are read as words (`langsteer.steering.wording`):
-colours, sides, and the things spoken of, which must be those of the task. What is done to them is
-learnt from the known phrasings by kernel ridge regression on the code of a task (its template, and
-the parts of its name, so that what "on" means is learnt from bulb and LED alike). The features are
-the sentence's words and letters, the actions among its words and, with the ``[language]`` extra,
-its MiniLM embedding.
+Two readings must agree. `langsteer.steering.wording` reads the words that decide: colours, sides
+and things. The things must be those of the task. The action is learnt from the known phrasings, by
+kernel ridge regression on a code of the task. The code holds the task's template and the parts of
+its name: bulb and LED share their "on". The features are the sentence's words and letters, its
+words for actions and, with the ``[language]`` extra, its MiniLM embedding.
 """
 
 import importlib
@@ -34,7 +33,7 @@ _PARTS = (
     *("rotate", "push", "lift", "place", "stack", "unstack", "move", "turn_o"),
 )
 _TEMPLATES = {template_of(task): task for task in TASKS}
-"""Names of tasks without colour and side, and one task of each."""
+"""Names of tasks without colour and side, with one task of each."""
 _CODES = np.array(
     [
         [float(name == other) for other in _TEMPLATES] + [float(part in name) for part in _PARTS]
@@ -42,7 +41,7 @@ _CODES = np.array(
     ]
 )
 
-# Found by leaving out each of the phrasings to train on in turn (docs/steering.md).
+# Found by leaving out each phrasing in turn, of those to train on (docs/steering.md).
 _RIDGE = 0.2
 _TEMPERATURE = 0.35
 _LEAST_NEARNESS = {"lexical": 0.4, "embedded": 0.5}
@@ -52,7 +51,7 @@ LEAST_CONFIDENCE = 0.8
 
 @dataclass(frozen=True)
 class Reading:
-    """What an instruction means: one of the 34 tasks, and how sure that is, within 0 and 1."""
+    """The meaning of an instruction: one of the 34 tasks, with a confidence in 0..1."""
 
     task: str
     confidence: float
@@ -63,7 +62,7 @@ Reader = Callable[[str], Reading]
 
 
 class InstructionReader:
-    """Places instructions among the tasks by the phrasings known of each; see the module."""
+    """Finds the task of an instruction by known phrasings; see the module."""
 
     def __init__(
         self,
@@ -74,8 +73,8 @@ class InstructionReader:
 
         Args:
             encoder: of sentences; None looks at words alone.
-            known: (phrasing, task) to learn; None for all that are to be trained on, and the names
-                of the tasks.
+            known: (phrasing, task) to learn. None learns all phrasings to train on and the names of
+                the tasks.
         """
         self._encoder = encoder
         if known is None:
@@ -96,7 +95,7 @@ class InstructionReader:
         return cls(reading_encoder(name))
 
     def _features(self, sentences: Sequence[str]) -> NDArray[np.float64]:
-        """(N, D) rows of length 1 at most; sentences have no colours and sides any more."""
+        """(N, D) rows of length 1 at most, of sentences without colours and sides."""
         parts = [self._lexical.encode(sentences), actions_in(sentences, self._vocabulary)]
         if self._encoder is not None:
             parts.append(self._encoder.encode(sentences))
@@ -105,8 +104,8 @@ class InstructionReader:
     def probabilities(self, instruction: str) -> dict[str, float]:
         """Each task's share; they add up to 1.
 
-        Tasks of other colours, sides or things than those named have 0. Where no task is about the
-        things named, the shares only say which are nearest.
+        A task of another colour, side or thing than those named has 0. If no task fits the things
+        named, the shares only rank the nearest.
         """
         told = told_by(instruction)
         return self._shares(told, self._features([told.rest])[0])
@@ -126,10 +125,10 @@ class InstructionReader:
         }
 
     def read(self, instruction: str) -> Reading:
-        """The task that is meant.
+        """The task of an instruction.
 
         Raises:
-            UserError: where that is not clear; the message names the nearest tasks.
+            UserError: the instruction is unclear; the message names the nearest tasks.
         """
         told = told_by(instruction)
         features = self._features([told.rest])[0]
@@ -153,19 +152,20 @@ class InstructionReader:
 
 
 def _part(task: str, named: frozenset[str], values: Sequence[str]) -> float:
-    """A task's share among those that differ in one value, its colour or its side."""
+    """A task's share among tasks that differ in its colour alone or its side alone."""
     own = next((value for value in values if f"_{value}" in task), None)
     among = named or frozenset(values)
     return 1.0 if own is None else (own in among) / len(among)
 
 
 def make_reader(encoder: str = "auto", plugin: str | None = None) -> Reader:
-    """The reader that a configuration asks for.
+    """The reader of a configuration.
 
     Args:
         encoder: of `InstructionReader`: ``auto``, ``minilm`` or ``lexical``.
-        plugin: ``"package.module:function"`` of your own, e.g. around a language model. It is given
-            the instruction and the names of all tasks, and returns a task and a confidence.
+        plugin: ``"package.module:function"`` of your own, e.g. around a language model. It
+            receives the instruction and the names of all tasks, and returns a task and a
+            confidence.
 
     Raises:
         UserError: no such encoder or function.

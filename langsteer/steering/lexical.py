@@ -1,7 +1,7 @@
-"""What the words of a sentence say, without any model: words, pairs of words and their letters.
+"""Features of a sentence without a model: words, pairs of words and their letters.
 
-The fallback of `langsteer.steering.language`, and its complement: a sentence embedding puts "open
-the drawer" and "close the drawer" close together, while the words that decide are plain to see.
+They complement `langsteer.steering.language`, and stand in for it. An embedding puts "open the
+drawer" near "close the drawer". The words themselves are plainly different.
 
 Example::
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 _LETTERS = (3, 4, 5)
 _LETTERS_WEIGHT = 0.5
-"""Letters stand in for words that were never seen in this form: "rightwards", "closing"."""
+"""Letters stand in for unseen forms of a word: "rightwards", "closing"."""
 
 
 def words_of(sentence: str) -> list[str]:
@@ -28,7 +28,7 @@ def words_of(sentence: str) -> list[str]:
 
 
 def _terms(sentence: str) -> Counter[str]:
-    """How often each word, pair of neighbours and run of letters is in a sentence."""
+    """How often each word, pair of neighbours and run of letters stands in a sentence."""
     words = words_of(sentence)
     found = Counter(words)
     found.update(" ".join(pair) for pair in itertools.pairwise(words))
@@ -53,7 +53,7 @@ class LexicalFeatures:
         self._weight = np.array(idf) * np.where(is_letters, _LETTERS_WEIGHT, 1.0)
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float64]:
-        """(N, D) float64, each row of length 1, or 0 where no term is known."""
+        """(N, D) float64, rows of length 1; a row is 0 if no term is known."""
         rows = np.zeros((len(sentences), len(self._column)))
         for row, sentence in zip(rows, sentences, strict=True):
             for term, count in _terms(sentence).items():

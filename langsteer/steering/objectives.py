@@ -1,4 +1,4 @@
-"""What a commanded path should be like: energies in square metres, lower is better.
+"""Energies of a commanded path in square metres; lower is better.
 
 An objective maps poses (S, K, 7) (`langsteer.steering.path`) to energies (S,), differentiably. The
 same objective guides by its gradient and ranks samples (`langsteer.steering.guidance`).
@@ -31,11 +31,11 @@ class Reference:
 
         E(p) = -tau log( 1/M sum_i exp(-d_i(p) / tau) ),    d_i = 1/2 sum_k |W (p_k - r_ik)|^2
 
-    Its gradient is the mean of the gradients towards each path, weighted by softmax(-d / tau): each
-    sample is drawn to the demonstrations near it, not to their average. With M = 1 it is the
-    squared distance to a sketched path of Wang et al. 2024, Inference-Time Policy Steering through
-    Human Interactions (arXiv 2411.16627); the soft minimum is the energy of a mixture of Gaussians
-    around the retrieved paths.
+    Its gradient is the mean of the gradients towards the paths, weighted by softmax(-d / tau). So
+    each sample moves to the demonstrations near it, not to their average. The energy is that of a
+    mixture of Gaussians around the retrieved paths. With M = 1 it is the squared distance to a
+    sketched path: Wang et al. 2024, Inference-Time Policy Steering through Human Interactions
+    (arXiv 2411.16627).
     """
 
     def __init__(self, targets: Tensor, temperature: float = 0.01) -> None:
@@ -57,13 +57,13 @@ class Reference:
 
 
 class ValueMap:
-    """Towards places in the scene and away from others, in the manner of VoxPoser's value maps.
+    """Towards one place in the scene and away from others, like VoxPoser's value maps.
 
         E(p) = sum_k 1/2 |p_k - w|^2_huber + lambda sum_k 1/2 max(0, r - min_j |p_k - o_j|)^2
 
-    ``w`` is the waypoint to be reached next, with its gripper command; ``o_j`` are points of what
-    is not to be touched. Affordance and avoidance maps: Huang et al. 2023, VoxPoser (arXiv
-    2307.05973); the (pseudo-)Huber norm keeps a far waypoint's pull from outweighing all else.
+    ``w`` is the next waypoint with its gripper command, ``o_j`` are points not to touch. The
+    (pseudo-)Huber norm bounds the pull of a far waypoint. Affordance and avoidance maps: Huang et
+    al. 2023, VoxPoser (arXiv 2307.05973).
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class ValueMap:
         """Draw towards a waypoint.
 
         Args:
-            waypoint: (7,) pose; NaN where any value will do.
+            waypoint: (7,) pose; NaN leaves a coordinate free.
             avoid: (J, 3) points in metres, or None.
-            radius: metres within which a point repels.
+            radius: points repel within it, metres.
             avoidance: lambda.
-            reach: metres beyond which the pull no longer grows.
+            reach: the pull grows no more beyond it, metres.
         """
         self.waypoint, self.avoid = waypoint, avoid
         self.radius, self.avoidance, self.reach = radius, avoidance, reach
@@ -89,6 +89,7 @@ class ValueMap:
     def __call__(self, poses: Tensor) -> Tensor:
         """(S, K, 7) to (S,) square metres."""
         self.waypoint = waypoint = self.waypoint.to(poses)  # uploaded at the first call alone
+        # A free coordinate is NaN: it must add neither energy nor a gradient.
         matters = ~waypoint.isnan()
         metric = constant(METRIC, poses.dtype, poses.device)
         difference = (poses - waypoint.nan_to_num()) * metric * matters

@@ -1,7 +1,7 @@
-"""The path that relative actions command: what guidance measures, in metres.
+"""The commanded path of relative actions, in metres: guidance measures it.
 
-CALVIN's controller adds each relative action to a target pose and never looks back at where the arm
-is, so the commanded path after actions a_0 ... a_k from the commanded pose c is
+CALVIN's controller adds each relative action to a target pose and never looks back at the arm. So
+the commanded path after actions a_0 ... a_k from the commanded pose c is
 
     p_k = c_xyz + 0.02 m sum(a_0..a_k)[:3],    e_k = c_euler + 0.05 rad sum(a_0..a_k)[3:6],    g_k
 
@@ -29,18 +29,18 @@ POSE_DIM = 7
 POSITION, EULER, GRIPPER = slice(0, 3), slice(3, 6), 6
 
 METRES_PER_RADIAN = 0.1
-"""A turn by a radian counts like a way of 0.1 m: about what it moves the fingertips."""
+"""A turn by a radian counts like 0.1 m, about the way of the fingertips."""
 METRES_PER_GRIPPER = 0.02
-"""A change of the gripper's command by 1 counts like a way of 0.02 m."""
+"""A change of the gripper's command by 1 counts like 0.02 m."""
 
 _UNITS = (*[METRES_PER_UNIT] * 3, *[RADIANS_PER_UNIT] * 3)
 METRIC = (1.0, 1.0, 1.0, *[METRES_PER_RADIAN] * 3, METRES_PER_GRIPPER)
-"""Factors (7,) that turn a difference of poses into metres."""
+"""Factors (7,) from a difference of poses to metres."""
 
 
 @cache
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``values`` (n,) on a device, uploaded once; not to be changed."""
+    """``values`` (n,) on a device, uploaded once. Do not change the result."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
@@ -60,23 +60,22 @@ def commanded_path(pose: Tensor, actions: Tensor) -> Tensor:
 
 
 def path_curvature(steps: int) -> float:
-    """The largest eigenvalue of J^T J, where J sums up ``steps`` actions of one dimension.
+    """The largest eigenvalue of J^T J; J (lower triangle of ones) sums up ``steps`` actions.
 
-    J is the lower triangle of ones, of which J^T J has the largest eigenvalue
-    1 / (4 sin^2(pi / (4 K + 2))).
+    In closed form: 1 / (4 sin^2(pi / (4 K + 2))).
     """
     return 1 / (4 * math.sin(math.pi / (4 * steps + 2)) ** 2)
 
 
 class CommandedPose:
-    """Keeps the controller's target pose by summing up what was executed, without the simulator.
+    """The controller's target pose, summed up from executed actions without the simulator.
 
     Attributes:
         pose: (6,) float64, metres and radians; Euler angles are not wrapped.
     """
 
     def __init__(self, pose: NDArray[np.floating]) -> None:
-        """Begin at the pose (6,) that the next action is added to."""
+        """Begin at pose (6,); the next action is added to it."""
         self.pose: NDArray[np.float64] = np.array(pose, dtype=np.float64)
 
     def advance(self, actions: NDArray[np.floating]) -> None:

@@ -14,15 +14,15 @@ from collections.abc import Collection
 
 _FEWEST_EXCHANGED = 4
 _FEWEST = 5
-"""Letters of a word to be found by an exchange, and by others: shorter ones are near too many."""
+"""Fewest letters of a word with an exchange, and with other slips. Shorter words are too alike."""
 
 
 def corrected(word: str, known: Collection[str]) -> str:
-    """The known word that a slip away from `word`, or `word` where there is none or several.
+    """The one known word a slip away from `word`; `word` itself if there is none or several.
 
     A slip is a letter left out, an extra letter inside the word, or two neighbours exchanged. The
-    first letter has to be right. A letter in place of another is no slip, since most pairs of
-    words like that are both words ("lift", "left").
+    first letter must be right. A letter in place of another is no slip: most such pairs are both
+    words ("lift", "left").
 
     Args:
         word: in lower case.

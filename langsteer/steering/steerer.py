@@ -6,8 +6,8 @@ Example::
     steerer.begin("open_drawer", env.commanded_pose)
     agent = Agent(policy, predict=steerer.predict)      # predicts (8, 7) actions, steered
 
-The steerer sums up the actions it returned to know the commanded pose, so all of them must be
-executed before the next prediction, as rollouts do.
+The steerer sums up the actions it returned, to know the commanded pose. So the caller must execute
+all of them before the next prediction. Rollouts do.
 """
 
 from collections.abc import Mapping
@@ -40,16 +40,16 @@ from langsteer.steering.path import (
 from langsteer.steering.waypoints import Joints, require_places, waypoints
 
 LEAST_PROGRESS, MOST_PROGRESS = 5, 14
-"""By how many frames a reference goes on between two predictions of 8 actions: the nearest point
-alone can stall where a demonstration dwells."""
+"""Frames a reference goes on between two predictions of 8 actions. The nearest point alone can
+stall: a demonstration may dwell there."""
 FIRST_PHASES = 24
-"""Frames from a demonstration's beginning among which the rollout may join it."""
+"""A rollout may join a demonstration within this many frames of its beginning."""
 METRES_PER_YAW = 0.2
 """A block turned by a radian more or less makes a demonstration this much farther."""
 ARRIVED = 0.025
-"""Metres from a waypoint at which the next one counts."""
+"""The next waypoint counts within this distance of the present one, in metres."""
 _OWN_RADIUS, _TARGET_RADIUS = 0.16, 0.12
-"""Metres around the hand and around the waypoint in which points do not repel."""
+"""Metres. Points this near the hand or the waypoint do not repel."""
 _MOST_POINTS = 512
 _SEED_OF_ZERO = 0x57EE2
 _TURN = 2 * np.pi * METRES_PER_RADIAN
@@ -85,14 +85,14 @@ class _Rollout:
 
 
 class Steerer:
-    """Predictions that lead to a task.
+    """Predictions towards a task.
 
     Args:
         config: how to steer.
-        library: demonstrations, opened once for many steerers; None opens those of the config.
+        library: demonstrations, to open once for many steerers. None opens those of the config.
 
     Attributes:
-        trace: what the last prediction weighed, or None where nothing steers.
+        trace: what the last prediction weighed; None without steering.
         first_trace: what the first prediction since `begin` weighed.
     """
 
@@ -128,16 +128,17 @@ class Steerer:
 
         Args:
             task: one of CALVIN's.
-            commanded: (6,) the pose that the next relative action is added to,
-                `CalvinEnv.commanded_pose`; of an arm at rest it is where the tcp is.
+            commanded: (6,) `CalvinEnv.commanded_pose`. The next relative action is added to it.
+                For an arm at rest it is the tcp's pose.
             seed: of the further samples' noise and of repetitions.
             scene: read only with ``privileged``.
 
         Raises:
-            UserError: no demonstration of the task, no places known for it, or it is about a
-                block whose place may not be read.
+            UserError: the task has no demonstration or no known places, or it is about a block
+                and the place may not be read.
         """
         hand = CommandedPose(commanded)
+        # Everything the task needs is looked up once here: predictions only follow it.
         followed, places = [], []
         if self.config.steers:
             known = scene if self.config.privileged else None
@@ -158,10 +159,9 @@ class Steerer:
         pose: NDArray[np.float64],
         block: NDArray[np.float64] | None,
     ) -> list[Followed]:
-        """The demonstrations that begin nearest, each joined where it passes nearest.
+        """The demonstrations that begin nearest, each joined at its nearest frame.
 
-        Ways to a block are shifted to where it lies; one to a block that was turned alike counts
-        as nearer.
+        Ways to a block are shifted to the block's place. A similar yaw of the block counts as near.
         """
         joined = []
         for shown in demonstrations:
@@ -179,8 +179,8 @@ class Steerer:
     ) -> NDArray[np.float32]:
         """The actions (8, 7) to execute, for an observation of batch 1.
 
-        The first sample's noise is drawn from ``generator`` exactly as the unsteered policy draws
-        it; without strength and further samples the prediction is the same to the bit.
+        The first sample's noise comes from ``generator``, as in the unsteered policy. Without
+        strength and further samples the prediction is the same to the bit.
         """
         rollout, config = self._begun, self.config
         if not config.steers:
@@ -188,6 +188,8 @@ class Steerer:
         else:
             actions = self._steered(policy, obs, generator)
         rollout.hand.advance(actions)
+        # The simulator is not asked for the pose: it would answer where the arm is, not where the
+        # controller was sent.
         rollout.predictions += 1
         return actions
 
@@ -195,9 +197,12 @@ class Steerer:
         self, policy: DP3, obs: Mapping[str, Tensor], generator: torch.Generator
     ) -> NDArray[np.float32]:
         rollout, config = self._begun, self.config
+        # The horizon begins with the observed past. Only the actions from the present on count.
         first = policy.config.n_obs_steps - 1
         pose = torch.from_numpy(rollout.hand.pose).to(policy.device, torch.float32)
+        # One objective guides the samples and ranks them, so the two cannot disagree.
         objective = self._objective(policy.config.horizon - first, obs)
+        # Our own noise leaves the policy's generator as the unsteered policy leaves it.
         own = torch.Generator().manual_seed(self._step_seed)
         predicted = policy.predict_action(
             obs,
@@ -206,6 +211,7 @@ class Steerer:
             samples_per_observation=config.samples,
         )
         paths = commanded_path(pose, predicted["action_pred"][:, first:])
+        # The best sample is executed. With one sample this ranks nothing and fills the trace.
         energies = objective(paths)
         chosen = int(energies.argmin())
         self.trace = Trace(paths.cpu().numpy(), energies.cpu().numpy(), chosen)
@@ -255,27 +261,32 @@ class Steerer:
         for followed in rollout.followed:
             one, phase = followed.demonstration, followed.phase
             if rollout.predictions:
+                # The rollout may be slower or faster than the demonstration: go on at the nearest
+                # frame, within bounds that forbid dwelling and jumping.
                 low = min(phase + LEAST_PROGRESS, len(one))
                 high = min(phase + MOST_PROGRESS, len(one)) + 1
                 phase = low + int(one.distances(rollout.hand.pose, low, high).argmin())
             followed.phase = phase
             ahead = one.ahead(phase, steps)
             ahead[:, EULER] = _unwrapped(ahead[:, EULER], one.poses[phase, EULER], rollout.hand)
+            # Euler angles are summed without wrapping, so theirs must start in our turn.
             targets.append(ahead)
         return torch.from_numpy(np.stack(targets)).float()
 
     def _value_map(self, points: Tensor) -> ValueMap:
-        """The map around the waypoint that is next; passed ones are forgotten.
+        """The map around the next waypoint; passed waypoints are dropped.
 
-        One in a prediction: where only the gripper's command differs, the fingers need its time.
+        One prediction drops one at most: closing the fingers in place takes a prediction's time.
         """
         rollout = self._begun
+        # A waypoint leads to the next. The last one stays to the end.
         if len(rollout.places) > 1 and _has_arrived(rollout.hand.pose, rollout.places[0]):
             rollout.places.pop(0)
         place = rollout.places[0].copy()
         turns = _unwrapped(place[None, EULER], place[EULER], rollout.hand)[0]
         place[EULER] = turns
         cloud = points[:: max(1, len(points) // _MOST_POINTS)]
+        # The cloud shows the hand itself and the thing to touch. Neither may repel.
         hand = torch.from_numpy(rollout.hand.pose[:3]).to(cloud)
         target = torch.from_numpy(place[:3]).to(cloud)
         far = torch.linalg.norm(cloud - hand, dim=1) > _OWN_RADIUS
@@ -287,7 +298,7 @@ class Steerer:
 def require_steerable(
     config: SteeringConfig, task: str, library: DemonstrationLibrary | None, scene: str
 ) -> None:
-    """Raise `UserError` where the configuration steers but cannot lead to the task in a scene."""
+    """Raise `UserError` if the configuration steers but cannot lead to the task in this scene."""
     if not config.steers:
         return
     if config.reference:
@@ -302,12 +313,13 @@ def require_steerable(
 def _unwrapped(
     euler: NDArray[np.float64], at: NDArray[np.float64], hand: CommandedPose
 ) -> NDArray[np.float64]:
-    """Angles (K, 3) moved by whole turns, so that ``at`` (3,) is nearest to the commanded ones."""
+    """Angles (K, 3), moved by whole turns to bring ``at`` (3,) nearest to the commanded ones."""
     turns = np.round((hand.pose[3:6] - at) / (2 * np.pi))
     return euler + 2 * np.pi * turns
 
 
 def _has_arrived(pose: NDArray[np.float64], place: NDArray[np.float64]) -> bool:
+    # Angles are compared modulo a whole turn; NaN coordinates of a waypoint do not matter.
     difference = (place[:6] - pose) * METRIC[:6]
     difference[3:] = (difference[3:] + _TURN / 2) % _TURN - _TURN / 2
     return float(np.linalg.norm(np.nan_to_num(difference))) < ARRIVED

@@ -1,9 +1,9 @@
-"""Where the hand must go for the eight articulated behaviours, and to push and lift blocks.
+"""Places for the hand in the eight articulated behaviours, and to push and lift blocks.
 
-The built-in scene has scene D's places, in metres, world frame. Parts that move are put where the
-task's own condition says (a drawer to be opened is closed), or where the simulator says, when that
-is allowed. Fingers are closed, but to grip, and the tcp is 12 mm above their tips.
-A block's place must be known.
+The built-in scene has scene D's places; metres, world frame. A movable part is assumed as the
+task's condition says: a drawer to open is closed. The simulator's value replaces it if steering may
+read it. Fingers are closed except to grip. The tcp is 12 mm above their tips. A block's place must
+be known.
 
 Example::
 
@@ -29,18 +29,18 @@ _TILTED = (math.pi, -0.8, 1.24)
 """Far to the right the arm reaches the switch only with the gripper tilted towards it."""
 
 _DOWN, _ACROSS = math.pi, math.pi / 2
-"""A hand that points down; the yaw at which the arm faces the table."""
+"""Roll of a hand that points down; yaw of a hand that faces the table."""
 _GRIP_HEIGHT, _PUSH_HEIGHT = -0.004, 0.004
-"""Metres of the tcp above a block's centre. A place counts as reached some way before it, so the
-fingers are sent lower than where they are to close."""
+"""Metres of the tcp above a block's centre. The hand counts as arrived before the place itself, so
+these are lower than the fingers are to close."""
 _BESIDE, _PUSHED_TO = 0.09, 0.10
-"""Metres along x from where a block's centre was: where a push begins and ends."""
+"""Metres along x from a block's centre: the push begins at the first and ends at the second."""
 _ABOVE = 0.11
 
 
 @dataclass(frozen=True)
 class Joints:
-    """Values of the scene's joints in metres (``scene_obs[:4]``), where they may be known."""
+    """Joint values of the scene in metres (``scene_obs[:4]``), if they may be known."""
 
     slider: float
     drawer: float
@@ -123,7 +123,7 @@ _PLACES: dict[str, Callable[[Joints | None], list[NDArray[np.float64]]]] = {
 def _lift(block: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     x, y, z, yaw = block.tolist()
     z += _GRIP_HEIGHT
-    # The fingers close on the block's width, whichever way round is nearer.
+    # The fingers close on the block's width, in the nearer of its two directions.
     turned = yaw + math.pi * round((_ACROSS - yaw) / math.pi)
     down = (_DOWN, 0.0, turned)
     return [
@@ -160,14 +160,14 @@ ARTICULATED = tuple(_PLACES)
 
 
 SCENES = ("builtin", "D")
-"""Where their parts are where they are looked for."""
+"""Scenes with these places."""
 
 
 def require_places(task: str, scene: str = "builtin") -> None:
-    """Check that places are known for a task in a scene; blocks are told where they lie in any.
+    """Check for known places of a task in a scene. A block's place is told in any scene.
 
     Raises:
-        UserError: no task has this name, or no places are known.
+        UserError: the task is unknown, or has no known places.
     """
     if task in _PLACES and scene not in SCENES:
         raise UserError(
@@ -184,12 +184,12 @@ def require_places(task: str, scene: str = "builtin") -> None:
 def waypoints(
     task: str, joints: Joints | None = None, block: NDArray[np.float64] | None = None
 ) -> list[NDArray[np.float64]]:
-    """The poses (7,) to be passed in order: before the part, at it, and where it is moved to.
+    """The poses (7,) in order: before the part, at it, and at the end of its move.
 
     Args:
-        task: one that `require_places` accepts.
-        joints: of the scene, where they may be known.
-        block: (4,) the place of the block that the task names (`blocks.block_place`).
+        task: as `require_places` accepts it.
+        joints: of the scene, if they may be known.
+        block: (4,) the place of the task's block (`blocks.block_place`).
 
     Raises:
         UserError: as `require_places`.

@@ -1,7 +1,7 @@
-"""What the words of an instruction say plainly: colours, sides, and which things it is about.
+"""The plain words of an instruction: colours, sides and things.
 
-An embedding puts "left" near "right" and a bulb near an LED, while the words that decide are plain
-to see. So they are read as words, and only what is done to the thing is left to be learnt.
+An embedding puts "left" near "right" and a bulb near an LED. The words themselves are plainly
+different. So they are read as words; only the action is learnt.
 
 Example::
 
@@ -25,7 +25,7 @@ from langsteer.steering.lexical import words_of
 from langsteer.steering.spelling import corrected
 
 _COLOURED, _SIDEWAYS = "coloured", "sideways"
-"""Stand for every colour and every side in the rest of a sentence."""
+"""Stand for any colour and any side in the rest of a sentence."""
 
 SIDES = ("left", "right")
 _SIDE = re.compile(
@@ -33,8 +33,8 @@ _SIDE = re.compile(
     r"|(?:(?P<left>left)|right)(?:wards?)?)\b"
 )
 
-# Things and actions have no word that is in no phrasing to train on: whether other words are
-# understood is then measured and not written in.
+# No word here comes from a held-out phrasing. So the held-out ones measure understanding, and do
+# not test a list.
 THINGS = {
     "block": "block blocks cube cubes object item thing toy coloured",
     "tower": "tower stack stacked unstack pile",
@@ -45,7 +45,7 @@ THINGS = {
     "led": "led green button",
 }
 _SWITCH = re.compile(r"\b(?:the|light|a) switch\b")
-"""The thing, which belongs to the bulb; "switch on" is something done to any light."""
+"""The bulb's switch. "switch on" is an action on any light."""
 
 ACTIONS = {
     "turn": "turn turned rotate rotation twist spin swing twirl wring orientation face clockwise",
@@ -62,13 +62,13 @@ ACTIONS = {
     "build": "stack build make pile onto upon top another second",
     "undo": "off apart unstack separate dismantle destroy collapse down knock upper",
 }
-"""What is done, by the words for it; a word may belong to several."""
+"""Actions by their words; a word may belong to several."""
 
 _FURNITURE = "cabinet|closet|counter|cupboard|desk|table"
 _ITS_DRAWER = re.compile(rf"\b(?:{_FURNITURE})(?:'s)? (?=drawer\b)")
-"""What the drawer is a part of: "the cupboard drawer" is about the drawer alone."""
+"""The drawer's furniture: "the cupboard drawer" is about the drawer alone."""
 _INTO_DRAWER = re.compile(r"\binto (?:the |an? |that )?(?:open )?drawer\b")
-"""Something goes there, said or not: "push into drawer" is about a block."""
+"""A block goes there, named or not: "push into drawer" is about a block."""
 
 SPELLED = frozenset(
     word
@@ -76,7 +76,7 @@ SPELLED = frozenset(
     for word in names.split()
     if word != _COLOURED
 )
-"""The words that decide: a letter too many or too few in them is forgiven."""
+"""The words that decide; a letter too many or too few in them is forgiven."""
 
 _NEGATION = re.compile(r"\b(?:not|never|dont)\b|n't\b")
 
@@ -94,20 +94,20 @@ _ABOUT = (
     ("lightbulb", ("lightbulb",), ()),
     ("led", ("led",), ()),
 )
-"""(what is in a task's name, things that an instruction must name, things that it may name); the
-first that fits."""
+"""(part of a task's name, things an instruction must name, things it may name); the first that
+fits counts."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What an instruction says plainly.
+    """The plain words of an instruction.
 
     Attributes:
-        colours: of `COLOURS`, those named.
-        sides: ``left`` and ``right``, where named; clockwise is right.
-        things: names of the parts and blocks that it speaks of.
-        is_negated: it says what not to do.
-        rest: the sentence in lower case with one word for all colours and one for all sides.
+        colours: those named, of `COLOURS`.
+        sides: ``left`` and ``right``, if named; clockwise is right.
+        things: the parts and blocks named.
+        is_negated: the instruction forbids something.
+        rest: the sentence in lower case, with one word for all colours and one for all sides.
     """
 
     colours: frozenset[str]
@@ -118,7 +118,7 @@ class Told:
 
 
 def told_by(instruction: str) -> Told:
-    """What the words of an instruction say."""
+    """The plain words of an instruction."""
     text = _plainly_written(instruction)
     colours = frozenset(re.findall(rf"\b(?:{'|'.join(COLOURS)})\b", text))
     text = re.sub(rf"\b(?:{'|'.join(COLOURS)})\b", _COLOURED, text)
@@ -136,7 +136,7 @@ def told_by(instruction: str) -> Told:
 
 
 def _plainly_written(instruction: str) -> str:
-    """In lower case, close spellings corrected, one word for what has several spellings."""
+    """In lower case, with spelling corrected and one spelling for each thing."""
     text = re.sub(r"[_-]", " ", instruction.lower().replace("\u2019", "'"))
     text = re.sub(r"[a-z]+", lambda match: _spelled(match[0]), text)
     text = re.sub(r"\b(light ?)?bulbs?\b", lambda m: "light bulb" if m[1] else "bulb", text)
@@ -150,32 +150,32 @@ def _spelled(word: str) -> str:
 
 @functools.cache
 def _ordinary_words() -> frozenset[str]:
-    """Of the phrasings to train on: "side" is a word, and no slip of "slide"."""
+    """Words of the phrasings to train on: "side" is a word, and no slip of "slide"."""
     said = (phrase for task in TASKS for phrase in phrasings(task))
     return frozenset(word for phrase in said for word in words_of(phrase))
 
 
 def template_of(task: str) -> str:
-    """A task's name with one word for all colours and one for all sides."""
+    """A task's name, with one word for all colours and one for all sides."""
     return re.sub("left|right", _SIDEWAYS, re.sub("|".join(COLOURS), _COLOURED, task))
 
 
 def may_mean(told: Told, task: str) -> bool:
-    """Whether an instruction names the things of a task and none that it is not about."""
+    """Whether an instruction names the task's things and no others."""
     needed, others = next((needs, may) for part, needs, may in _ABOUT if part in task)
     named = told.things & (set(needed) | set(others))
     return bool(named) and named == told.things and set(needed) <= told.things
 
 
 def actions_in(sentences: Sequence[str], vocabulary: Collection[str]) -> NDArray[np.float64]:
-    """Which of `ACTIONS` sentences have words for.
+    """One row for each sentence: its actions, of `ACTIONS`.
 
     Args:
         sentences: N of them, in lower case.
-        vocabulary: no other words count.
+        vocabulary: only these words count.
 
     Returns:
-        (N, 11) float64, rows of length 1, or 0 where there is no such word.
+        (N, 11) float64, rows of length 1; a row is 0 without a known action.
     """
     rows = np.zeros((len(sentences), len(ACTIONS)))
     for row, sentence in zip(rows, sentences, strict=True):
