@@ -25,7 +25,7 @@ BELOW = {
 
 TOOLS = {
     *("claims", "compiled", "configuration", "errors", "files", "nesting", "processes"),
-    *("progress", "provenance", "resumable", "sentences", "settings", "threads"),
+    *("inert_pickle", "progress", "provenance", "resumable", "sentences", "settings", "threads"),
 }
 """Modules beside the rooms; they know nothing of CALVIN, and import each other only."""
 
