@@ -9,22 +9,28 @@ import argparse
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from langsteer.envs.rendering import RENDERERS
-from langsteer.envs.scene import BUILTIN, SCENES
+from langsteer.calvin.task import TASKS
+from langsteer.command_line import called_as
+from langsteer.envs.scene import BUILTIN, RENDERERS, SCENES
 from langsteer.envs.scene_config import ASSETS_VARIABLE
 from langsteer.errors import exits_cleanly
-from langsteer.experts.collection import CollectionSettings, collect, summary_lines
-from langsteer.experts.library import SKILLED_TASKS
-from langsteer.experts.recording import Driver
+
+if TYPE_CHECKING:
+    from langsteer.experts.recording import Driver
 
 
 @exits_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with the given arguments, by default those of the process."""
     options = _parser().parse_args(arguments)
+    # Here, since help needs no simulator.
+    from langsteer.experts.collection import CollectionSettings, collect, summary_lines
+    from langsteer.experts.library import SKILLED_TASKS
+
     settings = CollectionSettings(
-        tasks=tuple(options.tasks),
+        tasks=SKILLED_TASKS if options.tasks is None else tuple(options.tasks),
         episodes_per_task=options.episodes_per_task,
         validation_per_task=options.validation_per_task,
         play=options.play,
@@ -47,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\n".join(summary_lines(summary)))
 
 
-def _driver_maker(checkpoint: str) -> Callable[[], Driver] | None:
+def _driver_maker(checkpoint: str) -> Callable[[], "Driver"] | None:
     if not checkpoint:
         return None
     from langsteer.evaluation.driver import PolicyDriver  # needs PyTorch, recording alone does not
@@ -57,13 +63,14 @@ def _driver_maker(checkpoint: str) -> Callable[[], Driver] | None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="langsteer-collect",
+        prog=called_as(),
         description="Record demonstrations of scripted experts as a CALVIN dataset. Interrupted, "
         "the same command goes on where it stopped.",
+        epilog=f"tasks: {', '.join(TASKS)}",
     )
     add = parser.add_argument
     add("--save_path", type=Path, required=True, help="folder of the dataset, e.g. data/demos")
-    add("--tasks", nargs="+", metavar="TASK", default=SKILLED_TASKS, help="default: all there are")
+    add("--tasks", nargs="+", metavar="TASK", help="default: all, see below")
     add("--episodes_per_task", type=int, default=30, metavar="K", help="(30); of all in play")
     add("--validation_per_task", type=int, default=3, metavar="K", help="(3); of all in play")
     add("--play", action="store_true", help="long chains of feasible tasks in each episode")

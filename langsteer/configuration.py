@@ -48,29 +48,21 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for item in groups:
         _check_option(folder, item)
     with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
-        known = _leaves(OmegaConf.to_container(hydra_compose(name, groups), resolve=False))
+        composed = hydra_compose(name, groups)
+        known = _leaves(OmegaConf.to_container(composed, resolve=False))
         for item in values:
             _check_key(item, known)
         try:
-            composed = hydra_compose(name, list(overrides))
+            if values:
+                composed = hydra_compose(name, list(overrides))
             return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"configuration {' '.join(overrides)}: {error}") from error
 
 
-def run_command(name: str, usage: str, command: Callable[[dict[str, Any]], None]) -> None:
-    """Run ``command`` on the configuration of the process's arguments, or print help.
-
-    ``--help`` prints ``usage`` and every key with its default.
-    """
-    arguments = sys.argv[1:]
-    if any(argument in ("-h", "--help") for argument in arguments):
-        rest = [argument for argument in arguments if argument not in ("-h", "--help")]
-        print(usage.strip())
-        print("\nKeys and their values, each can be set as key=value:\n")
-        print(OmegaConf.to_yaml(OmegaConf.create(compose(name, rest))), end="")
-        return
-    command(compose(name, arguments))
+def run_command(name: str, command: Callable[[dict[str, Any]], None]) -> None:
+    """Run ``command`` on the configuration of the process's arguments."""
+    command(compose(name, sys.argv[1:]))
 
 
 def _is_group(folder: Path, override: str) -> bool:

@@ -9,6 +9,7 @@ Example::
 
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import ParamSpec
@@ -16,6 +17,8 @@ from typing import ParamSpec
 P = ParamSpec("P")
 
 EXIT_USER_ERROR = 2
+EXIT_NO_READER = 141
+"""As shells say of a command that was ended by SIGPIPE."""
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PATH_IS_WRONG = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
@@ -29,13 +32,18 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
 
     So does a disk that is full or refuses, which may happen at any line that writes. Every other
     exception keeps its traceback, since it is a fault of ours and not of the input. An interrupt
-    from the keyboard exits with 130, as shells expect.
+    from the keyboard exits with 130, as shells expect. A reader of the output that has seen enough,
+    such as ``head``, ends the command without a word.
     """
 
     @functools.wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            main(*args, **kwargs)
+            _write_to_the_end(main, *args, **kwargs)
+        except BrokenPipeError:
+            # What is still buffered has nowhere to go, and would be tried again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_NO_READER)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
@@ -50,6 +58,14 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
             sys.exit(130)
 
     return wrapped
+
+
+def _write_to_the_end(main: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Run ``main``, and then write what is buffered, even where it exits."""
+    try:
+        main(*args, **kwargs)
+    finally:
+        sys.stdout.flush()
 
 
 def _problem_of_the_disk(error: OSError) -> str | None:

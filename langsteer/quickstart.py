@@ -4,7 +4,6 @@
 when that is there; remove the folder to start again.
 """
 
-import argparse
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from langsteer.data.conversion import convert
 from langsteer.data.convert_command import describe
 from langsteer.data.plan import ConversionSettings
 from langsteer.data.store import open_store
-from langsteer.errors import UserError, exits_cleanly
+from langsteer.errors import UserError
 from langsteer.evaluation.attempts import Attempt
 from langsteer.evaluation.comparison import compare, video_path
 from langsteer.evaluation.experiment import ExperimentSettings, Summary, run_experiment
@@ -141,21 +140,3 @@ def _first_videos(folder: Path, attempts: Sequence[Attempt]) -> list[Path]:
     """What the steered policy did with each sentence from the first start."""
     shown = [one for one in attempts if one.method == "reference"][: len(TASKS)]
     return [video_path(folder, one.start, one.task, one.method) for one in shown]
-
-
-@exits_cleanly
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``scripts/quickstart.py``."""
-    parser = argparse.ArgumentParser(
-        prog="quickstart", description="From nothing to a video of a robot that opens a drawer."
-    )
-    parser.add_argument("--folder", type=Path, default=Path("outputs/quickstart"))
-    options = parser.parse_args(arguments)
-    begun = time.perf_counter()
-    outcome = quickstart(options.folder)
-    summary = outcome.summary
-    print(f"\nAsked to open the drawer, it did in {summary.rate}.")
-    print("\n".join(summary.lines()))
-    print(f"videos:  {summary.folder / 'episodes'}/0000.mp4 ...")
-    print(f"one scene, two sentences: {options.folder / 'two_sentences.gif'}")
-    print(f"all in {(time.perf_counter() - begun) / 60:.1f} minutes")

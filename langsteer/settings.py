@@ -84,7 +84,7 @@ class Settings:
         """Raise `UserError` with the key, its value and ``expected``, unless it ``holds``."""
         if not holds:
             raise UserError(
-                f"{self._prefix}{name}={_shown(getattr(self, name))}: expected {expected}"
+                f"{self._prefix}{name}={shown(getattr(self, name))}: expected {expected}"
             )
 
     @classmethod
@@ -156,11 +156,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - plain values
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401 - plain values
+def shown(value: Any) -> str:  # noqa: ANN401 - plain values
     """As a user would type it."""
     if isinstance(value, bool) or value is None:
         return str(value).lower().replace("none", "null")
-    return f"[{','.join(map(_shown, value))}]" if isinstance(value, tuple) else str(value)
+    return f"[{','.join(map(shown, value))}]" if isinstance(value, tuple | list) else str(value)
 
 
 _WORDS = {

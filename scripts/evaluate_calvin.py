@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from langsteer.simulator_commands import evaluate
+from langsteer.commands import evaluate
 
 if __name__ == "__main__":
     evaluate()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from langsteer.simulator_commands import replay
+from langsteer.commands import replay
 
 if __name__ == "__main__":
     replay()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from langsteer.simulator_commands import experiment
+from langsteer.commands import experiment
 
 if __name__ == "__main__":
     experiment()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from langsteer.serving.serve_command import main
+from langsteer.commands import serve
 
 if __name__ == "__main__":
-    main()
+    serve()

@@ -11,18 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from langsteer.errors import exits_cleanly
-from langsteer.training.signals import hold_signals
-
-
-@exits_cleanly
-def train() -> None:
-    """Import the trainer, which takes seconds, with signals in hand already; and run it."""
-    hold_signals()
-    from langsteer.training.dp3_trainer import main
-
-    main()
-
+from langsteer.commands import train
 
 if __name__ == "__main__":
     train()

@@ -1,5 +1,6 @@
 """Keys and defaults of the commands' configuration, and errors that help."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,9 +91,34 @@ def test_value_out_of_bounds_is_an_error_that_names_the_key(override):
         settings(override)
 
 
-def test_help_lists_every_key_and_runs_nothing():
-    command = [sys.executable, str(ROOT / "scripts" / "train_dp3.py"), "training=dp3_debug", "-h"]
+@pytest.mark.parametrize(
+    ("script", "arguments", "lines"),
+    [
+        (
+            "train_dp3.py",
+            ["training=dp3_debug"],
+            [
+                "training.num_epochs=10",
+                "training.batch_size=16 +per GPU",
+                "dp3_debug +Fast iteration: few epochs, few episodes, no W&B (taken)",
+                "simple_dp3 +Simple DP3",
+            ],
+        ),
+        (
+            "run_experiment.py",
+            [],
+            [
+                "value_map +Gradient towards",
+                "steering.samples=1 +trajectories drawn",
+                "builtin +scene D",
+                "open_drawer +“open the drawer”",
+            ],
+        ),
+        ("evaluate_calvin.py", [], ["turn_off_led +“turn off the led”"]),
+    ],
+)
+def test_help_lists_choices_and_keys_with_a_line_each(script, arguments, lines):
+    command = [sys.executable, str(ROOT / "scripts" / script), *arguments, "-h"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "gradient_accumulation_steps: 1" in done.stdout
-    assert "num_epochs: 10" in done.stdout
-    assert "torchrun" in done.stdout
+    for line in lines:
+        assert re.search(f"^  {line.replace('(', '.').replace(')', '.')}", done.stdout, re.M), line

@@ -24,8 +24,9 @@ BELOW = {
 """Each room and the rooms that it may import; all may import the tools."""
 
 TOOLS = {
-    *("claims", "compiled", "configuration", "errors", "files", "nesting", "processes"),
-    *("inert_pickle", "progress", "provenance", "resumable", "sentences", "settings", "threads"),
+    *("claims", "command_line", "compiled", "configuration", "errors", "files", "inert_pickle"),
+    *("nesting", "processes", "progress", "provenance", "resumable", "sentences", "settings"),
+    "threads",
 }
 """Modules beside the rooms; they know nothing of CALVIN, and import each other only."""
 

@@ -16,12 +16,12 @@ SCRIPTS = ROOT / "scripts"
 SIMULATOR = ("pybullet", "gymnasium", "imageio_ffmpeg")
 
 
-def help_without(packages, script):
-    """Run ``script --help`` in a Python that finds none of the packages."""
+def run_without(packages, script, *arguments):
+    """Run a script in a Python that finds none of the packages."""
     code = (
         "import runpy, sys;"
         f"sys.modules |= dict.fromkeys({packages!r});"
-        f"sys.argv = [{script!r}, '--help'];"
+        f"sys.argv = {[script, *arguments]!r};"
         f"runpy.run_path({str(SCRIPTS / script)!r}, run_name='__main__')"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -58,12 +58,28 @@ def test_importing_langsteer_imports_neither_torch_nor_a_simulator():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(
-    "script", ["convert_calvin_to_zarr.py", "visualize_dataset.py", "train_dp3.py"]
-)
-def test_data_and_training_need_no_simulator(script):
-    done = help_without(SIMULATOR, script)
+@pytest.mark.parametrize("module", ["data.convert_command", "training.dp3_trainer"])
+def test_data_and_training_need_no_simulator(module):
+    code = f"import sys; sys.modules |= dict.fromkeys({SIMULATOR!r}); import langsteer.{module}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+COMMANDS = sorted(path.name for path in SCRIPTS.glob("*.py") if path.name != "install.py")
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_help_names_the_command_as_called_and_needs_no_heavy_package(script):
+    done = run_without((*SIMULATOR, "torch", "numba"), script, "--help")
     assert done.returncode == 0, done.stderr
+    assert f"python {SCRIPTS / script}" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["train_dp3.py", "collect_demos.py"])
+def test_a_reader_that_leaves_early_ends_a_command_without_a_word(script):
+    command = [sys.executable, str(SCRIPTS / script), "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        started.stdout.close()
+        assert started.stderr.read() == b""
 
 
 @pytest.mark.parametrize(
@@ -75,7 +91,7 @@ def test_data_and_training_need_no_simulator(script):
 )  # fmt: skip
 @pytest.mark.parametrize("packages", [("pybullet",), SIMULATOR])
 def test_a_missing_simulator_is_named_and_how_to_install_it(script, packages):
-    done = help_without(packages, script)
+    done = run_without(packages, script)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: the simulator needs {', '.join(packages)}")
     assert "pip install 'langsteer[sim]'" in done.stderr

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from langsteer.command_line import called_as
 from langsteer.data.conversion import ConversionSummary, convert, rehearse
 from langsteer.data.plan import ConversionSettings
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box
@@ -92,7 +93,7 @@ def _describe_store(store: Store) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="langsteer-convert",
+        prog=called_as(),
         description="Convert a CALVIN dataset to a Zarr store. Interrupted, the same command goes "
         "on where it stopped.",
     )

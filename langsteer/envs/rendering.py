@@ -14,7 +14,7 @@ import importlib.util
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,12 @@ from langsteer.calvin.cameras import (
     look_at_pose,
 )
 from langsteer.envs.physics import Physics, pybullet
+from langsteer.envs.scene import RENDERERS, RendererName
 from langsteer.errors import UserError
 
 if TYPE_CHECKING:
     from langsteer.envs.depth_renderer import DepthRenderer, Frame
 
-RendererName = Literal["depth", "tiny", "egl"]
-RENDERERS: tuple[str, ...] = get_args(RendererName)
 CAMERA_NAMES = ("static", "gripper")
 
 _EGL_SUFFIX = "_eglRendererPlugin"

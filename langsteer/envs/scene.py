@@ -9,12 +9,23 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
 BUILTIN = "builtin"
 CALVIN_SCENES = ("A", "B", "C", "D")
 SCENES = (BUILTIN, *CALVIN_SCENES)
+SCENE_NOTES = {
+    BUILTIN: "scene D in plain shapes, needs no download",
+    **{
+        name: f"CALVIN's own {name}; scripts/setup_calvin.sh fetches it (30 MB, all four)"
+        for name in CALVIN_SCENES
+    },
+}
+"""Name to what a scene is, in a line."""
+RendererName = Literal["depth", "tiny", "egl"]
+RENDERERS: tuple[str, ...] = get_args(RendererName)
 
 Vector = tuple[float, ...]
 

@@ -61,16 +61,6 @@ from langsteer.steering.config import SteeringConfig
 from langsteer.steering.language import make_reader
 
 NAME = "evaluate_steering"
-USAGE = """
-Compare steerings of one unconditional policy: same starts, same noise, each instruction in turn.
-
-  python scripts/evaluate_steering.py checkpoint=outputs/checkpoints/base/latest.ckpt \\
-      steering.demonstrations=data/demos starts=10 num_workers=4
-  ... methods=[none,reference] steering.unguided_last=1     # for all methods but none
-  ... output_dir=outputs/steering/run shard=3/8     # one of eight jobs that share the folder
-
-The same command again goes on with starts that are not finished yet.
-"""
 _COLOURS = ("#3b82f6", "#e5484d", "#2da44e", "#9467bd", "#f5a524", "#8c564b", "#e377c2", "#17becf")
 _SECTION = Section(
     "One start, one sentence, every method",
@@ -368,7 +358,7 @@ def _method(name: str, arguments: Sequence[str]) -> SteeringConfig:
 @exits_cleanly
 def main() -> None:
     """Entry point of ``scripts/evaluate_steering.py`` and ``langsteer-evaluate-steering``."""
-    run_command(NAME, USAGE, _run)
+    run_command(NAME, _run)
 
 
 def _run(_config: dict[str, Any]) -> None:

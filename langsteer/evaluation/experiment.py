@@ -48,17 +48,6 @@ from langsteer.resumable import Pieces, Result, run_pieces
 from langsteer.settings import Count
 from langsteer.steering.feasibility import require_feasible
 
-USAGE = """
-Run a trained policy in the simulator and measure its success rate.
-
-  python scripts/run_experiment.py \\
-      policy.ckpt_path=outputs/checkpoints/dp3_calvin_20260213/latest.ckpt num_episodes=10
-  ... env.task=close_drawer env.scene=D seed=7 num_workers=4
-  ... steering=reference steering.demonstrations=data/demos env.instruction="pull the drawer open"
-
-The same command again goes on with episodes that are not finished yet.
-"""
-
 EPISODES = "episodes"
 # Besides the seed, so that no demonstration of the same seed begins at an evaluation's start.
 _EVALUATION = 0xE7A1
@@ -317,7 +306,7 @@ def _traces(path: Path, success: bool) -> list[dict[str, Any]]:
 @exits_cleanly
 def main() -> None:
     """Entry point of ``scripts/run_experiment.py`` and ``langsteer-experiment``."""
-    run_command("experiment", USAGE, _run_and_print)
+    run_command("experiment", _run_and_print)
 
 
 def _run_and_print(config: dict[str, Any]) -> None:

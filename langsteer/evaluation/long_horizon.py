@@ -41,19 +41,6 @@ from langsteer.resumable import Pieces, Result, Share, run_pieces
 from langsteer.settings import Count
 from langsteer.steering.feasibility import why_infeasible
 
-USAGE = """
-Measure a policy on CALVIN's long-horizon benchmark (LH-MTLC).
-
-  python scripts/evaluate_calvin.py \\
-      policy.ckpt_path=outputs/checkpoints/dp3_calvin_20260213/latest.ckpt num_workers=8
-  ... num_chains=20 env.scene=D annotations=path/to/new_playtable_validation.yaml
-  ... chains=100-399                                # these of the 1000, both ends included
-  ... output_dir=outputs/calvin/run shard=3/8       # one of eight jobs that share the folder
-  ... policy.url=ws://127.0.0.1:8000                # a policy in another process, docs/serving.md
-
-The same command again goes on with chains that are not finished yet.
-"""
-
 CHAINS = "chains"
 """The folder of the chains' own results and videos, in that of the run."""
 _SECTION = Section("Tasks of the chains that were filmed", "Open one for its video.")
@@ -310,7 +297,7 @@ def play_chain(
 @exits_cleanly
 def main() -> None:
     """Entry point of ``scripts/evaluate_calvin.py`` and ``langsteer-evaluate``."""
-    run_command("evaluate", USAGE, _evaluate_and_print)
+    run_command("evaluate", _evaluate_and_print)
 
 
 def _evaluate_and_print(config: dict[str, Any]) -> None:

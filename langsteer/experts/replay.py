@@ -1,4 +1,4 @@
-"""The command ``langsteer-replay``: do recorded actions, in the simulator, do their tasks?
+"""Do recorded actions, in the simulator, do their tasks?
 
 Each annotated window is replayed on its own: the simulator is put into the state of the window's
 first frame and given the recorded relative actions, as a policy would give them; the task oracle
@@ -9,7 +9,6 @@ Example::
     langsteer-replay data/demos --splits validation --video outputs/replay.mp4
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,21 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from langsteer.calvin.dataset import (
-    SPLITS,
     Annotation,
-    BadFrameError,
     Split,
-    open_dataset,
-    read_annotations,
     read_frame,
 )
 from langsteer.calvin.scenes import scene_of
 from langsteer.calvin.tasks import achieved
 from langsteer.envs.calvin_env import CalvinEnv
-from langsteer.envs.scene import SCENES
-from langsteer.envs.scene_config import ASSETS_VARIABLE
-from langsteer.errors import UserError, exits_cleanly
-from langsteer.experts.video import Video, filming
+from langsteer.experts.video import Video
 from langsteer.progress import track
 
 _VECTORS = ("robot_obs", "scene_obs", "rel_actions")
@@ -83,27 +75,7 @@ def replay(
     return Replay(split.name, annotation, done_after, held, error)
 
 
-@exits_cleanly
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command with the given arguments, by default those of the process."""
-    options = _parser().parse_args(arguments)
-    chosen = [
-        (split, annotation)
-        for split in open_dataset(options.dataset, options.splits)
-        for annotation in read_annotations(split)
-        if options.tasks is None or annotation.task in options.tasks
-    ][: options.max_windows]
-    if not chosen:
-        raise UserError(f"{options.dataset}: no annotated window of the kind asked for")
-    try:
-        with filming(options.video) as video:
-            results = _replay_all(chosen, options.scene, options.assets_path, video)
-    except BadFrameError as error:
-        raise UserError(f"{error}; a window is replayed only where all its frames are") from error
-    print("\n".join(table(results)))
-
-
-def _replay_all(
+def replay_all(
     chosen: Sequence[tuple[Split, Annotation]],
     scene: str | None,
     assets_path: Path | None,
@@ -133,20 +105,3 @@ def table(results: Sequence[Replay]) -> list[str]:
     total = Counter(result.done_after is not None for result in results)
     lines.append(f"the oracle saw {total[True]} of {len(results)} annotated tasks done")
     return lines
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="langsteer-replay",
-        description="Replay a CALVIN dataset's annotated windows in the simulator and say whether "
-        "the oracle sees their tasks done.",
-    )
-    add = parser.add_argument
-    add("dataset", type=Path, help="folder with training/ and validation/")
-    add("--splits", nargs="+", choices=SPLITS, help="default: those that are there")
-    add("--tasks", nargs="+", metavar="TASK", help="only these")
-    add("--max_windows", type=int, metavar="K", help="only the first K")
-    add("--scene", choices=SCENES, help="default: what the dataset says")
-    add("--assets_path", type=Path, help=f"calvin_env, for scenes A-D (${ASSETS_VARIABLE})")
-    add("--video", type=Path, metavar="FILE.mp4", help="film the replays")
-    return parser

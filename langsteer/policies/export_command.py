@@ -8,17 +8,22 @@ Example::
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from langsteer.command_line import called_as
 from langsteer.errors import exits_cleanly
-from langsteer.policies.exported import ExportedPolicy, write_export
-from langsteer.policies.loading import load_policy, read_checkpoint
+
+if TYPE_CHECKING:
+    from langsteer.policies.exported import ExportedPolicy
 
 
 @exits_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with the given arguments, by default those of the process."""
     options = _parser().parse_args(arguments)
+    from langsteer.policies.exported import write_export  # PyTorch, which help does without
+    from langsteer.policies.loading import load_policy
+
     policy = exported(options.ckpt_path)
     size = write_export(options.save_path, policy, options.half, options.overwrite)
     load_policy(options.save_path)  # what was written can be read
@@ -26,12 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{options.save_path}: {size / 1e6:.1f} MB, the checkpoint has {was / 1e6:.1f} MB")
 
 
-def exported(checkpoint: Path) -> ExportedPolicy:
+def exported(checkpoint: Path) -> "ExportedPolicy":
     """What inference needs of a checkpoint: averaged weights, where it has any.
 
     Raises:
         UserError: the checkpoint cannot be read.
     """
+    from langsteer.policies.exported import ExportedPolicy
+    from langsteer.policies.loading import read_checkpoint
+
     payload = read_checkpoint(checkpoint, mmap=True)
     averaged = payload.get("ema") is not None
     weights = payload["ema"] if averaged else payload["model"]
@@ -53,7 +61,7 @@ def _origin(payload: dict[str, Any], averaged: bool) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="langsteer-export",
+        prog=called_as(),
         description="Write what inference needs of a training checkpoint as a folder: weights as "
         "safetensors, everything else as JSON. All commands take it in a checkpoint's place.",
     )

@@ -15,16 +15,6 @@ from langsteer.errors import exits_cleanly
 from langsteer.policies.settings import CheckpointSettings
 from langsteer.settings import Bound, Settings
 
-USAGE = """
-Serve a policy to other processes by openpi's protocol (websocket, msgpack).
-
-  python scripts/serve_policy.py policy.ckpt_path=outputs/checkpoints/my_run/latest.ckpt
-  ... port=8001 device=cuda
-
-docs/serving.md says what is sent and answered. Only this machine reaches the server, unless host
-says otherwise. Ctrl-C ends it.
-"""
-
 Port = Annotated[int, Bound(lambda value: 0 <= value < 2**16, "a number from 0 to 65535")]
 
 
@@ -42,7 +32,7 @@ class ServeSettings(Settings):
 @exits_cleanly
 def main() -> None:
     """Entry point of ``scripts/serve_policy.py`` and ``langsteer-serve``."""
-    run_command("serve", USAGE, _serve)
+    run_command("serve", _serve)
 
 
 def _serve(config: dict[str, Any]) -> None:

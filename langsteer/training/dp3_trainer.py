@@ -56,18 +56,6 @@ from langsteer.training.setup import (
 from langsteer.training.signals import EXIT_PREEMPTED, Stopped, StopRequest
 from langsteer.training.validation import validate
 
-USAGE = """
-Train DP3 on a converted CALVIN dataset.
-
-  export CALVIN_ZARR_PATH=data/calvin_training.zarr
-  python scripts/train_dp3.py training=dp3_calvin              # one GPU, or the CPU
-  torchrun --nproc-per-node 4 scripts/train_dp3.py             # four GPUs of one machine
-  sbatch scripts/slurm_train_dp3.sh                            # a cluster
-  python scripts/train_dp3.py training=dp3_calvin training.resume=true
-
-Exit status: 0 finished, 2 bad input, 75 asked to stop by a signal and ready to be resumed.
-"""
-
 
 def train(config: RunConfig) -> bool:
     """Train as configured, in this process's place among its ranks.
@@ -337,7 +325,7 @@ class Trainer:
 @exits_cleanly
 def main() -> None:
     """Entry point of ``scripts/train_dp3.py`` and ``langsteer-train``."""
-    run_command("train", USAGE, _train_and_exit)
+    run_command("train", _train_and_exit)
 
 
 def _train_and_exit(config: dict[str, Any]) -> None:

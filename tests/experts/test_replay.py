@@ -9,7 +9,8 @@ pytest.importorskip("pybullet")
 from langsteer.calvin.dataset import open_dataset, read_annotations
 from langsteer.calvin.scenes import scene_of
 from langsteer.envs.calvin_env import CalvinEnv
-from langsteer.experts.replay import main, replay
+from langsteer.experts.replay import replay
+from langsteer.replay_command import main
 
 
 def test_every_annotation_of_the_real_simulators_sample_is_done_again(shared):
