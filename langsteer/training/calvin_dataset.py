@@ -1,9 +1,9 @@
 """Batches for DP3 from a store: windows, splits and the loader.
 
 A batch holds the points of the two observation frames only, not of the sixteen of the horizon. It
-carries its own diffusion noise and timesteps, drawn from (seed, epoch, step) and the window's place
-in the step, so that they do not depend on the number of ranks, workers or micro-batches. For a
-policy with language it has sentences, too, and which of them are withheld, drawn likewise.
+carries its own diffusion noise and timesteps. They are drawn from (seed, epoch, step) and the
+window's place in the step, so they do not depend on ranks, workers or micro-batches. A policy with
+language also gets sentences, and a mask of those withheld, drawn likewise.
 
 Example::
 
@@ -34,7 +34,7 @@ from langsteer.training.sentences import EpisodeSentences
 
 GRIPPER = 6
 DRAWN_AT_ONCE = 1024
-"""Windows of a step whose noise is drawn together. A rank draws the blocks of its own windows."""
+"""The noise of this many windows is drawn together. A rank draws the blocks of its windows."""
 _LANGUAGE = 0x5A1D  # besides the step, so that the draws of the noise stay as they are
 Batch = dict[str, Any]
 
@@ -46,7 +46,7 @@ class CalvinData:
         train, val: windows; their episodes share no frame of the source.
         official_validation: whether ``val`` is CALVIN's own validation split.
         train_episodes, val_episodes: indices of the episodes.
-        sentences: of all episodes, or None for a policy without language.
+        sentences: of all episodes; None for a policy without language.
     """
 
     def __init__(self, store: Store, policy: DP3Config, config: DatasetConfig, seed: int) -> None:
@@ -70,7 +70,7 @@ class CalvinData:
 
     @property
     def _pads(self) -> tuple[int, int]:
-        """Frames that a window may begin before, and end behind, its episode, as in DP3."""
+        """Frames a window may begin before, and end behind, its episode, as in DP3."""
         return self.policy.n_obs_steps - 1, self.policy.n_action_steps - 1
 
     def _windows(self, episodes: NDArray[np.int64]) -> Windows:
@@ -78,11 +78,11 @@ class CalvinData:
         return make_windows(starts, ends, self.policy.horizon, *self._pads)
 
     def train_rows(self) -> NDArray[np.int64]:
-        """The frames (n,) of all training episodes: what a normaliser may see."""
+        """The frames (n,) of all training episodes. A normaliser may see these alone."""
         return self._rows_of(self.train_episodes)
 
     def used_rows(self) -> NDArray[np.int64]:
-        """The frames (n,) of all episodes that are trained or validated on, ascending."""
+        """The frames (n,) of all training and validation episodes, ascending."""
         return self._rows_of(np.sort(np.concatenate([self.train_episodes, self.val_episodes])))
 
     def _rows_of(self, episodes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -90,7 +90,7 @@ class CalvinData:
         return np.concatenate([np.arange(*bounds) for bounds in zip(starts, ends, strict=True)])
 
     def fingerprint(self) -> str:
-        """A digest of which windows and sentences there are; a resumed run must find the same."""
+        """A digest of the windows and sentences; a resumed run must find the same."""
         digest = hashlib.sha256(self.tail.encode())
         for windows in (self.train, self.val):
             digest.update(windows.first.tobytes())
@@ -112,9 +112,9 @@ class CalvinData:
             phrasing: (B,) draws within [0, 1) of sentences; their episodes' own if None.
 
         Returns:
-            ``obs``: ``agent_pos`` (B, 2, 15) and ``point_cloud`` (B, 2, P, 3), or, where the points
-            lie on a device, ``places`` (B, 2) int64 there, and for a policy with language
-            ``language`` (B, E); ``action`` (B, horizon, 7); float32.
+            ``obs``: ``agent_pos`` (B, 2, 15) and ``point_cloud`` (B, 2, P, 3). With points on a
+            device, ``places`` (B, 2) int64 there instead. For a policy with language also
+            ``language`` (B, E). ``action`` (B, horizon, 7). All float32.
         """
         offsets = np.arange(self.policy.horizon)
         rows = windows.rows(index, offsets)
@@ -147,10 +147,10 @@ class CalvinData:
         return batch
 
     def _own_draws(self, draw: "Draw", micro: MicroBatch, seed: int) -> tuple[NDArray[Any], ...]:
-        """What a micro-batch's windows are given of the draws of its step.
+        """The share of a micro-batch's windows in the draws of its step.
 
-        The step's windows are drawn for in blocks of `DRAWN_AT_ONCE`, each with a seed of its own,
-        so that a rank need not draw for all ranks. The first block has the seed of the step.
+        The step's windows are drawn for in blocks of `DRAWN_AT_ONCE`, each with its own seed. So a
+        rank need not draw for all ranks. The first block has the seed of the step.
         """
         step, of_block = [seed, micro.epoch, micro.step], micro.positions // DRAWN_AT_ONCE
         parts = []
@@ -164,7 +164,7 @@ class CalvinData:
 
 
 Draw = Callable[[DP3Config, int, list[int]], tuple[NDArray[Any], NDArray[Any]]]
-"""From a policy, a number of windows and a seed to what is drawn for each window, twice."""
+"""From a policy, a number of windows and a seed to two arrays of draws, a row for each window."""
 
 
 def diffusion_draws(
@@ -181,7 +181,7 @@ def diffusion_draws(
 def language_draws(
     policy: DP3Config, count: int, seed: list[int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Of each window: whether its sentence is withheld (count,), and a draw of one (count,)."""
+    """For each window: whether its sentence is withheld (count,), and a draw of one (count,)."""
     generator = np.random.default_rng([*seed, _LANGUAGE])
     return generator.random(count) < policy.language_dropout, generator.random(count)
 
@@ -191,9 +191,9 @@ def split_episodes(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
     """Indices of the training and validation episodes, and whether the latter are official.
 
-    CALVIN's validation split is used where the store has one. Otherwise ``val_ratio`` of the
-    groups, at least one: episodes that share frames of the source stay on one side. The validation
-    episodes do not depend on ``max_train_episodes``, hence losses stay comparable.
+    CALVIN's validation split is used if the store has one. Otherwise ``val_ratio`` of the groups,
+    at least one: episodes with common frames of the source stay on one side. The validation
+    episodes do not depend on ``max_train_episodes``, so losses stay comparable.
 
     Raises:
         UserError: there is no episode to train on.
@@ -240,11 +240,11 @@ def train_loader(
 ) -> Generator[Batch, None, None]:
     """The micro-batches of a run from optimiser step ``first_step`` of ``epoch`` on, read ahead.
 
-    One loader serves all epochs up to ``num_epochs``: to fork its workers anew takes as long as an
-    epoch of a small dataset does on a GPU, and the next epoch is read while this one ends.
+    One loader serves all epochs up to ``num_epochs``. Forking its workers anew takes as long as an
+    epoch of a small dataset on a GPU, and the next epoch is read while this one ends.
 
-    Close it where it is left before its end: its workers ignore the signals that ask the trainer to
-    stop, and so the one with which Python would end them when it exits.
+    Close it if you leave it early. Its workers ignore the signals to the trainer, and so the one
+    Python ends them with at exit.
     """
     batches = iter(
         DataLoader(

@@ -1,8 +1,8 @@
 """Checkpoints: complete, never half-written, the best ones kept.
 
 ``outputs/checkpoints/<experiment>/`` holds ``epoch_0050.ckpt`` and so on, ``latest.ckpt`` (the
-newest of all, also mid-epoch) and ``best.ckpt``; the last two are further names of the same files
-and cost no second copy. ``checkpoints.json`` says what each epoch's file is worth.
+newest of all, also mid-epoch) and ``best.ckpt``. The last two are further names of the same files
+and cost no second copy. ``checkpoints.json`` holds the validation loss of each epoch's file.
 
 Example::
 
@@ -39,25 +39,25 @@ INDEX = "checkpoints.json"
 class CheckpointManager:
     """Writes an experiment's checkpoints in the background, one at a time.
 
-    The payload is copied to the host's memory before `save_epoch` and `save_latest` return; only
-    that copy is waited for. An error of the writing is raised by the next call, or by `wait`.
+    `save_epoch` and `save_latest` return once the payload is copied to the host's memory. The next
+    call, or `wait`, raises an error of the writing.
 
     Args:
         folder: the experiment's.
-        top_k: how many epochs' files are kept, by validation loss and by nothing else. Without
-            validation the newest are kept.
+        top_k: number of epochs' files to keep: the best by validation loss, or the newest without
+            validation.
     """
 
     def __init__(self, folder: Path, top_k: int) -> None:
         self.folder = folder
         self.top_k = top_k
-        for leftover in folder.glob(".*.ckpt.*.tmp"):  # of a run that was killed while it wrote
+        for leftover in folder.glob(".*.ckpt.*.tmp"):  # a killed run left them
             leftover.unlink(missing_ok=True)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def save_epoch(self, payload: dict[str, Any], epoch: int, val_loss: float | None) -> None:
-        """Write ``epoch_<epoch>.ckpt``, make it the latest, drop what is no longer among the best.
+        """Write ``epoch_<epoch>.ckpt``, make it the latest, drop files no longer among the best.
 
         ``epoch`` counts completed epochs.
         """
@@ -68,20 +68,22 @@ class CheckpointManager:
         self._start(lambda copy: _write(copy, self.folder / LATEST), payload)
 
     def wait(self) -> None:
-        """Until all is on disk; raises what went wrong."""
+        """Until all is on disk; raises an error of the writing."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self.check()
 
     def check(self) -> None:
-        """Raise what has gone wrong so far, without waiting."""
+        """Raise an error of the writing so far, without waiting."""
         if self._error is not None:
             error, self._error = self._error, None
             raise UserError(f"{self.folder}: the checkpoint was not written: {error}") from error
 
     def _start(self, write: Callable[[dict[str, Any]], None], payload: dict[str, Any]) -> None:
+        # Two writers would race for the names, and hold two copies.
         self.wait()
+        # The next step changes the weights while the file is written: the writer gets its own.
         copy = on_host(payload)
         # Not a daemon: the interpreter waits for it before it exits.
         self._thread = threading.Thread(target=self._guarded, args=(write, copy))
@@ -96,18 +98,20 @@ class CheckpointManager:
     def _write_epoch(self, payload: dict[str, Any], epoch: int, val_loss: float | None) -> None:
         name = f"epoch_{epoch:04d}.ckpt"
         index = self.index() | {name: val_loss}
-        # The index first: killed at any line, no file is there that it does not know.
+        # The index first: after a kill at any line it knows every file of the folder.
         self._write_index(index)
         _write(payload, self.folder / name)
+        # Links: both names of the newest file exist at once, and no name ever lacks its file.
         _name_also(self.folder / name, self.folder / LATEST)
         kept = _best(index, self.top_k)
+        # Files go last, after their successors are in place.
         _name_also(self.folder / kept[0], self.folder / BEST)
         for key in index.keys() - set(kept):
             (self.folder / key).unlink()
         self._write_index({key: index[key] for key in kept})
 
     def index(self) -> dict[str, float | None]:
-        """File name to validation loss of the epochs' checkpoints that are kept."""
+        """File name to validation loss of the kept epochs' checkpoints."""
         path = self.folder / INDEX
         index = json.loads(path.read_text()) if path.exists() else {}
         return {name: loss for name, loss in index.items() if (self.folder / name).exists()}
@@ -118,7 +122,7 @@ class CheckpointManager:
 
 
 def _best(index: dict[str, float | None], count: int) -> list[str]:
-    """The ``count`` best names, best first: by loss where it was measured, else the newest."""
+    """The ``count`` best names, best first: by loss if measured, else the newest."""
     measured = sorted((loss, name) for name, loss in index.items() if loss is not None)
     if measured:
         return [name for _, name in measured[:count]]
@@ -130,7 +134,7 @@ def _epoch_of(name: str) -> int:
 
 
 def on_host(value: Any) -> Any:  # noqa: ANN401 - nested containers
-    """Copies of all tensors in memory of the CPU that training does not change."""
+    """Copies of all tensors in the CPU's memory, out of reach of the training."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
@@ -144,7 +148,7 @@ def _write(payload: dict[str, Any], path: Path) -> None:
 
 
 def _name_also(source: Path, target: Path) -> None:
-    """Give a file a second name; a copy where the file system knows no hard links."""
+    """Give a file a second name; a copy if the file system has no hard links."""
     with replacing(target) as temporary:
         try:
             os.link(source, temporary)
@@ -153,18 +157,19 @@ def _name_also(source: Path, target: Path) -> None:
 
 
 def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint of an experiment that can be read, and its content.
+    """The newest readable checkpoint of an experiment, and its content.
 
-    Newest is what was written last, by its own record, which survives copying. That is not always
-    ``latest.ckpt``: a run that was killed right after it wrote an epoch's file has an older one.
-    Nor is it the one of most steps: a run may have gone back to an earlier epoch. A damaged one is
-    passed over for the one before, and ``say`` is told.
+    The checkpoint's own record of its time decides, and survives copying. The newest is not always
+    ``latest.ckpt``: a kill right after an epoch's file leaves an older one. Nor is it the one of
+    most steps: a run may have gone back to an earlier epoch. A damaged one is passed over for the
+    one before, and ``say`` hears of it.
 
     Raises:
         UserError: none can be read.
     """
     found: list[tuple[tuple[str, int, bool], Path]] = []
     damaged: list[str] = []
+    # A first look at all candidates reads their records alone, mapped: no weights are loaded.
     for path in (*folder.glob("epoch_*.ckpt"), folder / LATEST):
         if not path.exists():
             continue
@@ -173,6 +178,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, d
         except UserError as error:
             say(f"passing over a checkpoint that cannot be read: {error}")
             damaged.append(path.name)
+    # Then the newest is verified whole. Bits can flip on disk: fall back one file at a time.
     for _, path in sorted(found, reverse=True):
         try:
             return path, verified_checkpoint(path)
@@ -184,13 +190,13 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, d
 
 
 def _age(payload: dict[str, Any], path: Path) -> tuple[str, int, bool]:
-    """Greater for a checkpoint that was written later; of two names of one file for the latest."""
+    """Greater for a later checkpoint; of two names of one file, for the latest."""
     created = payload["provenance"]["created"]
     return created, payload["progress"]["step"], path.name == LATEST
 
 
 def verified_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint whose every byte is what was written; reading it alone misses flipped bits.
+    """A checkpoint with every byte verified; reading it alone misses flipped bits.
 
     Raises:
         UserError: it is missing or damaged.
@@ -225,10 +231,10 @@ def _newest_time(folder: Path) -> float | None:
 
 
 def provenance() -> dict[str, Any]:
-    """What made a checkpoint: versions, the source's commit, the time."""
+    """The origin of a checkpoint: versions, the source's commit, the time."""
     return {
         "langsteer": __version__,
         "git_commit": git_commit(),
-        "torch": str(torch.__version__),  # itself a class that weights_only refuses
+        "torch": str(torch.__version__),  # its own class is refused by weights_only
         "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }

@@ -14,12 +14,12 @@ from langsteer.policies.precision import PRECISIONS
 from langsteer.settings import Count, Natural, Portion, Positive, Settings, one_of
 
 WhereFit = bool | Literal["auto"]
-"""True, false, or ``auto``: where it can be."""
+"""True, false, or ``auto``: if it can be."""
 
 
 @dataclass(frozen=True)
 class DatasetConfig(Settings, prefix="training.dataset."):
-    """Which windows of which store; see ``conf/training/dp3_calvin.yaml``."""
+    """The store and its windows; see ``conf/training/dp3_calvin.yaml``."""
 
     zarr_path: str | None = None
     max_train_episodes: Count | None = None
@@ -73,14 +73,14 @@ class TrainingConfig(Settings, prefix="training."):
     wandb: WandbConfig = WandbConfig()
 
     def __post_init__(self) -> None:
-        # Checkpoints of earlier versions, and quoted values, have words here.
+        # Checkpoints of earlier versions, and quoted values, hold words here.
         for name in ("resume", "points_on_device"):
             value = getattr(self, name)
             object.__setattr__(self, name, {"true": True, "false": False}.get(value, value))
         super().__post_init__()
 
     def check(self) -> None:
-        """Raise `UserError` where a run could not be begun or found again."""
+        """Raise `UserError` for a run that could not begin or not be found again."""
         if self.resume is False and self.resume_checkpoint_path is not None:
             raise UserError(
                 f"training.resume_checkpoint_path={self.resume_checkpoint_path}: set "

@@ -1,4 +1,4 @@
-"""How many processes train together, and how they find each other.
+"""The number of processes of a training, and their meeting.
 
 One process on a CPU or GPU, ``torchrun``, or tasks of a SLURM step: `detect` reads it from the
 environment, `process_group` connects the ranks. The batch shell of a SLURM job, and a shell with a
@@ -29,21 +29,21 @@ from langsteer.processes import usable_cores
 
 RENDEZVOUS_SECONDS = 60
 NCCL_SECONDS = 120
-# A collective waits as long as the slowest rank may take: validation, or writing a checkpoint.
+# A collective waits for the slowest rank: for its validation, or its writing of a checkpoint.
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
-# How often the ranks ask each other whether to stop, and at most how many steps apart.
+# Time between two votes of the ranks on stopping, and the most steps between them.
 VOTE_SECONDS, MOST_STEPS = 0.5, 50
 _FIRST_PORT, _PORTS = 20000, 20000
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together.
+    """This process among the ranks of a training.
 
     Attributes:
         rank, local_rank, world_size: place in the run, place on the node, number of processes.
         launcher: "single", "torchrun" or "slurm".
-        master_addr, master_port: where rank 0 listens; empty and 0 for a single process.
+        master_addr, master_port: rank 0 listens there; empty and 0 for a single process.
     """
 
     rank: int = 0
@@ -55,7 +55,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the rank that writes and prints."""
+        """Whether this rank writes and prints."""
         return self.rank == 0
 
     @property
@@ -75,11 +75,11 @@ class World:
 
 
 def detect(environment: Mapping[str, str]) -> World:
-    """The world that the launcher's environment variables describe.
+    """The world in the launcher's environment variables.
 
     ``torchrun`` sets RANK and WORLD_SIZE. SLURM sets SLURM_PROCID, SLURM_LOCALID and SLURM_NTASKS,
-    also in the batch shell, which is no task of a step: a step has SLURM_STEP_ID or
-    SLURM_LAUNCH_NODE_IPADDR besides.
+    in the batch shell too. The batch shell is no task of a step: a step also has SLURM_STEP_ID or
+    SLURM_LAUNCH_NODE_IPADDR.
 
     Raises:
         UserError: the variables contradict each other.
@@ -120,12 +120,12 @@ def _integer(environment: Mapping[str, str], name: str) -> int:
 
 
 def _default_port(environment: Mapping[str, str]) -> int:
-    """A port that the jobs of one machine do not share, from the job's number."""
+    """A port from the job's number: jobs of one machine do not share it."""
     return _FIRST_PORT + _integer(environment, "SLURM_JOB_ID") % _PORTS
 
 
 def _first_host(environment: Mapping[str, str]) -> str:
-    """Where rank 0 runs: the first host of the step's, else the job's, list of nodes.
+    """The host of rank 0: the first in the step's list of nodes, else in the job's.
 
     SLURM_LAUNCH_NODE_IPADDR comes last: on a login host it is the address of srun, not of rank 0.
     """
@@ -146,8 +146,8 @@ def first_of_nodelist(nodelist: str) -> str:
 def cores_per_rank(environment: Mapping[str, str]) -> int:
     """The CPU cores for this rank and its loader workers.
 
-    SLURM says so (``--cpus-per-task``); ranks of torchrun on one node share the process's cores,
-    and a task's where a SLURM step runs torchrun.
+    SLURM says so (``--cpus-per-task``). Ranks of torchrun on one node share the process's cores, or
+    the task's cores inside a SLURM step.
     """
     cores = usable_cores()
     if "SLURM_CPUS_PER_TASK" in environment:
@@ -156,7 +156,7 @@ def cores_per_rank(environment: Mapping[str, str]) -> int:
 
 
 def gpus_of_job(environment: Mapping[str, str]) -> int:
-    """How many GPUs SLURM gave this job on this node; 0 outside of a job."""
+    """Number of GPUs SLURM gave this job on this node; 0 outside of a job."""
     return _integer(environment, "SLURM_GPUS_ON_NODE")
 
 
@@ -164,11 +164,11 @@ def gpus_of_job(environment: Mapping[str, str]) -> int:
 def process_group(world: World, device: torch.device) -> Iterator[None]:
     """Connect the ranks for the duration of the block: NCCL on GPUs, else gloo.
 
-    The group has gloo for tensors on the CPU besides NCCL, so that the ranks can agree on
-    something without waiting for the GPU.
+    The group has gloo for tensors on the CPU besides NCCL. So the ranks can agree without waiting
+    for the GPU.
 
     Raises:
-        UserError: the ranks did not come together within a minute; it names who is missing.
+        UserError: the ranks did not meet within a minute; the message names the missing ones.
     """
     if not world.is_group:
         yield
@@ -199,7 +199,7 @@ def _trying_nccl(world: World) -> str:
 
 
 def _try_gpus(world: World, device: torch.device) -> None:
-    """Add up a number over the GPUs: else DDP would be the first to, and wait for half an hour."""
+    """Add up a number over the GPUs. Otherwise DDP would be the first, and wait half an hour."""
     try:
         total = torch.ones(1, device=device)
         dist.all_reduce(total)
@@ -221,10 +221,10 @@ def _no_nccl(world: World, problem: str) -> str:
 
 @contextmanager
 def ended_after(seconds: float, message: str) -> Iterator[Callable[[], None]]:
-    """End this process where a call into a library never returns: one line, status 2.
+    """End this process if a call into a library never returns: one line, status 2.
 
     Yields:
-        What to call once the danger is over.
+        A function to call once the danger is over.
     """
 
     def end() -> None:
@@ -274,9 +274,9 @@ def _group(
 
 
 def _try_network(world: World, store: dist.Store) -> None:
-    """Connect the ranks with each other for a moment, since the real group would wait for long.
+    """Connect the ranks for a moment first: the real group would wait for long.
 
-    Rank 0 is reached under MASTER_ADDR; the others under the address that gloo takes for theirs.
+    Rank 0 is reached under MASTER_ADDR, each other rank under the address gloo takes for it.
     """
     timeout = datetime.timedelta(seconds=RENDEZVOUS_SECONDS)
     try:
@@ -294,7 +294,7 @@ def _try_network(world: World, store: dist.Store) -> None:
 
 
 def _rendezvous(world: World) -> dist.Store:
-    """A store that all ranks have reached, within `RENDEZVOUS_SECONDS` from now."""
+    """A store within reach of all ranks, `RENDEZVOUS_SECONDS` from now at most."""
     deadline = time.monotonic() + RENDEZVOUS_SECONDS
     where = f"{world.master_addr}:{world.master_port}"
     # torchrun's agent listens at the address already; elsewhere rank 0 does.
@@ -323,7 +323,7 @@ def _rendezvous(world: World) -> dist.Store:
 
 
 def _wait_for_all(store: dist.Store, world: World, where: str, seconds: float) -> None:
-    """Raise `UserError` that names the ranks that do not come."""
+    """Raise `UserError` naming the missing ranks."""
     try:
         store.set(f"rank{world.rank}", "here")
         ranks = [f"rank{rank}" for rank in range(world.world_size)]
@@ -337,7 +337,7 @@ def _wait_for_all(store: dist.Store, world: World, where: str, seconds: float) -
 
 
 def _missing(store: dist.Store, world: World) -> str:
-    """Who is not there, e.g. ``"rank 1, 3"``; where rank 0 has given up, only it knows."""
+    """The missing ranks, e.g. ``"rank 1, 3"``; once rank 0 has given up, only it knows."""
     try:
         missing = [str(r) for r in range(world.world_size) if not store.check([f"rank{r}"])]
     except RuntimeError:
@@ -353,16 +353,16 @@ def all_sum(values: torch.Tensor) -> torch.Tensor:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether any rank says yes. The CPU's group answers, so that no GPU is waited for."""
+    """Whether any rank says yes. The CPU's group answers, so nobody waits for a GPU."""
     return bool(all_sum(torch.tensor(float(flag))))
 
 
 class Vote:
     """Asks the ranks every few steps whether one of them was told to stop.
 
-    Each question is a message around all nodes, so it is put about twice a second. How many steps
-    lie between two of them the ranks agree on with the question before: the least that any of them
-    proposes, from the time that its steps took. So all ask after the same step.
+    A question is a message around all nodes, so it is asked about twice a second. With each one the
+    ranks agree on the number of steps to the next: the least of their proposals, from the time of
+    their own steps. So all ask after the same step.
 
     Example::
 
@@ -376,7 +376,7 @@ class Vote:
         self._every, self._steps, self._since = 1, 0, clock()
 
     def __call__(self, flag: bool) -> bool:
-        """After each step: whether any rank says yes; every rank is told after the same step."""
+        """After each step: whether any rank says yes. Every rank hears it after the same step."""
         if not self._world.is_group:
             return flag
         self._steps += 1
@@ -385,7 +385,7 @@ class Vote:
         now = self._clock()
         of_step = (now - self._since) / self._steps
         proposed = min(MOST_STEPS, max(1, int(VOTE_SECONDS / max(of_step, 1e-6))))
-        # The greatest of all: of the flags, and, for the least proposal, of the negated ones.
+        # One maximum serves both: of the flags, and of the negated proposals for the least one.
         asked = torch.tensor([int(flag), -proposed])
         dist.all_reduce(asked, dist.ReduceOp.MAX)
         self._every, self._steps, self._since = -int(asked[1]), 0, now

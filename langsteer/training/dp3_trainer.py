@@ -4,9 +4,9 @@ Example, on a CPU::
 
     CALVIN_ZARR_PATH=data/calvin_debug.zarr python scripts/train_dp3.py training=dp3_debug
 
-Every rank runs `train`. What an optimiser step learns from is a function of (seed, epoch, step)
-alone (`sampler`, `calvin_dataset`), each window of it weighs the same, and so neither ranks, nor
-workers, nor micro-batches, nor interruptions change the run.
+Every rank runs `train`. A step's samples and noise are a function of (seed, epoch, step) alone
+(`sampler`, `calvin_dataset`), and each window of a step weighs the same. So neither ranks, workers,
+micro-batches nor interruptions change the run.
 """
 
 import os
@@ -61,10 +61,10 @@ def train(config: RunConfig) -> bool:
     """Train as configured, in this process's place among its ranks.
 
     Returns:
-        Whether the run is finished; False where a signal asked it to stop and it saved its state.
+        Whether the run is finished; False if a signal stopped it and its state is saved.
 
     Raises:
-        UserError: bad input, found before the model is built where possible.
+        UserError: bad input; most of it is found before the model is built.
     """
     settings, policy_config = config.training, config.policy
     world = detect(os.environ)
@@ -106,10 +106,12 @@ class Trainer:
         self.log = text_logger(experiment.folder if world.is_main else None)
         self.state = RunState(config, policy_config, data, schedule, device)
         choose_threads(self.state.policy, device, os.environ)
+        # On a resume, weights, optimiser, generators and progress become those of the checkpoint
+        # before anything reads them: batches and records below go on from `progress`.
         if experiment.resumed is not None:
             self.state.restore(experiment.resumed, experiment.checkpoint)
         self._keep_points_on_device()
-        if config.compile:  # after a copy was made to be averaged
+        if config.compile:  # after the copy to average was made
             for policy in {self.state.policy, self.state.evaluated}:
                 policy.compile_parts()
         self.learner = Learner(self.state, world)
@@ -134,12 +136,15 @@ class Trainer:
                 "all %d epochs are done; a greater training.num_epochs goes on", self.progress.epoch
             )
         try:
+            # One iterator of batches serves all epochs, so that the loader reads ahead of each
+            # epoch's end.
             with self._bar() as bar, closing(self._batches()) as batches:
                 while self.progress.epoch < self.config.num_epochs:
                     self._epoch(batches, stop, bar)
         except Stopped:
             self._save_and_leave(stop)
             return False
+        # The last checkpoint is still being written in the background; its failure must be told.
         self.checkpoints.wait()
         if self.records is not None:
             self.records.close()
@@ -152,20 +157,25 @@ class Trainer:
         stop: StopRequest,
         bar: Any,  # noqa: ANN401 - tqdm's type is private
     ) -> None:
-        """The rest of the present epoch; raises `Stopped` where a rank was asked to stop.
+        """The rest of the present epoch; raises `Stopped` once a rank was asked to stop.
 
-        Stopped in its validation, the epoch has no steps left, and is validated when resumed.
+        After a stop in its validation the epoch has no steps left. A resume then validates it.
         """
         self._since, self._windows = time.perf_counter(), 0
+        # A resumed epoch goes on in its middle. The batches do too, from the same progress.
         while self.progress.step_in_epoch < self.schedule.steps_per_epoch:
             batch = next(batches)
+            # Gradients add up over the step's micro-batches. Only the last one makes the step.
             self._windows += self.learner.add(batch)
             if not batch["last"]:
                 continue
             self.learner.step()
             bar.update()
+            # Reading the loss waits for the GPU, so it happens every `log_every` steps only.
             if self.progress.step % self.config.log_every == 0:
                 self._log_step(bar)
+            # All ranks must leave after the same step, or the others would wait for gradients.
+            # So a signal is put to the vote, between two steps: the state is whole there.
             if self.vote(stop.requested):
                 raise Stopped
         self._end_epoch(stop)
@@ -194,10 +204,12 @@ class Trainer:
             self.records.metrics({"step": step, "epoch": epoch, **numbers})
 
     def _end_epoch(self, stop: StopRequest) -> None:
-        """Validate and save where it is due, and go to the next epoch."""
+        """Validate and save if due, and go to the next epoch."""
+        # The ranks' losses come together here, so every rank has the same numbers to save.
         self.learner.collect_losses()
         progress, config = self.progress, self.config
         done = progress.epoch + 1
+        # A saved epoch is validated too: its loss decides which checkpoints stay.
         saves = done % config.checkpoint_every == 0 or done == config.num_epochs
         metrics = {"train_loss": progress.epoch_loss / self.schedule.steps_per_epoch}
         if saves or done % config.val_every == 0:
@@ -211,9 +223,12 @@ class Trainer:
             progress.step,
             ", ".join(f"{name} {value:.5g}" for name, value in metrics.items()),
         )
+        # The progress moves on before the checkpoint takes it: a resume begins the next epoch.
         progress.epoch, progress.step_in_epoch, progress.epoch_loss = done, 0, 0.0
+        # A failed write in the background stops the run now, not after days without checkpoints.
         self.checkpoints.check()
         if saves:
+            # Every rank makes the payload, the main one writes it: gathering is the ranks' work.
             payload = self.state.payload()
             if self.world.is_main:
                 self.checkpoints.save_epoch(payload, done, metrics.get("val_loss"))
@@ -226,7 +241,7 @@ class Trainer:
         return validate(self.state.evaluated, self.data, count, self.world, stop)
 
     def _what_a_stop_does(self, size: str, signal_name: str) -> str:
-        """What a person at the terminal reads at once; saving a large policy takes minutes."""
+        """The line for a person at the terminal; saving a large policy takes minutes."""
         doing = f"finishing step {self.progress.step + 1}, then saving {size} to {self.folder}"
         if signal_name != "SIGINT":
             return doing
@@ -237,9 +252,11 @@ class Trainer:
 
     def _save_and_leave(self, stop: StopRequest) -> None:
         begun = time.perf_counter()
+        # The losses of the steps since the last record belong into the checkpoint too.
         self.learner.collect_losses()
         payload = self.state.payload()
         if self.world.is_main:
+            # A stopped job has little time left: wait for the disk and end at once.
             self.checkpoints.save_latest(payload)
             self.checkpoints.wait()
         if self.records is not None:
@@ -258,7 +275,7 @@ class Trainer:
             buffer.move_points_to(self.device, rows)
 
     def _batches(self) -> Generator[Batch, None, None]:
-        """All that is left of the run."""
+        """All batches left in the run."""
         return train_loader(
             self.data,
             self.schedule,
@@ -272,7 +289,7 @@ class Trainer:
     def _workers(self) -> int:
         """Loader processes: as configured, at most this rank's share of the cores.
 
-        One is enough where the points lie on the device: the rest of a batch is small.
+        One is enough if the points lie on the device: the rest of a batch is small.
         """
         most = min(self.config.num_workers, max(0, cores_per_rank(os.environ) - 1))
         return min(most, 1) if self.data.buffer.points_on_device else most
@@ -329,7 +346,7 @@ def main() -> None:
 
 
 def _train_and_exit(config: dict[str, Any]) -> None:
-    # Rank 0 answers for all: a rank whose status is not 0 has the others killed by srun, rank 0
+    # Rank 0 answers for all. After another rank's status other than 0, srun kills the rest, rank 0
     # perhaps in the middle of its checkpoint.
     if not train(RunConfig.from_dict(config)) and detect(os.environ).is_main:
         raise SystemExit(EXIT_PREEMPTED)

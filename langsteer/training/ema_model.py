@@ -16,14 +16,14 @@ from torch import nn
 
 
 class EMAModel:
-    """A copy of a model whose weights trail the original's.
+    """A copy of a model; its weights trail the original's.
 
-    The decay at update k is 1 - (1 + k - 1)^-power, 0 for the first two and at most ``max_decay``:
-    early weights are forgotten quickly (diffusion_policy's ``EMAModel`` with inv_gamma 1).
+    The decay at update k is 1 - (1 + k - 1)^-power, 0 for the first two and at most ``max_decay``.
+    It forgets early weights quickly (diffusion_policy's ``EMAModel`` with inv_gamma 1).
 
     Attributes:
         model: the averaged copy, in evaluation mode and without gradients.
-        updates: how many updates there were.
+        updates: the number of updates so far.
     """
 
     def __init__(self, model: nn.Module, power: float = 0.75, max_decay: float = 0.9999) -> None:
@@ -34,7 +34,7 @@ class EMAModel:
 
     @property
     def decay(self) -> float:
-        """The share of the old average that the next update keeps."""
+        """Share of the old average in the next update."""
         past_warmup = self.updates - 1
         if past_warmup <= 0:
             return 0.0

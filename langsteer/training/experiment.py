@@ -1,4 +1,4 @@
-"""An experiment's folder, and going on with an experiment where it stopped.
+"""An experiment's folder, and the resume of an experiment.
 
 Example::
 
@@ -27,7 +27,7 @@ from langsteer.training.checkpoint_util import (
 from langsteer.training.config import TrainingConfig
 from langsteer.training.distributed import World, from_main
 
-# What a resumed run must share with its checkpoint to be the run that was never stopped. The rest
+# A resumed run must share these with its checkpoint to be the run that was never stopped. The rest
 # (epochs, validation, logging, workers, device) may change.
 _MUST_MATCH = (
     "policy",
@@ -46,7 +46,7 @@ _MUST_MATCH = (
 
 @dataclass(frozen=True)
 class Experiment:
-    """Where a run keeps its files, and what it goes on from.
+    """The folder of a run, and its starting point.
 
     ``checkpoint`` and ``resumed`` are the path and the content of the checkpoint, or None.
     """
@@ -57,7 +57,7 @@ class Experiment:
 
 
 def open_experiment(config: TrainingConfig, world: World) -> Experiment:
-    """Choose the folder, and find and read the checkpoint where the run is to be resumed.
+    """Choose the folder; for a resume, find and read the checkpoint.
 
     Rank 0 chooses and the others follow.
 
@@ -97,9 +97,9 @@ def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
 
 
 def _began_already(root: Path, config: TrainingConfig) -> bool:
-    """Whether a run that starts from another's checkpoint has one of its own by now.
+    """Whether a run from another's checkpoint has one of its own by now.
 
-    A job that was requeued runs the same command again; it goes on with its own.
+    A requeued job runs the same command again; it goes on with its own.
     """
     named = config.experiment_name
     return config.resume == "auto" and named is not None and any((root / named).glob("*.ckpt"))
@@ -108,7 +108,7 @@ def _began_already(root: Path, config: TrainingConfig) -> bool:
 def _new_folder(root: Path, config: TrainingConfig) -> Path:
     """A folder without checkpoints: the one named, or ``<name>_<date>`` with a number at need.
 
-    The latter is made here and now, so that two runs that begin together do not share it.
+    A dated folder is made here and now, so two runs that begin together do not share it.
     """
     if config.experiment_name is not None:
         folder = root / config.experiment_name
@@ -136,7 +136,7 @@ def _new_folder(root: Path, config: TrainingConfig) -> Path:
 def check_fits(
     checkpoint: Path | None, saved: Mapping[str, Any], current: Mapping[str, Any]
 ) -> None:
-    """Raise `UserError` that lists what the run and its checkpoint do not share.
+    """Raise `UserError` listing the differences between the run and its checkpoint.
 
     Both are payloads: ``config``, ``pipeline`` and ``data`` are compared.
     """
@@ -152,7 +152,7 @@ def check_fits(
 
 def _comparable(payload: Mapping[str, Any]) -> dict[str, Any]:
     flat = flatten({"pipeline": payload["pipeline"], "data": payload["data"]})
-    # Read back, so that keys which the checkpoint's version did not know have their defaults.
+    # Read back: keys unknown to the checkpoint's version get their defaults.
     policy = DP3Config.from_dict(payload["config"]["policy"]).to_dict()
     training = TrainingConfig.from_dict(payload["config"]["training"]).to_dict()
     settings = flatten({"policy": policy, "training": training})

@@ -33,7 +33,7 @@ from langsteer.training.run_state import RunState
 class Learner:
     """Changes a run's weights and progress, the same on every rank.
 
-    Losses and norms stay on the device until somebody asks, so that no step waits for a GPU.
+    Losses and norms stay on the device until somebody reads them. So no step waits for a GPU.
     """
 
     def __init__(self, state: RunState, world: World) -> None:
@@ -51,13 +51,15 @@ class Learner:
         self._reached_all = False
 
     def add(self, batch: Batch) -> int:
-        """Add a micro-batch's gradient, weighted so that each window of the step counts alike.
+        """Add a micro-batch's gradient. Every window of the step counts alike.
 
         Returns:
-            How many windows that were, of all ranks.
+            The number of these windows over all ranks.
         """
         state, size = self.state, self.world.world_size
+        # Copies run beside the computation. Points on the device are gathered there.
         moved = to_device(batch, state.device, state.data.buffer)
+        # The ranks exchange gradients once a step: only its last micro-batch synchronises.
         together = batch["last"] or self._policy is state.policy
         alone = nullcontext() if together else self._policy.no_sync()  # type: ignore[operator]
         with alone, state.policy.precision.products(state.device):
@@ -65,21 +67,27 @@ class Learner:
             loss = self._policy(
                 seen, moved["noise"], moved["timesteps"], withheld=moved.get("withheld")
             )
-            # DDP averages over the ranks, hence the factor.
+            # The share makes a window weigh the same in a full and in a last, smaller step. DDP
+            # averages over the ranks, hence the factor.
             (loss * (batch["share"] * size)).backward()
+        # Rounded so that any order of summing gives the same bits, after a resume as well.
         self._step_loss = self._step_loss + summable(loss.detach().double() * batch["share"])
         return len(moved["action"]) * size
 
     def step(self) -> None:
-        """Change the weights by the gradients that were added, unless one is not finite."""
+        """Change the weights by the added gradients, unless one is not finite."""
         state, progress = self.state, self.state.progress
+        # A layer the loss never reaches would stay untrained in silence: look once, at the start.
         if not self._reached_all:
             require_gradients(state.policy)
             self._reached_all = True
+        # The rate is set from the step, not carried along: a resumed run has the same one.
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress.step)
+        # The device decides whether to step. The flag is read later: asking now waits for a GPU.
         self._gradient_norm = step_unless_broken(state.optimizer, state.policy)
         self._broken = ~self._gradient_norm.isfinite() | self._broken
+        # The average follows every step, as its warm-up of the decay counts them.
         if state.ema is not None:
             state.ema.update(state.policy)
         self._uncollected = self._uncollected + self._step_loss
@@ -87,7 +95,7 @@ class Learner:
         progress.step += 1
         progress.step_in_epoch += 1
         progress.unlogged_steps += 1
-        if state.device.type == "cpu":
+        if state.device.type == "cpu":  # asking costs nothing there
             self._raise_if_broken()
 
     def learning_rate(self, step: int) -> float:
@@ -109,6 +117,7 @@ class Learner:
             UserError: a loss or gradient was not finite.
         """
         self._raise_if_broken()
+        # The float64 sum is exact (`summable`), so the sum over ranks does not depend on them.
         local = torch.as_tensor(self._uncollected, dtype=torch.float64).cpu()
         self._uncollected = 0.0
         loss = float(all_sum(local))
@@ -116,7 +125,7 @@ class Learner:
         self.state.progress.epoch_loss += loss
 
     def _raise_if_broken(self) -> None:
-        """Asked where the GPU is waited for anyway; such a step changed no weight."""
+        """Called when the GPU is waited for anyway; such a step changed no weight."""
         if bool(self._broken):
             progress = self.state.progress
             raise UserError(

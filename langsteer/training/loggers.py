@@ -1,8 +1,7 @@
-"""Where a run's numbers go: always to local files, to Weights & Biases where it is wanted.
+"""Logs of a run's numbers: always to local files, to Weights & Biases on request.
 
 The experiment's folder gets ``metrics.jsonl`` (one JSON object a line), ``train.log`` and
-``curves.png``. A resumed run drops the records that came after its checkpoint, so that none occurs
-twice.
+``curves.png``. A resumed run drops the records after its checkpoint, so none occurs twice.
 
 Example::
 
@@ -31,7 +30,7 @@ Record = dict[str, Any]
 
 
 class MetricsSink(Protocol):
-    """What takes a run's numbers besides the local files."""
+    """Takes a run's numbers besides the local files."""
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Take one record; ``step`` is its optimiser step."""
@@ -41,7 +40,7 @@ class MetricsSink(Protocol):
 
 
 class NoWandb:
-    """Stands in for W&B where it is not wanted, so that nobody has to ask."""
+    """Stands in for W&B, so that nobody has to ask whether it is wanted."""
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Do nothing."""
@@ -53,8 +52,8 @@ class NoWandb:
 class Wandb:
     """A run of Weights & Biases, under the same id again after a resume.
 
-    Should it fail later on, one warning is given, and the local files alone go on. It does where a
-    scheduler sends SIGTERM to all processes of a job: the service's own ends at once.
+    If it fails later, one warning is given and the local files alone go on. It fails when a
+    scheduler sends SIGTERM to all processes of a job: the service's own process ends at once.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Wandb:
         self.run = wandb.init(
             project=config.project,
             entity=config.entity,
-            # Otherwise WANDB_MODE of the environment has its say.
+            # None leaves it to WANDB_MODE of the environment.
             mode="offline" if config.mode == "offline" else None,
             name=folder.name,
             id=id_file.read_text().strip(),
@@ -104,7 +103,7 @@ class Wandb:
 def make_wandb(
     config: WandbConfig, folder: Path, settings: Mapping[str, Any], say: logging.Logger
 ) -> MetricsSink:
-    """W&B as configured. Where it is missing or out of reach, training goes on without it."""
+    """W&B as configured. If it is missing or out of reach, training goes on without it."""
     if not config.enabled or os.environ.get("WANDB_MODE") == "disabled":
         return NoWandb()
     try:
@@ -128,11 +127,11 @@ class RunLogger:
 
     Args:
         folder: the experiment's.
-        keep: how many records of an earlier part of the run stay; 0 for a new run.
-        wandb: where the records go besides.
+        keep: number of records of an earlier part of the run to keep; 0 for a new run.
+        wandb: a further sink of the records.
 
     Attributes:
-        kept: how many records stayed; fewer than ``keep`` in another folder than they were made in.
+        kept: number of records kept; fewer than ``keep`` in another folder than their own.
     """
 
     def __init__(self, folder: Path, keep: int, wandb: MetricsSink) -> None:
@@ -163,7 +162,7 @@ class RunLogger:
 
 
 def _drawn(record: Record) -> Record:
-    """What `draw_curves` needs of a record; the whole records of a long run take much memory."""
+    """The part of a record `draw_curves` needs; whole records of a long run take much memory."""
     return {key: record[key] for key in ("step", *_CURVES) if key in record}
 
 
@@ -174,7 +173,7 @@ def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """All complete records of a ``metrics.jsonl``; a line cut off by a kill is left out."""
+    """All complete records of a ``metrics.jsonl``, without a line cut off by a kill."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -186,7 +185,7 @@ def read_metrics(path: Path) -> list[Record]:
 
 def draw_curves(records: list[Record], path: Path) -> None:
     """Loss of training and validation, and the learning rate, over optimiser steps, as a PNG."""
-    # Here, since it takes a second to import and most commands draw nothing.
+    # Imported here: it takes a second, and most commands draw nothing.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -209,7 +208,7 @@ def draw_curves(records: list[Record], path: Path) -> None:
 
 
 def text_logger(folder: Path | None) -> logging.Logger:
-    """The run's plain log: to stdout and, where a folder is given, to its ``train.log``.
+    """The run's plain log: to stdout and, given a folder, to its ``train.log``.
 
     Other ranks than 0 give None and stay silent but for warnings.
     """

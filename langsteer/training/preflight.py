@@ -5,7 +5,7 @@ Example, on a login node without a GPU::
     python -m langsteer.training.preflight --nodes 2 --tasks-per-node 4 --gpus-per-node 4 \
         training.batch_size=64
 
-``scripts/slurm_train_dp3.sh --test`` runs it with what the script's ``#SBATCH`` lines say.
+``scripts/slurm_train_dp3.sh --test`` runs it with the script's ``#SBATCH`` lines.
 """
 
 import argparse
@@ -28,17 +28,17 @@ ISOLATION = (
     "advice: --gpus-per-task shows each task its own GPU alone, which may keep NCCL from copying "
     "directly between the GPUs of a node; add --gpu-bind=none"
 )
-_BYTES_PER_WEIGHT = 4  # float32, in checkpoints whatever training computes in
+_BYTES_PER_WEIGHT = 4  # float32: checkpoints do not follow training.precision
 
 
 def check(
     config: RunConfig, nodes: int = 1, tasks_per_node: int = 1, gpus_per_node: int = 0
 ) -> list[str]:
-    """What a training as configured would be, in a few lines.
+    """A training as configured, described in a few lines.
 
     Args:
         config: see ``conf/train.yaml``.
-        nodes, tasks_per_node, gpus_per_node: what the job asks SLURM for.
+        nodes, tasks_per_node, gpus_per_node: as the job asks SLURM.
 
     Raises:
         UserError: it could not run; the message says why.
@@ -102,7 +102,7 @@ def _check_disk(settings: TrainingConfig, policy: DP3Config) -> str:
 
 
 def checkpoint_bytes(policy: DP3Config, use_ema: bool) -> int:
-    """About how large a checkpoint is: weights, their average, and AdamW's two moments."""
+    """Rough size of a checkpoint: weights, their average, and AdamW's two moments."""
     with torch.device("meta"):
         weights = sum(weight.numel() for weight in DP3(policy, {}).parameters())
     return weights * _BYTES_PER_WEIGHT * (4 if use_ema else 3)

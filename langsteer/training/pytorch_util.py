@@ -1,4 +1,4 @@
-"""How training uses PyTorch: device, threads, optimiser, learning rate, moving batches.
+"""Training's use of PyTorch: device, threads, optimiser, learning rate, moving batches.
 
 Example::
 
@@ -28,13 +28,13 @@ from langsteer.training.replay_buffer import ReplayBuffer
 BUCKET_MB = 25
 """Megabytes of gradients sent at once: PyTorch's own choice, until GPUs show a better one."""
 SMALL_NETWORK = 3_000_000
-"""Weights below which a CPU trains faster with one thread than with two (benchmarks/threads.py)."""
+"""With fewer weights a CPU trains faster on one thread than on two (benchmarks/threads.py)."""
 
 
 def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.device:
     """This rank's device: its node's GPU of the local rank's number, else the CPU.
 
-    A job that was given GPUs trains on them or not at all, unless it asks for the CPU.
+    A job with GPUs trains on them or not at all, unless it asks for the CPU.
 
     Raises:
         UserError: a GPU is wanted and there is none for this rank.
@@ -44,7 +44,7 @@ def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.devi
         if wanted == "cuda" or (wanted == "auto" and gpus_of_job):
             raise UserError(_why_no_gpu(wanted, gpus_of_job))
         return torch.device("cpu")
-    # SLURM may show each task its own GPU alone, and numbers it 0 for all; torchrun shows all.
+    # SLURM may show each task its own GPU alone, as number 0; torchrun shows all.
     number = 0 if count == 1 and world.launcher == "slurm" else world.local_rank
     if number >= count:
         raise UserError(
@@ -55,9 +55,9 @@ def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.devi
 
 
 def choose_threads(model: nn.Module, device: torch.device, environment: Mapping[str, str]) -> None:
-    """Give a small network on a CPU one thread, unless the user said how many.
+    """Give a small network on a CPU one thread, unless the user gave a number.
 
-    Its operations are short: to wake a second thread takes longer than what it does of them.
+    Its operations are short: waking a second thread takes longer than its part of them.
     """
     chosen = any(name in environment for name in THREAD_COUNTS)
     weights = sum(weight.numel() for weight in model.parameters())
@@ -67,7 +67,7 @@ def choose_threads(model: nn.Module, device: torch.device, environment: Mapping[
 
 @contextmanager
 def threads_restored() -> Iterator[None]:
-    """Give PyTorch back the threads that it had before the block."""
+    """Give PyTorch back its threads of before the block."""
     before = torch.get_num_threads()
     try:
         yield
@@ -93,10 +93,10 @@ def data_parallel(
     """Averages gradients over the ranks; buffers never change and are not sent at each step.
 
     Args:
-        module: whose gradients become views of the buckets in which they are sent.
-        deterministic: keep the buckets of the first step. Otherwise they are filled anew in the
-            order in which gradients came, hence a resumed run would add up in another order.
-        compression: how gradients are sent: ``none`` or ``bf16``, half the bytes.
+        module: its gradients become views of the buckets they are sent in.
+        deterministic: keep the buckets of the first step. Otherwise they are refilled in the order
+            the gradients came. A resumed run would then add up in another order.
+        compression: of the gradients sent: ``none`` or ``bf16``, half the bytes.
     """
     # PyTorch 2.13 renamed the argument.
     new, old = "forward_sync_buffers", "broadcast_buffers"
@@ -115,7 +115,7 @@ def data_parallel(
 def _sent_in_bf16(
     group: dist.ProcessGroup | None, bucket: dist.GradBucket
 ) -> torch.futures.Future[torch.Tensor]:
-    """PyTorch's hook, which under its own name is refused for gloo."""
+    """PyTorch's hook; under its own name gloo refuses it."""
     return default_hooks.bf16_compress_hook(group, bucket)  # type: ignore[arg-type]
 
 
@@ -141,7 +141,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:
 def learning_rate(step: int, total_steps: int, peak: float, warmup_steps: int) -> float:
     """The rate of optimiser step ``step`` (from 0): linear from 0 to the peak, then a cosine to 0.
 
-    A function of the step alone, hence the same after a resume.
+    It depends on the step alone, so it is the same after a resume.
     """
     if step < warmup_steps:
         return peak * step / warmup_steps
@@ -150,7 +150,7 @@ def learning_rate(step: int, total_steps: int, peak: float, warmup_steps: int) -
 
 
 def to_device(batch: dict[str, Any], device: torch.device, buffer: ReplayBuffer) -> dict[str, Any]:
-    """Copy a batch's tensors without waiting; points that lie on the device are gathered there."""
+    """Copy a batch's tensors without waiting; points on the device are gathered there."""
     moved = {key: _moved(value, device) for key, value in batch.items()}
     obs = moved["obs"]
     if "places" in obs:
@@ -167,10 +167,10 @@ def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - nested co
 
 
 def require_gradients(model: nn.Module) -> None:
-    """Raise `UserError` that names the trained weights which the loss does not reach.
+    """Raise `UserError` naming the trained weights out of the loss's reach.
 
-    Such layers would stay as they were drawn, and nothing else would tell. Autocast of PyTorch
-    before 2.13 does that to a weight that it first meets without gradients (its issue 112583).
+    Such layers would stay as drawn, and nothing else would tell. In PyTorch before 2.13, autocast
+    does that to a weight it first meets without gradients (its issue 112583).
     """
     unreached = [
         name
@@ -192,7 +192,7 @@ def step_unless_broken(optimizer: AdamW, model: nn.Module) -> torch.Tensor:
     The optimiser itself looks at the flag, on its device: nothing waits for the GPU.
 
     Returns:
-        The norm of all gradients, a scalar on the device; not finite where no step was taken.
+        The norm of all gradients, a scalar on the device; not finite if no step was taken.
     """
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
@@ -205,14 +205,14 @@ def step_unless_broken(optimizer: AdamW, model: nn.Module) -> torch.Tensor:
 def summable(value: torch.Tensor) -> torch.Tensor:
     """A float64 rounded to a multiple of 2^-36: sums of such are exact up to 2^16, in any order.
 
-    So a mean over steps does not depend on where an interruption, or a rank, cuts their sum.
+    So a mean over steps is the same wherever an interruption, or a rank, cuts their sum.
     """
     return torch.round(value * 2.0**36) / 2.0**36
 
 
 @contextmanager
 def explained_out_of_memory(config: TrainingConfig) -> Iterator[None]:
-    """Turn an out-of-memory error into one that names the batch size and what to try."""
+    """Turn an out-of-memory error into one with the batch size and remedies."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -238,8 +238,8 @@ _OUT_OF_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",
     "out of memory",
-    "is killed by signal: killed",  # the loader, of what the kernel or SLURM does to a job
-    # What CUDA's libraries say where their own buffers do not fit.
+    "is killed by signal: killed",  # the loader, of a kill by the kernel or SLURM
+    # CUDA's libraries say so if their own buffers do not fit.
     "cublas_status_alloc_failed",
     "cublas_status_not_initialized",
     "cudnn_status_alloc_failed",

@@ -1,8 +1,8 @@
 """The frames of a store as training reads them.
 
 Actions and states are small and lie in memory. Points are read from the store at need, straight
-from the page cache, so that all processes of a node share one copy and datasets larger than memory
-train; or, where asked for, those of the episodes in use lie on the GPU.
+from the page cache. So all processes of a node share one copy, and a dataset may exceed the memory.
+On request the points of the episodes in use lie on the GPU.
 
 Example::
 
@@ -59,7 +59,7 @@ class ReplayBuffer:
         return len(rows) * bytes_of_row <= _SHARE_OF_GPU * free
 
     def move_points_to(self, device: torch.device, rows: NDArray[np.int64]) -> None:
-        """Copy the points of rows (n,) to a device; from then on `device_points` gives them."""
+        """Copy the points of rows (n,) to a device. `device_points` gives them from then on."""
         shape = self.points(rows[:1]).shape[1:]
         held = torch.empty((len(rows), *shape), dtype=torch.float32, device=device)
         for first in range(0, len(rows), _ROWS_AT_ONCE):
@@ -70,23 +70,23 @@ class ReplayBuffer:
 
     @property
     def points_on_device(self) -> bool:
-        """Whether `device_points` may be asked."""
+        """Whether `device_points` can be asked."""
         return self._on_device is not None
 
     def places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where on the device the points of rows (...) lie."""
+        """Indices on the device of the points of rows (...)."""
         places = self._places[rows]
         assert (places >= 0).all(), "not on the device"
         return places
 
     def device_points(self, places: Tensor) -> Tensor:
-        """Points (..., P, 3 or 6) that lie at ``places`` (...) on the device."""
+        """Points (..., P, 3 or 6) at ``places`` (...) on the device."""
         assert self._on_device is not None
         return self._on_device[places]
 
 
 def _check_finite(store_path: Path, name: str, values: NDArray[np.float32]) -> None:
-    """Raise `UserError` that names the first row that is no number: limits are fitted to all."""
+    """Raise `UserError` naming the first row with a NaN or infinity: limits are fitted to all."""
     broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(broken):
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a run changes and a checkpoint holds, from fresh or as it was saved.
+"""The state of a run: all that training changes and a checkpoint holds, fresh or restored.
 
 Example::
 
@@ -29,9 +29,9 @@ from langsteer.training.sampler import Schedule
 class Progress:
     """How far a run is, in completed epochs and optimiser steps, and its unlogged numbers.
 
-    ``step_in_epoch`` counts within epoch ``epoch``, ``records`` the lines of the folder's metrics
-    (on rank 0, which writes them). The sums are of losses of single steps since the last record,
-    and since the epoch began.
+    ``step_in_epoch`` counts within epoch ``epoch``. ``records`` counts the lines of the folder's
+    metrics, on rank 0. The sums are of losses of single steps: since the last record, and since the
+    epoch began.
     """
 
     epoch: int = 0
@@ -70,7 +70,7 @@ class RunState:
 
     @property
     def evaluated(self) -> DP3:
-        """The weights that are validated: the averaged ones, where there are any."""
+        """The validated weights: the averaged ones, if there are any."""
         model = self.policy if self.ema is None else self.ema.model
         assert isinstance(model, DP3)
         return model
@@ -85,7 +85,8 @@ class RunState:
         return {"policy": self.policy.config.to_dict(), "training": self.config.to_dict()}
 
     def payload(self) -> dict[str, Any]:
-        """All that a checkpoint holds."""
+        """The content of a checkpoint."""
+        # Not only weights: whatever the next step reads is in here, or the resumed run differs.
         random = {"torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -112,8 +113,10 @@ class RunState:
         }
 
     def restore(self, payload: dict[str, Any], path: Path | None) -> None:
-        """Become what was saved; raises `UserError` where it was another run (`check_fits`)."""
+        """Become the saved state; raises `UserError` if it is another run's (`check_fits`)."""
+        # Compare first: a mismatch must leave nothing half restored.
         check_fits(path, payload, self.payload())
+        # The weights are copied into tensors the optimiser already holds.
         self.policy.load_state_dict(payload["model"])
         self.optimizer.load_state_dict(payload["optimizer"])
         if self.ema is not None:
@@ -122,6 +125,7 @@ class RunState:
         names = [field.name for field in fields(Progress)]
         self.progress = Progress(**{name: payload["progress"][name] for name in names})
         self.metrics = payload["metrics"]
+        # Last: building the policy and the optimiser above has drawn numbers.
         torch.set_rng_state(payload["rng"]["torch"])
         if "cuda" in payload["rng"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(payload["rng"]["cuda"], self.device)

@@ -1,9 +1,9 @@
-"""Which sample comes at which step: a pure function of (seed, epoch, step).
+"""The sample of each step, as a pure function of (seed, epoch, step).
 
-An epoch is one permutation of all windows. An optimiser step takes the next ``step_size`` of them
-(batch size x processes x accumulation; the last step of an epoch takes what is left), and cuts them
-into micro-batches and those into the ranks' shares. So neither the number of processes nor that of
-loader workers changes which windows a step learns from, and a resumed run goes on at any step.
+An epoch is one permutation of all windows. An optimiser step takes the next ``step_size`` of them:
+batch size x processes x accumulation, and in the last step of an epoch the rest. It cuts them into
+micro-batches, and those into the ranks' shares. So the number of processes and of loader workers
+changes no step's windows, and a resumed run goes on at any step.
 
 Invariants: each window occurs once per epoch; the shares of all ranks and micro-batches of a step
 are its windows, in order; the noise of a window belongs to its place in the step, not to a rank.
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Windows:
-    """Training windows: the first frame of each, and the episode [start, end) that bounds it.
+    """Training windows: the first frame of each, and its episode [start, end).
 
-    A window at s stands for frames s .. s + horizon - 1, clipped to its episode: before its start
-    the first frame is repeated, behind its end the last.
+    A window at s stands for frames s .. s + horizon - 1, clipped to its episode: the first frame is
+    repeated before its start, the last behind its end.
     """
 
     first: NDArray[np.int64]
@@ -66,8 +66,8 @@ class MicroBatch:
         windows: (n,) indices of windows.
         positions: (n,) their places within the whole step.
         step_size: windows of the whole step, over all ranks and micro-batches.
-        share: how much of the step it is, 0 for a rank that has nothing left to do in an epoch's
-            last step; it computes a window all the same, since the ranks step together.
+        share: its part of the step. It is 0 for a rank without work in an epoch's last step. Such a
+            rank computes a window all the same, since the ranks step together.
         last: whether the optimiser steps after it.
     """
 
@@ -89,7 +89,7 @@ class Schedule:
         batch_size: windows of a micro-batch on one rank.
         accumulation: micro-batches of an optimiser step.
         seed: of the order.
-        rank, world_size: whose share.
+        rank, world_size: of this share.
     """
 
     n_windows: int

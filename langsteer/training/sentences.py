@@ -1,7 +1,7 @@
-"""The sentences of a store's episodes as a policy with language is given them.
+"""The sentences of a store's episodes, for a policy with language.
 
 Each distinct sentence is embedded once, at the start. An episode without one, such as play, has the
-zero embedding, which is what withholding a sentence means, too.
+zero embedding. A withheld sentence has the same.
 
 Example::
 
@@ -26,18 +26,18 @@ ENCODER_KEY = "policy.language_encoder"
 
 
 class EpisodeSentences:
-    """Which sentences each of K episodes may be given.
+    """The possible sentences of each of K episodes.
 
     Attributes:
-        encoder: what embeds them.
-        texts: the sentences of each episode, its own first; an empty one where it has none.
+        encoder: of the sentences.
+        texts: the sentences of each episode, its own first; an empty one if it has none.
     """
 
     def __init__(self, store: Store, policy: DP3Config, kind: str) -> None:
         """Embed them.
 
         Args:
-            store: whose table of episodes has the sentences and tasks.
+            store: its table of episodes has the sentences and tasks.
             policy: names the encoder.
             kind: ``own`` or ``task``, see ``training.dataset.sentences``.
 
@@ -65,7 +65,7 @@ class EpisodeSentences:
     def embeddings(
         self, episodes: NDArray[np.int64], draws: NDArray[np.float64] | None = None
     ) -> NDArray[np.float32]:
-        """(B, E) for episodes (B,): their own sentences, or those that ``draws`` choose.
+        """(B, E) for episodes (B,): their own sentences, or those chosen by ``draws``.
 
         Args:
             episodes: indices of the store.
@@ -77,7 +77,7 @@ class EpisodeSentences:
         return self._rows[self._options[chosen]]
 
     def describe(self, episodes: NDArray[np.int64]) -> str:
-        """How many of some episodes have a sentence, and how many different ones there are."""
+        """Number of these episodes with a sentence, and of different sentences."""
         spoken = [self.texts[episode] for episode in episodes if self.texts[episode][0]]
         distinct = len({text for texts in spoken for text in texts})
         return f"{len(spoken)} of {len(episodes)} training episodes with {distinct} sentences"

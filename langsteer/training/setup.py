@@ -1,4 +1,4 @@
-"""What a run finds out, and says, before it begins.
+"""A run's inputs and its announcements, before it begins.
 
 Example::
 
@@ -30,7 +30,7 @@ def open_data(settings: TrainingConfig, policy: DP3Config) -> CalvinData:
 
 
 def check_batch_size(path: Path, schedule: Schedule) -> None:
-    """Raise `UserError` where there are fewer windows than the ranks take at once."""
+    """Raise `UserError` if the ranks take more windows at once than there are."""
     at_once = schedule.batch_size * schedule.world_size
     if schedule.n_windows < at_once:
         raise UserError(
@@ -47,7 +47,7 @@ def describe_policy(policy: DP3) -> str:
 
 
 def describe_data(data: CalvinData) -> str:
-    """Episodes and windows of both splits, and where the points lie."""
+    """Episodes and windows of both splits, and the place of the points."""
     validation = "official" if data.official_validation else "held-out groups"
     points = "on the GPU" if data.buffer.points_on_device else "read from the store"
     language = "" if data.sentences is None else f"; {data.sentences.describe(data.train_episodes)}"

@@ -14,17 +14,17 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 EXIT_PREEMPTED = 75
-"""Exit status of a training that saved a checkpoint because it was asked to leave: EX_TEMPFAIL of
+"""Exit status of a training that saved a checkpoint and left on request: EX_TEMPFAIL of
 sysexits.h, "try again later". The same command with ``training.resume=true`` goes on."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 def hold_signals() -> None:
-    """Keep SIGTERM and SIGUSR1 back while no `StopRequest` is entered, which notes them.
+    """Keep SIGTERM and SIGUSR1 back until a `StopRequest` is entered and notes them.
 
-    They would end a process that is still importing PyTorch, or one that has finished and is about
-    to leave; and a job on a cluster may get its warning at any moment.
+    They would end a process still importing PyTorch, or a finished one about to leave. A job on a
+    cluster may get its warning at any moment.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
 
@@ -36,12 +36,12 @@ class Stopped(Exception):
 class StopRequest:
     """Whether one of `SIGNALS` came since the block was entered; more of them change nothing.
 
-    Only Ctrl-C is obeyed at once when it comes a second time, since a person waits.
+    A second Ctrl-C alone is obeyed at once, since a person waits.
 
     Attributes:
         requested: whether a signal came.
         signal_name: of the first one, such as ``SIGTERM``.
-        explain: what happens now, given the signal's name; it is said at once on stderr.
+        explain: from the signal's name to a line, printed at once on stderr.
     """
 
     def __init__(self) -> None:
@@ -73,6 +73,6 @@ class StopRequest:
         self.requested = True
         self.signal_name = signal.Signals(number).name
         if self.explain is not None:
-            # Not print: its buffer may be in use just where the signal came.
+            # Not print: the signal may come while its buffer is in use.
             line = f"\n{self.signal_name}: {self.explain(self.signal_name)}\n"
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line.encode())

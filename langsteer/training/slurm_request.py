@@ -1,4 +1,4 @@
-"""What a job asks SLURM for, in any of the ways that sbatch takes.
+"""A job's request to SLURM, in any form sbatch takes.
 
 Example::
 
@@ -30,9 +30,9 @@ class Request:
 
     @classmethod
     def parse(cls, script: Sequence[str], command: Sequence[str] = ()) -> "Request":
-        """Read options, each ``--name=value``; those of the command override those of the script.
+        """Read options, each ``--name=value``. The command's override the script's.
 
-        A way of asking for tasks or GPUs on the command also overrides another way in the script.
+        A form of asking for tasks or GPUs on the command also overrides another one in the script.
 
         Raises:
             UserError: a value is no number, or tasks do not divide among the nodes.
@@ -60,7 +60,7 @@ def _tasks(options: dict[str, str], nodes: int) -> int:
 
 
 def _gpus(options: dict[str, str], nodes: int, tasks: int) -> int:
-    """GPUs of a node, whichever option asks for them; 0 where none does."""
+    """GPUs of a node, from whichever option asks for them; 0 without one."""
     if "gpus-per-node" in options:
         return _count("gpus-per-node", options["gpus-per-node"])
     if "gpus-per-task" in options:

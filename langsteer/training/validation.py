@@ -1,7 +1,7 @@
-"""Validation: a loss that is comparable between epochs and runs, and errors in physical units.
+"""Validation: a loss comparable between epochs and runs, and errors in physical units.
 
-Each window meets the same noise and timesteps in every validation, drawn for blocks of a fixed
-size, so that the numbers do not depend on batch size or ranks. Losses are weighted by window.
+Each window meets the same noise and timesteps in every validation. They are drawn for blocks of a
+fixed size, so the numbers do not depend on batch size or ranks. Losses are weighted by window.
 
 Example::
 
@@ -41,8 +41,8 @@ def validate(
 
     Args:
         policy: usually the averaged one.
-        data: whose ``val`` windows are used.
-        action_windows: how many of them, evenly spread, have actions sampled and compared.
+        data: measured on its ``val`` windows.
+        action_windows: number of them, evenly spread, to sample and compare actions on.
         world: this process among the ranks; all of them must call.
         stop: obeyed between blocks.
 
@@ -52,7 +52,7 @@ def validate(
         ``val_gripper_accuracy`` (share of steps with the right sign). Empty without windows.
 
     Raises:
-        Stopped: on every rank, where one of them was asked to stop meanwhile.
+        Stopped: on every rank, once one of them was asked to stop.
     """
     if not len(data.val):
         return {}
