@@ -1,8 +1,8 @@
-"""Convert a CALVIN folder to a store: in parallel, on many machines, and unkillable.
+"""Convert a CALVIN folder to a store: in parallel, on many machines, safe against any kill.
 
 The work is cut into shards (see `langsteer.data.shard_writer`), each a function of the plan. They
-fill an unfinished store beside the final place, ``<path>.partial``; when the last is written, the
-finished store appears by rename. A run that was killed goes on with the shards that are missing.
+fill an unfinished store beside the final place, ``<path>.partial``. After the last shard the
+finished store appears by rename. After a kill the same command writes the missing shards.
 
 Example::
 
@@ -45,22 +45,22 @@ from langsteer.progress import progress_bar
 from langsteer.resumable import WHOLE, Share
 
 _M_ARENA_MAX = -8  # malloc.h
-# Of the raw bytes of images and depth, the part that compression leaves; measured on the sample,
-# rounded down, since it serves to refuse only what cannot fit.
+# The share of raw bytes left by compression, measured on the sample and rounded down: a conversion
+# is refused only if it cannot fit.
 _COMPRESSED = {"img": 0.4, "depth": 0.5}
 
 
 @dataclass(frozen=True)
 class ConversionSummary:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
         path: of the store.
         store: the finished store; None while shards of other jobs are missing.
-        frames: rows that this run converted.
-        seconds: that it took.
-        shards_missing: how many other jobs still have to write.
-        left_out: episodes that are not in the store.
+        frames: rows converted by this run.
+        seconds: of this run.
+        shards_missing: number of shards other jobs still have to write.
+        left_out: episodes not in the store.
     """
 
     path: Path
@@ -83,14 +83,14 @@ def convert(
     """Convert a CALVIN folder to the store at ``path``, or go on doing so.
 
     Args:
-        roots: the CALVIN folder, or several that are mixed into one store.
-        path: where the store is to appear.
-        settings: what and how.
-        overwrite: replace the store at ``path``, once the new one is whole. Unfinished work of the
-            same settings is continued all the same, of others it is thrown away.
+        roots: the CALVIN folder, or several to mix into one store.
+        path: the store appears here.
+        settings: what to convert and how.
+        overwrite: replace the store at ``path`` once the new one is whole. Unfinished work of the
+            same settings is continued all the same; of others it is thrown away.
         num_workers: processes; None takes one for each core this process may use, 8 at most.
-        share: this job's part of the shards, where several jobs fill one store together.
-        strict: stop at the first episode that is to be left out.
+        share: this job's part of the shards, if several jobs fill one store together.
+        strict: stop at the first episode to be left out.
 
     Raises:
         UserError: see the messages; an existing store is never harmed by it.
@@ -98,6 +98,7 @@ def convert(
     checked_workers(num_workers, 1)
     _keep_memory_together()
     plan = make_plan(roots, settings)
+    # Nothing is written before the plan stands. It finds bad input in the metadata alone.
     if strict:
         _stop_at(plan.left_out)
     try:
@@ -112,7 +113,7 @@ def convert(
 def rehearse(
     roots: Path | Sequence[Path], path: Path, settings: ConversionSettings
 ) -> ConversionPlan:
-    """What `convert` would do, and whether the disk has room for it, without writing anything.
+    """The plan of `convert`, and a check of the disk's room for it, without writing anything.
 
     Raises:
         UserError: it could not be done.
@@ -133,22 +134,27 @@ def _convert(
 ) -> ConversionSummary:
     """`convert` with a plan."""
     partial = partial_path(path)
+    # The place of the result decides first: a finished store needs no work, or is in the way.
     began, frames = time.monotonic(), 0
     if overwrite or not _is_finished(plan, path, partial, share):
+        # Make the unfinished store, or find one of the same plan to go on with.
         _prepare(plan, path, partial, overwrite)
         run = read_run(partial)["run"]
         try:
+            # Each job writes its own shards, and only those without a marker.
             mine = list(share.of(range(plan.n_shards)))
             frames = _write_shards(plan, partial, mine, num_workers, strict)
+            # The job that finds no shard missing publishes. Others leave the store to it.
             missing = sum(not is_done(partial, shard) for shard in range(plan.n_shards))
             if missing and run_of(path) != run:
                 seconds = time.monotonic() - began
                 return ConversionSummary(path, None, frames, seconds, missing, plan.left_out)
+            # Frames can turn out bad while they are read: now all of them are known.
             if strict:
                 _stop_at(tuple(plan.describe(*bad) for bad in bad_episodes(partial).items()))
             publish(plan, partial, path, overwrite)
         except (OSError, UserError):
-            # A process that does the same work may have finished it and cleared up behind us.
+            # Another process of the same work may have finished it and cleared up behind us.
             if run_of(path) != run:
                 raise
             sweep(path)
@@ -158,7 +164,7 @@ def _convert(
 
 
 def _stop_at(left_out: tuple[LeftOut, ...]) -> None:
-    """Raise `UserError` if an episode is left out that is not just a repetition."""
+    """Raise `UserError` if an episode other than a mere repetition is left out."""
     harmful = [entry for entry in left_out if not is_harmless(entry)]
     if harmful:
         more = f" (and {len(harmful) - 1} more)" if len(harmful) > 1 else ""
@@ -166,7 +172,7 @@ def _stop_at(left_out: tuple[LeftOut, ...]) -> None:
 
 
 def _is_finished(plan: ConversionPlan, path: Path, partial: Path, share: Share) -> bool:
-    """Whether the store is there already as a result of this very conversion.
+    """Whether the store is there already, as a result of this very conversion.
 
     Raises `UserError` if something else is there.
     """
@@ -183,7 +189,7 @@ def _is_finished(plan: ConversionPlan, path: Path, partial: Path, share: Share) 
 
 
 def _prepare(plan: ConversionPlan, path: Path, partial: Path, overwrite: bool) -> None:
-    """See to it that an unfinished store of this plan is at ``partial``."""
+    """Leave an unfinished store of this plan at ``partial``."""
     if overwrite and path.exists() and not is_store(path):
         raise UserError(f"{path}: not a store of LangSteer, hence --overwrite does not replace it")
     if _continues(plan, partial) is False:
@@ -234,7 +240,8 @@ def _check_room(plan: ConversionPlan, folder: Path) -> None:
 def _write_shards(
     plan: ConversionPlan, partial: Path, mine: list[int], num_workers: int | None, strict: bool
 ) -> int:
-    """Write those of the shards that are not written; returns how many rows that was."""
+    """Write the missing ones of the shards; returns the number of their rows."""
+    # The markers tell what a killed run has finished; the bar starts there.
     todo = [shard for shard in mine if not is_done(partial, shard)]
     rows = sum(len(plan.shard_rows(shard)) for shard in todo)
     done = sum(len(plan.shard_rows(shard)) for shard in mine) - rows
@@ -275,7 +282,7 @@ class _ShardWriter:
         self._counter, self._advance = counter, advance or self._count
 
     def do(self, shard: int) -> None:
-        """Write a shard; its marker says that it is done."""
+        """Write a shard; its marker says so."""
         write_shard(self._plan, self._partial, shard, self._advance, self._strict)
 
     def _count(self, frames: int) -> None:
@@ -287,10 +294,10 @@ class _ShardWriter:
 
 
 def _keep_memory_together() -> None:
-    """Ask the C library for one heap, so that a process does not grow from shard to shard.
+    """Ask the C library for one heap: a process then does not grow from shard to shard.
 
-    By default glibc gives each thread a heap of its own; the storage library encodes in changing
-    threads, and each of their heaps would grow to the size of a shard.
+    By default glibc gives each thread a heap. The storage library encodes in changing threads, and
+    each of their heaps would grow to the size of a shard.
     """
     with suppress(OSError, AttributeError):  # no glibc
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

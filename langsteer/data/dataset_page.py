@@ -1,4 +1,4 @@
-"""One HTML page that shows episodes of a store: clouds to turn, images, depth and curves.
+"""One HTML page with episodes of a store: clouds to turn, images, depth and curves.
 
 The page needs no network: its data and its JavaScript (plotly) lie within it. One time slider moves
 everything.
@@ -79,7 +79,7 @@ def write_page(
 
 
 def _episode(store: Store, index: int, most_frames: int) -> dict[str, Any]:
-    """What the page shows of an episode."""
+    """The page's data of an episode."""
     start, end = int(store.episode_starts[index]), int(store.episode_ends[index])
     count = min(most_frames, end - start)
     rows = np.unique(np.linspace(start, end - 1, count).round().astype(np.int64))

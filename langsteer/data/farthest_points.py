@@ -1,12 +1,12 @@
 """Exact farthest point sampling: compiled loops over a small k-d tree.
 
 Each step takes the point farthest from all points taken so far. A new point changes the distances
-of its neighbours only, so the points lie in the leaves of a tree, each leaf knows its box and its
+of its neighbours only. So the points lie in the leaves of a tree; each leaf knows its box and its
 largest distance, and a step looks into the few leaves near the new point (Han et al., "QuickFPS",
 TCAD 2023).
 
-The result is a function of the points: the tree puts them in an order, the first point in this
-order starts, and the first of equally far points is taken. Stored clouds depend on this order; it
+The result is a function of the points. The tree puts them in an order; the first point in this
+order starts, and of equally far points the first is taken. Stored clouds depend on this order; it
 must never change. Distances are float32 sums in a fixed order without fused multiply-adds, so every
 processor gives the same points.
 
@@ -33,8 +33,8 @@ _MOST = np.finfo(np.float32).max
 def farthest_points(points: Floats, count: int) -> NDArray[np.intp]:
     """Indices (K,) of a farthest point sample of ``points`` (M, 3), with 1 ≤ K = count ≤ M.
 
-    A point with a NaN is at no distance of any other, hence taken first, again and again: leave
-    such points out before.
+    Leave out points with a NaN before. Such a point is at no distance of any other, so it would be
+    taken first, again and again.
     """
     height = min(TREE_HEIGHT, len(points).bit_length() - 1)
     x, y, z = np.ascontiguousarray(points.T, dtype=np.float32)
@@ -45,11 +45,12 @@ def farthest_points(points: Floats, count: int) -> NDArray[np.intp]:
 
 @compiled
 def _build_tree(x: Floats, y: Floats, z: Floats, indices: Integers, height: int) -> Integers:
-    """Put points in the order of a k-d tree, in place; returns where each leaf begins, and the end.
+    """Put points in the order of a k-d tree, in place; returns each leaf's begin, and the end.
 
     A node falls into two at the mean of its longest side, down to ``height`` or to one point.
     """
     first = np.zeros(2, np.intp)
+    # Level by level: every node falls into two, so a leaf's points lie side by side.
     first[1] = len(x)
     for _ in range(height):
         below = np.empty(2 * len(first) - 1, np.intp)
@@ -69,9 +70,9 @@ def _build_tree(x: Floats, y: Floats, z: Floats, indices: Integers, height: int)
 
 @compiled
 def _split(x: Floats, y: Floats, z: Floats, indices: Integers) -> int:
-    """Put a node's points below the mean of its longest side first; returns where the others begin.
+    """Put a node's points below the mean of its longest side first; returns the others' begin.
 
-    Neither part is empty, even where all points are below the rounded mean, or none is.
+    Neither part is empty, even if all points are below the rounded mean, or none is.
     """
     count = len(x)
     low, high = _box(x, y, z)
@@ -114,7 +115,7 @@ def _box(x: Floats, y: Floats, z: Floats) -> tuple[Corner, Corner]:
 
 @compiled
 def _mean(values: Floats) -> np.float32:
-    """The mean as float32 sums from the first to the last give it: the order depends on it."""
+    """The mean by float32 sums from the first to the last: the order depends on it."""
     total = np.float32(0)
     for i in range(len(values)):
         total += values[i]
@@ -148,7 +149,7 @@ def _sample(x: Floats, y: Floats, z: Floats, first: Integers, count: int) -> Int
                 start, end = first[leaf], first[leaf + 1]
                 _shrink(distance, x, y, z, start, end, point)
                 largest_bits[leaf] = _maximum(distance_bits, start, end)
-        # Then take the first of the farthest points.
+        # Then take the first of the farthest points: in the tree's order, so that ties are settled.
         if taken < count:
             farthest = _maximum(largest_bits, 0, leaves)
             leaf = 0
@@ -171,8 +172,8 @@ def _mark_near(
 ) -> None:
     """Mark the leaves whose box is nearer to ``point`` than their farthest point to the sample.
 
-    No point of another leaf comes nearer to the sample: rounding is monotonic, and the sums here
-    have the order of those in `_shrink`.
+    In other leaves no point comes nearer to the sample: rounding is monotonic, and the sums have
+    the same order as in `_shrink`.
     """
     zero = np.float32(0)
     for leaf in range(len(near)):
@@ -186,7 +187,7 @@ def _mark_near(
 def _shrink(
     distance: Floats, x: Floats, y: Floats, z: Floats, start: int, end: int, point: Corner
 ) -> None:
-    """Lower a leaf's squared distances to those from ``point``, where these are less."""
+    """Lower a leaf's squared distances to those from ``point`` if these are less."""
     distance, x, y, z = distance[start:end], x[start:end], y[start:end], z[start:end]
     for i in range(len(distance)):
         dx, dy, dz = x[i] - point[0], y[i] - point[1], z[i] - point[2]

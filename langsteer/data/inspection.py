@@ -1,4 +1,4 @@
-"""Check that a store holds what it should, frame by frame.
+"""Check the content of a store, frame by frame.
 
 Example::
 
@@ -30,17 +30,17 @@ _MOST_PROBLEMS = 50
 
 
 def check_store(store: Store, sources: Path | Sequence[Path] = ()) -> list[str]:
-    """What is wrong with a store, in sentences; an empty list if nothing is.
+    """The faults of a store, in sentences; an empty list if there are none.
 
-    Shapes, dtypes and the increase of ``episode_ends`` were checked when it was opened. This reads
-    every frame: values finite, colours in [0, 1], points inside the box, depth positive. With the
-    CALVIN folder at hand: each window is there with its task and sentence, each frame's action and
-    state equal the source's, and so do image, depth and point cloud of each episode's first frame.
+    Shapes, dtypes and the increase of ``episode_ends`` were checked on opening. This reads every
+    frame: values finite, colours in [0, 1], points inside the box, depth positive. With the CALVIN
+    folder at hand it compares: each window with its task and sentence; each frame's action and
+    state; image, depth and point cloud of each episode's first frame.
 
     Args:
         store: to be checked.
-        sources: the CALVIN folder that it was made from, or those in their order; none: no
-            comparison.
+        sources: the CALVIN folder of its making, or several in their order; without any, nothing
+            is compared.
 
     Raises:
         UserError: a frame's bytes cannot be decoded, or a source is no CALVIN folder.
@@ -60,7 +60,7 @@ def check_store(store: Store, sources: Path | Sequence[Path] = ()) -> list[str]:
 
 
 def _check_values(store: Store) -> Iterator[tuple[list[str], int]]:
-    """Problems of each block of frames by themselves, and how many frames it has."""
+    """Problems of each block of frames by themselves, with the block's number of frames."""
     for start in range(0, store.n_frames, _BLOCK):
         rows = slice(start, min(start + _BLOCK, store.n_frames))
         found: list[str] = []
@@ -76,7 +76,7 @@ def _check_values(store: Store) -> Iterator[tuple[list[str], int]]:
 def _wrong_frames(
     store: Store, name: str, values: NDArray[Any]
 ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Each kind of problem and which frames of a block have it."""
+    """Each kind of problem, and a mask of a block's frames with it."""
 
     def any_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return np.asarray(mask.reshape(len(mask), -1).any(axis=1))
@@ -95,7 +95,7 @@ def _wrong_frames(
 
 
 def _check_against(store: Store, roots: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
-    """Problems of each episode against its source, and how many frames it has."""
+    """Problems of each episode against its source, with its number of frames."""
     splits = {
         (place, split.name): split
         for place, root in enumerate(roots)
@@ -122,13 +122,13 @@ def _check_against(store: Store, roots: Sequence[Path]) -> Iterator[tuple[list[s
 
 
 def _windows(split: Split, store: Store) -> set[Annotation]:
-    """The windows that a store of its kind could have."""
+    """The possible windows of a store of its kind."""
     settings = store.attributes.get("conversion", {}).get("settings", {})
     return set(wanted_windows(split, settings.get("episodes", "language"))[0])
 
 
 def _compare(store: Store, split: Split, rows: slice, first: int) -> list[str]:
-    """Where an episode's rows differ from the frames from ``first`` on."""
+    """Differences of an episode's rows from the frames from ``first`` on."""
     stored = {name: _read(store, name, rows) for name in ("action", "state")}
     for offset in range(rows.stop - rows.start):
         path = split.frame_path(first + offset)

@@ -1,10 +1,10 @@
 """Random access to the frames of a store without decoding: rows mapped to bytes of shard files.
 
-The arrays that training reads are sharded but not compressed: one inner chunk of a shard file is
-one frame's XYZ (or RGB, action, state) as float32. The index at a shard's end says where each chunk
-lies, so a frame is one ``preadv`` from the page cache straight into the batch; nothing else of the
-frame is touched. There is no handle of a storage library inside, so an array may be used in forked
-and in spawned data loader workers.
+The arrays for training are sharded but not compressed: one inner chunk of a shard file is one
+frame's XYZ (or RGB, action, state) as float32. The index at a shard's end gives each chunk's place.
+So a frame is one ``preadv`` from the page cache straight into the batch, and nothing else of the
+frame is touched. There is no handle of a storage library inside: forked and spawned data loader
+workers may use an array.
 
 Example::
 
@@ -36,7 +36,7 @@ class MappedArray:
     Args:
         store_path: the store's folder.
         name: "point_cloud", "action" or "state".
-        part: which inner chunk of a frame; for ``point_cloud`` 0 is XYZ and 1 is RGB.
+        part: number of the inner chunk in a frame; for ``point_cloud`` 0 is XYZ and 1 is RGB.
 
     Raises:
         UserError: the array is missing, compressed, or laid out in another way.
@@ -101,7 +101,7 @@ class MappedArray:
         return out
 
     def _read_row(self, shard: int, row: int, target: memoryview) -> None:
-        """Read one frame's chunk into ``target``; a chunk that is not there is all zeros."""
+        """Read one frame's chunk into ``target``; a missing chunk is all zeros."""
         descriptor = self._file(shard)
         offset = self._offsets[shard][row]
         if offset == _NO_CHUNK:

@@ -1,13 +1,13 @@
-"""What a conversion will write, decided before the first frame is read.
+"""The plan of a conversion, made before the first frame is read.
 
 The plan follows from the dataset's metadata and file names and from the settings alone. Every
-process of a conversion makes the same plan for itself, and its fingerprint tells whether an
-unfinished store is continued or belongs to something else.
+process of a conversion makes the same plan for itself. Its fingerprint tells whether an unfinished
+store belongs to it.
 
 Example::
 
     plan = make_plan(Path("calvin_debug_dataset"), ConversionSettings(tasks=("open_drawer",)))
-    plan.source_of(0)      # where the store's first frame comes from
+    plan.source_of(0)      # the origin of the store's first frame
 """
 
 import hashlib
@@ -42,7 +42,7 @@ from langsteer.data.windows import EPISODE_KINDS, wanted_windows, window_problem
 from langsteer.errors import UserError
 from langsteer.settings import Count, Settings, one_of
 
-# Small datasets get smaller shards, so that there is work for several processes.
+# Small datasets get smaller shards: then several processes have work.
 _MIN_FRAMES_PER_SHARD, _WANTED_SHARDS = 64, 16
 _REPEATED = "repeats another annotation word for word"
 
@@ -53,8 +53,8 @@ class ConversionSettings(Settings):
 
     Attributes:
         episodes: "language" for the annotated windows, "play" for whole recordings, "labelled" for
-            whole recordings with the task and sentence of those that show one task alone.
-        splits: of "training" and "validation"; None takes those that are there.
+            whole recordings, with task and sentence if they show one task alone.
+        splits: of "training" and "validation"; None takes those present.
         tasks: only windows of these tasks; None takes all.
         max_episodes: at most this many, in the store's order; None takes all.
         skip: arrays to leave out, of "img" and "depth".
@@ -88,7 +88,7 @@ class ConversionSettings(Settings):
 
 
 class LeftOut(NamedTuple):
-    """An episode that is not in the store, and why; frames ``start`` to ``end`` exclusive."""
+    """An episode left out of the store, with the reason; frames ``start`` to ``end`` exclusive."""
 
     split: str
     start: int
@@ -102,7 +102,7 @@ class LeftOut(NamedTuple):
 
 
 class _PlacedWindow(NamedTuple):
-    """A window, and where it is: the dataset's place among the roots, and the split."""
+    """A window and its place: the dataset's index among the roots, and the split."""
 
     place: int
     split: str
@@ -110,7 +110,7 @@ class _PlacedWindow(NamedTuple):
 
 
 class FrameSource(NamedTuple):
-    """Where a row of the store comes from: the episode's index, its split, the frame's number."""
+    """The origin of a store's row: the episode's index, its split, the frame's number."""
 
     episode: int
     split: Split
@@ -123,12 +123,12 @@ class ConversionPlan:
 
     Attributes:
         roots: the CALVIN folders, mixed in this order.
-        settings: what was asked for.
-        pipeline: how point clouds are made.
+        settings: of the conversion.
+        pipeline: of the point clouds.
         splits: the splits by the folder's place among the roots and name.
         table: the K episodes.
         episode_ends: (K,) int64.
-        left_out: what is known not to be convertible from the metadata alone.
+        left_out: episodes the metadata alone show to be inconvertible.
         frames_per_shard: rows in a shard.
         source: fingerprint of the dataset's metadata.
     """
@@ -160,7 +160,7 @@ class ConversionPlan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest that two plans share if and only if they make the same store."""
+        """Hex digest, shared by two plans if and only if they make the same store."""
         content = {
             "version": VERSION,
             "pipeline": self.pipeline.to_dict(),
@@ -179,11 +179,11 @@ class ConversionPlan:
         return range(start, min(start + self.frames_per_shard, self.n_frames))
 
     def source_of(self, row: int) -> FrameSource:
-        """The frame that a row of the store shows."""
+        """The frame of a row of the store."""
         return next(self.sources(range(row, row + 1)))
 
     def sources(self, rows: range) -> Iterator[FrameSource]:
-        """The frames that consecutive rows show."""
+        """The frames of consecutive rows."""
         if not rows:
             return
         starts = self.episode_starts
@@ -198,7 +198,7 @@ class ConversionPlan:
         return self.splits[int(self.table.source[episode]), str(self.table.split[episode])]
 
     def describe(self, episode: int, reason: str) -> LeftOut:
-        """The entry for an episode that turned out to be bad during the work."""
+        """The entry for an episode found bad during the work."""
         start = int(self.table.first_frame[episode])
         length = int(self.episode_ends[episode] - self.episode_starts[episode])
         split, task = str(self.table.split[episode]), str(self.table.task[episode])
@@ -208,7 +208,7 @@ class ConversionPlan:
 def make_plan(roots: Path | Sequence[Path], settings: ConversionSettings) -> ConversionPlan:
     """Plan the conversion of a CALVIN folder, or of several into one store.
 
-    Episodes whose frames are not all there are left out whole, never shortened.
+    Episodes with missing frames are left out whole, never shortened.
 
     Raises:
         UserError: a folder is not CALVIN's, its metadata are broken, cameras differ, or nothing is
@@ -283,7 +283,7 @@ def _left_out(split: Split, window: Annotation, reason: str) -> LeftOut:
 
 
 def _check_tasks(settings: ConversionSettings, found: Sequence[str]) -> None:
-    """Raise `UserError` for a task that no window has."""
+    """Raise `UserError` for a task without a window."""
     unknown = set(settings.tasks or ()) - set(found)
     if unknown:
         raise UserError(
@@ -316,13 +316,13 @@ def _table(windows: Sequence[_PlacedWindow]) -> EpisodeTable:
 
 
 def _frames_per_shard(n_frames: int) -> int:
-    """Rows of a shard by the size of the store, so that it does not depend on who converts it."""
+    """Rows of a shard by the size of the store, so any machine chooses the same."""
     wanted = -(-n_frames // _WANTED_SHARDS)
     return max(_MIN_FRAMES_PER_SHARD, min(FRAMES_PER_SHARD, wanted))
 
 
 def _fingerprint(splits: Sequence[Split], settings: ConversionSettings) -> str:
-    """Hex digest of the metadata files that the plan was made from."""
+    """Hex digest of the plan's metadata files."""
     digest = hashlib.sha256()
     names = [CONFIG, RANGES] + ([] if settings.episodes == "play" else [ANNOTATIONS])
     for split in splits:

@@ -1,8 +1,8 @@
-"""The one way from depth images to the point cloud that the policy sees.
+"""The one way from depth images to the policy's point cloud.
 
-Conversion and rollout call the same `point_cloud` with the same `ObservationPipeline`, whose
+Conversion and rollout call the same `point_cloud` with the same `ObservationPipeline`. Its
 parameters travel from the Zarr's attributes to the checkpoint to the rollout. The steps: deproject
-each camera's depth, keep what lies in the workspace box, sample each camera's points by farthest
+each camera's depth, keep the points in the workspace box, sample each camera's points by farthest
 point sampling, put the samples together.
 
 Example::
@@ -40,7 +40,7 @@ WORKSPACE: Box = ((-0.5, 0.5), (-0.55, 0.25), (0.28, 0.85))
 
 
 class NoPointsError(ValueError):
-    """No camera sees a point inside the workspace box, hence there is no cloud."""
+    """No camera sees a point inside the workspace box, so there is no cloud."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class ObservationPipeline:
     Attributes:
         n_points: points of a cloud (P), shared equally by the cameras.
         box: workspace ((x0, x1), (y0, y1), (z0, z1)) in metres, world frame, bounds included.
-        cameras: which cameras contribute, of "static" and "gripper".
-        static_crop: side in pixels of the central part of the static image that is used.
+        cameras: the contributing cameras, of "static" and "gripper".
+        static_crop: side in pixels of the central part of the static image; the rest is not used.
         static: the static camera.
         gripper: the gripper camera.
-        pixel_centre: where the renderer samples a pixel (see `calvin.cameras.PIXEL_CENTRE`). It is
-            a property of who drew the images and not of the policy's view of the world.
+        pixel_centre: the renderer samples a pixel here (see `calvin.cameras.PIXEL_CENTRE`). It is a
+            property of the renderer and not of the policy's view of the world.
     """
 
     n_points: int = 2048
@@ -67,7 +67,7 @@ class ObservationPipeline:
     pixel_centre: tuple[float, float] = PIXEL_CENTRE["egl"]
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for parameters that cannot give a cloud."""
+        """Raise `UserError` for parameters without a possible cloud."""
         if not self.cameras or set(self.cameras) - set(CAMERAS):
             raise UserError(f"cameras {self.cameras}: choose one or both of {CAMERAS}")
         if len(set(self.cameras)) != len(self.cameras):
@@ -97,7 +97,7 @@ class ObservationPipeline:
         return cls(**{key: _tuples(value) for key, value in parts.items()})
 
     def check_compatible(self, other: "ObservationPipeline") -> None:
-        """Raise `UserError` that lists the differences to ``other``, if it sees another cloud.
+        """Raise `UserError` listing the differences to ``other``, if it sees another cloud.
 
         ``pixel_centre`` does not count: it follows the renderer, and each cloud is right with its
         own renderer's.
@@ -119,8 +119,8 @@ def point_cloud(
 ) -> NDArray[np.float32]:
     """The fused, cropped, sampled point cloud of one moment.
 
-    Each camera gives an equal share of the points. A camera that sees fewer in the box gives all of
-    them and the others fill up; where all together see fewer than P, the points repeat in order.
+    Each camera gives an equal share of the points. A camera with fewer points in the box gives all
+    of them, and the others fill up. If all together see fewer than P, the points repeat in order.
     The result is a function of the input alone: no random numbers.
 
     Args:
@@ -157,8 +157,8 @@ def point_cloud(
 def farthest_point_indices(points: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Indices (K,) of a farthest point sample of ``points`` (M, 3), K = min(M, count).
 
-    Exact greedy order from a first point that depends on the points alone. Fewer points than asked
-    are given whole, in their order.
+    The order is exact and greedy. Its first point depends on the points alone. If there are fewer
+    points than asked for, all come in their order.
     """
     if len(points) <= count:
         return np.arange(len(points))
@@ -173,7 +173,7 @@ def _points_in_box(
     depth: Mapping[str, NDArray[np.float32]],
     gripper_pose: Pose,
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """All points (M, 3) of one camera inside the box, and which pixels (M,) they are."""
+    """All points (M, 3) of one camera inside the box, and their pixels (M,)."""
     camera, crop = _view(pipeline, name)
     pose = pipeline.static.world_from_optical() if name == "static" else gripper_pose
     image = _cropped(depth[name], camera, crop, f"{name} depth")
@@ -199,14 +199,14 @@ def _colours(
 
 
 def _view(pipeline: ObservationPipeline, name: str) -> tuple[Camera, int | None]:
-    """A camera and the side of the part of its image that counts, None for all of it."""
+    """A camera, and the side of the used part of its image; None for all of it."""
     if name == "static":
         return pipeline.static, pipeline.static_crop
     return pipeline.gripper, None
 
 
 def _cropped(image: NDArray, camera: Camera, crop: int | None, what: str) -> NDArray:
-    """The part of an image that counts; raises ValueError for another size than the camera's."""
+    """The used part of an image; raises ValueError for another size than the camera's."""
     size = image.shape[:2]
     if crop is not None and size == (crop, crop):
         return image
@@ -216,7 +216,7 @@ def _cropped(image: NDArray, camera: Camera, crop: int | None, what: str) -> NDA
 
 
 def _inside(planes: NDArray[np.float32], box: Box) -> NDArray[np.bool_]:
-    """Which points of the planes (3, M) lie in the box; a NaN lies nowhere."""
+    """A mask of the points of the planes (3, M) in the box; a NaN lies nowhere."""
     inside = np.ones(planes.shape[1], dtype=np.bool_)
     for plane, (low, high) in zip(planes, box, strict=True):
         inside &= plane >= np.float32(low)
@@ -225,10 +225,10 @@ def _inside(planes: NDArray[np.float32], box: Box) -> NDArray[np.bool_]:
 
 
 def _shares(total: int, available: list[int]) -> list[int]:
-    """How many of ``total`` points each camera gives: equal shares, as far as they are there.
+    """Number of points of each camera: equal shares of ``total``, as far as available.
 
-    What a camera lacks is added to the share of the first that has more. An odd point goes to the
-    first camera.
+    The first camera with more points makes up for a camera's lack. An odd point goes to the first
+    camera.
     """
     equal, rest = divmod(total, len(available))
     wanted = [equal + (index < rest) for index in range(len(available))]

@@ -1,11 +1,11 @@
-"""Make a finished store out of one whose shards are all written, and let it appear by rename.
+"""Make the finished store out of the written shards, and let it appear by rename.
 
-Several processes may do this at once, and each may be killed at any moment: each builds a folder of
-its own from the written shards, which it only reads; the rename that lets a folder appear succeeds
-for one of them, and the others find that the store is there.
+Several processes may do this at once, and each may be killed at any moment. Each builds a folder of
+its own and only reads the written shards. The rename of one of them succeeds; the others find the
+store there.
 
-Where frames turned out to be bad, their episodes are left out here: shards before the first of them
-are taken over as they are, the others are copied row by row. Nothing is computed again.
+The episodes of bad frames are left out here. Shards before the first of them are taken over as they
+are, the others are copied row by row. Nothing is computed again.
 """
 
 import glob
@@ -42,19 +42,20 @@ _OLD_SECONDS = 3600.0
 
 
 def publish(plan: ConversionPlan, partial: Path, path: Path, overwrite: bool) -> None:
-    """Turn ``partial``, whose shards are all written, into the store at ``path``.
+    """Turn the fully written ``partial`` into the store at ``path``.
 
     Raises:
-        UserError: no episode is good, or ``path`` holds something that may not be replaced.
+        UserError: no episode is good, or something at ``path`` may not be replaced.
         OSError: the disk refuses.
     """
     run = read_run(partial)["run"]
     final = partial / f"final-{uuid.uuid4().hex}"
+    # A name of its own, so that processes that publish at once do not meet in one folder.
     try:
         _build(plan, partial, final, run)
         _swap(final, path, run, overwrite)
     except (OSError, UserError):
-        # Another process may have been faster and have cleared the unfinished store away.
+        # Another process may have been faster and cleared the unfinished store away.
         if run_of(path) != run:
             raise
     discard(partial)
@@ -62,7 +63,7 @@ def publish(plan: ConversionPlan, partial: Path, path: Path, overwrite: bool) ->
 
 
 def start(plan: ConversionPlan, partial: Path) -> None:
-    """Let the unfinished store appear, whole, at ``partial``; whoever is first wins.
+    """Let the unfinished store appear, whole, at ``partial``; the first process wins.
 
     Raises OSError if the disk refuses.
     """
@@ -81,7 +82,7 @@ def start(plan: ConversionPlan, partial: Path) -> None:
 
 
 def read_run(partial: Path) -> dict[str, str]:
-    """The fingerprint and the name of the run that fills an unfinished store.
+    """The fingerprint and the name of the run of an unfinished store.
 
     Raises OSError or ValueError if it is none.
     """
@@ -92,12 +93,12 @@ def read_run(partial: Path) -> dict[str, str]:
 
 
 def fingerprint_of(path: Path) -> str | None:
-    """The fingerprint of the plan that a finished store was made from, if there is one."""
+    """The fingerprint of a finished store's plan, if there is one."""
     return _conversion_attributes(path).get("fingerprint")
 
 
 def has_leftovers(path: Path) -> bool:
-    """Whether a process was killed while it deleted something beside a store."""
+    """Whether a process was killed while deleting something beside a store."""
     return any(_beside(path, TRASH))
 
 
@@ -106,28 +107,28 @@ def _beside(path: Path, kind: str) -> Iterator[Path]:
 
 
 def sweep(path: Path) -> None:
-    """Delete what killed processes left beside a finished store."""
+    """Delete the remains of killed processes beside a finished store."""
     for doomed in _beside(path, TRASH):
         shutil.rmtree(doomed, ignore_errors=True)
     for doomed in _beside(path, _NEW):
-        # A young one may be that of a process that begins right now.
+        # A young one may belong to a process that begins right now.
         with suppress(OSError):
             if time.time() - doomed.stat().st_mtime > _OLD_SECONDS:
                 shutil.rmtree(doomed, ignore_errors=True)
     partial = partial_path(path)
     with suppress(FileNotFoundError, NotADirectoryError):  # perhaps another process sweeps too
         if not any(entry.is_file() for entry in partial.iterdir()):
-            # What a process wrote that did not notice that another had finished its work.
+            # A process wrote on here without noticing that another had finished its work.
             discard(partial)
 
 
 def run_of(path: Path) -> str | None:
-    """The run that a finished store came from, if there is one."""
+    """The run of a finished store, if there is one."""
     return _conversion_attributes(path).get("run")
 
 
 def _conversion_attributes(path: Path) -> dict[str, Any]:
-    """What `_provenance` wrote into a finished store, empty if it is none."""
+    """The attributes `_provenance` wrote into a finished store; empty if it is none."""
     try:
         return read_attributes(path).get("conversion", {})
     except UserError:
@@ -136,6 +137,7 @@ def _conversion_attributes(path: Path) -> dict[str, Any]:
 
 def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:
     """Build the finished store in the folder ``final``."""
+    # The markers of all shards name the bad episodes: only now is the list complete.
     bad = bad_episodes(partial)
     keep = np.ones(len(plan.table), dtype=np.bool_)
     keep[list(bad)] = False
@@ -144,6 +146,7 @@ def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:
         reasons = "\n  ".join(map(str, left_out[:20]))
         raise UserError(f"{', '.join(map(str, plan.roots))}: no episode is good:\n  {reasons}")
     lengths = (plan.episode_ends - plan.episode_starts)[keep]
+    # Rows move up by the rows left out before them.
     ends = np.cumsum(lengths, dtype=np.int64)
     n_frames = int(ends[-1])
     create_arrays(final, plan.pipeline, n_frames, plan.settings.arrays, plan.frames_per_shard)
@@ -153,7 +156,8 @@ def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:
             rows = np.arange(start, min(start + plan.frames_per_shard, n_frames))
             origin = rows + shift[np.searchsorted(ends, rows, side="right")]
             _transfer(plan, name, partial, final, rows, origin)
-        sync(final / "data" / name)  # links and copies are entries that nobody else flushes
+        sync(final / "data" / name)  # nobody else flushes these entries: links and copies
+    # The root's attributes come last: with them the folder is a store.
     attributes = {"conversion": {"run": run, **_provenance(plan, left_out)}}
     write_metadata(final, plan.pipeline, ends, plan.table.select(keep), attributes)
 
@@ -169,6 +173,7 @@ def _transfer(
 ) -> None:
     """Make one shard of the finished array from the written rows ``origin``; or OSError."""
     shard = int(rows[0]) // plan.frames_per_shard
+    # An unchanged shard is the same file: a link costs neither time nor room.
     if len(rows) == len(plan.shard_rows(shard)) and np.array_equal(rows, origin):
         _link_shard(name, shard, partial, final, 1 + len(schema(name, plan.pipeline).row))
         return
@@ -180,7 +185,7 @@ def _transfer(
 
 
 def _link_shard(name: str, shard: int, partial: Path, final: Path, n_axes: int) -> None:
-    """Take a shard's file over without copying, where the file system can."""
+    """Take a shard's file over by a link, or by a copy if the file system has no links."""
     file = Path("data") / name / shard_file_name(shard, n_axes)
     source, target = partial / file, final / file
     try:
@@ -191,7 +196,7 @@ def _link_shard(name: str, shard: int, partial: Path, final: Path, n_axes: int) 
 
 
 def _provenance(plan: ConversionPlan, left_out: list[LeftOut]) -> dict[str, Any]:
-    """What the store's attributes say about its making."""
+    """The store's attributes on its making."""
     return {
         "fingerprint": plan.fingerprint,
         "source": _place_of(plan.roots),
@@ -201,7 +206,7 @@ def _provenance(plan: ConversionPlan, left_out: list[LeftOut]) -> dict[str, Any]
 
 
 def _place_of(roots: Sequence[Path]) -> str | list[str]:
-    """Where one dataset lies, or all of several."""
+    """The place of one dataset, or of each of several."""
     places = [str(root.resolve()) for root in roots]
     return places[0] if len(places) == 1 else places
 
@@ -209,9 +214,11 @@ def _place_of(roots: Sequence[Path]) -> str | list[str]:
 def _swap(final: Path, path: Path, run: str, overwrite: bool) -> None:
     """Let the finished store appear at ``path``; an old one goes only now."""
     sync(final)
+    # Without anything to replace one rename is enough.
     if not (overwrite and path.exists()) or run_of(path) == run:
-        final.rename(path)  # fails where a folder with content is
+        final.rename(path)  # fails on a folder with content
         return sync(path.parent)
+    # The old store steps aside before the new one appears, and comes back if that fails.
     old = trash_name(path)
     path.rename(old)
     try:

@@ -1,8 +1,8 @@
 """Convert the frames of one shard and write its files.
 
-A shard is the unit of work: whoever converts it reads its frames, makes its point clouds and writes
-its file of each array, then a marker that it is done, with the episodes that turned out to be bad.
-All of it is a function of the plan, so that it does not matter who does it, when, or how often.
+A shard is the unit of work: its process reads the frames, makes the point clouds, writes the file
+of each array, and then a marker with the bad episodes. All of it is a function of the plan. So it
+does not matter who does it, when, or how often.
 
 Example::
 
@@ -33,7 +33,7 @@ Advance = Callable[[int], object]
 
 
 def marker_path(folder: Path, shard: int) -> Path:
-    """The file that says that a shard is written."""
+    """The file that marks a shard as written."""
     return folder / "done" / f"{shard:06d}.json"
 
 
@@ -43,7 +43,7 @@ def is_done(folder: Path, shard: int) -> bool:
 
 
 def bad_episodes(folder: Path) -> dict[int, str]:
-    """Why each bad episode is bad, by its index, from the markers of the shards written."""
+    """The reason against each bad episode, by its index, from the markers of the shards."""
     reasons: dict[int, str] = {}
     for marker in sorted((folder / "done").glob("*.json")):
         found = json.loads(marker.read_text(encoding="utf-8"))["bad"]
@@ -63,8 +63,8 @@ def write_shard(
 
     Args:
         plan: of the conversion.
-        folder: the unfinished store, whose arrays exist.
-        shard: which one.
+        folder: the unfinished store with its arrays.
+        shard: its number.
         advance: called with the number of rows done since the last call.
         strict: stop at the first bad frame instead of noting its episode.
 
@@ -78,7 +78,7 @@ def write_shard(
         buffers[name] = np.zeros((len(rows), *layout.row), dtype=layout.dtype)
     bad = _fill(plan, rows, buffers, advance, strict)
     for name in plan.settings.arrays:
-        # Dropped when written, since encoding needs memory too.
+        # Freed when written, since encoding needs memory too.
         _write(folder, name, rows, buffers.pop(name))
     with replacing(marker_path(folder, shard)) as temporary:
         temporary.write_text(json.dumps({"bad": bad}), encoding="utf-8")
@@ -91,10 +91,10 @@ def _fill(
     advance: Advance,
     strict: bool,
 ) -> dict[int, str]:
-    """Convert rows into the buffers; returns why each bad episode is bad.
+    """Convert rows into the buffers; returns the reason against each bad episode.
 
-    Windows overlap, and they lie in the order of their frames: a frame that an earlier row of the
-    shard shows is copied from there.
+    Windows overlap and lie in the order of their frames. So a frame is copied if an earlier row of
+    the shard shows it.
     """
     bad: dict[int, str] = {}
     row_of: dict[tuple[str, int], int] = {}
@@ -124,13 +124,13 @@ def _fill(
 def convert_frame(
     pipeline: ObservationPipeline, config: DatasetConfig, path: Path, images: Collection[str]
 ) -> dict[str, NDArray[Any]]:
-    """What is stored of one frame of a CALVIN folder.
+    """The stored content of one frame of a CALVIN folder.
 
     Args:
         pipeline: how its cloud is made.
         config: of the frame's split.
         path: of the frame's file.
-        images: which of "img" and "depth" are wanted.
+        images: those wanted, of "img" and "depth".
 
     Returns:
         ``point_cloud`` (P, 6) float32, ``action`` (7,) and ``state`` (15,) in the file's precision,
@@ -161,7 +161,7 @@ def convert_frame(
 
 
 def _write(folder: Path, name: str, rows: range, values: NDArray[Any]) -> None:
-    """Write the rows of a shard; raises `UserError` where the disk refuses."""
+    """Write the rows of a shard; raises `UserError` if the disk refuses."""
     try:
         target = open_array(folder, name, write=True)[rows.start : rows.stop]
         target.write(values, can_reference_source_data_indefinitely=True).result()

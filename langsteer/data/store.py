@@ -1,6 +1,6 @@
 """The Zarr of LangSteer: its schema, and how to open and read it.
 
-A store is a Zarr v3 folder that any Zarr v3 reader opens::
+A store is a Zarr v3 folder, readable by any Zarr v3 reader::
 
     calvin.zarr/
     ├── data/
@@ -13,9 +13,9 @@ A store is a Zarr v3 folder that any Zarr v3 reader opens::
         └── episode_ends  (K,)            int64    one past the last frame of each episode
 
 The attributes of the root hold the format's version and the observation pipeline, those of ``meta``
-the table of episodes. Files are shards of many frames, since clusters count files; inside a shard
-each frame is a chunk of its own, and XYZ and RGB of a cloud are two. The arrays that training reads
-are not compressed, so that `langsteer.data.mapped` can read a frame without decoding.
+the table of episodes. Files are shards of many frames, since clusters count files. Inside a shard
+each frame is a chunk of its own; XYZ and RGB of a cloud are two. The arrays for training are not
+compressed, so `langsteer.data.mapped` can read a frame without decoding.
 
 Example::
 
@@ -50,7 +50,7 @@ FRAMES_PER_SHARD = 1024
 
 @dataclass(frozen=True)
 class ArraySchema:
-    """How one array of ``data/`` is laid out.
+    """The layout of one array of ``data/``.
 
     ``row`` is the shape of one frame's entry, ``chunk`` that of one inner chunk including the
     frames' axis. ``compressed`` arrays are for looking at, the others for training.
@@ -73,12 +73,12 @@ class EpisodeTable:
 
     Attributes:
         split: (K,) str, "training" or "validation", as in the CALVIN folder.
-        task: (K,) str, CALVIN's name of the task; empty where none is known, as for play.
+        task: (K,) str, CALVIN's name of the task; empty if unknown, as for play.
         instruction: (K,) str, the sentence of the annotation; empty likewise.
         first_frame: (K,) int64, CALVIN's number of the first frame.
-        group: (K,) int64; episodes that share frames in the source, directly or through others,
+        group: (K,) int64; episodes with common frames in the source, directly or through others,
             have the same number. Split by group to keep validation free of training frames.
-        source: (K,) int64, which of the datasets that were converted together it came from.
+        source: (K,) int64, the dataset of its origin, among those converted together.
     """
 
     split: NDArray[np.str_]
@@ -96,13 +96,13 @@ class EpisodeTable:
         return len(self.group)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> "EpisodeTable":
-        """The rows that the mask or the indices choose; groups are numbered anew from 0."""
+        """The rows chosen by a mask or by indices; groups are numbered anew from 0."""
         columns = {name: getattr(self, name)[keep] for name in _COLUMNS}
         columns["group"] = np.unique(columns["group"], return_inverse=True)[1].astype(np.int64)
         return EpisodeTable(**columns)
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Column name to list of plain values; ``source`` only where there are several."""
+        """Column name to list of plain values; ``source`` only if there are several."""
         columns = {name: getattr(self, name).tolist() for name in _COLUMNS}
         if not self.source.any():
             del columns["source"]
@@ -137,10 +137,10 @@ class Store:
 
     Attributes:
         path: its folder.
-        pipeline: what its point clouds were made with.
+        pipeline: of its point clouds.
         episode_ends: (K,) int64, increasing; the last is ``n_frames``.
         episodes: table of the K episodes.
-        array_names: the arrays of ``data/`` that are there.
+        array_names: the arrays present in ``data/``.
         attributes: all attributes of the root.
     """
 
@@ -233,7 +233,7 @@ def open_store(path: str | Path) -> Store:
 
 
 def _validate(store: Store) -> None:
-    """Raise `UserError` where the parts of a store contradict each other."""
+    """Raise `UserError` if the parts of a store contradict each other."""
     missing = set(REQUIRED_ARRAYS) - set(store.array_names)
     if missing:
         raise UserError(f"{store.path}: {', '.join(sorted(missing))} missing from data/")
@@ -260,12 +260,12 @@ def is_store(path: Path) -> bool:
 
 
 def partial_path(path: Path) -> Path:
-    """Where the store at ``path`` is built before it appears."""
+    """The place of the unfinished store for ``path``."""
     return path.with_name(path.name + ".partial")
 
 
 def open_array(folder: Path, name: str, write: bool = False) -> ts.TensorStore:
-    """An array of ``folder/data``. One thread works for it, so that a worker is one core's load."""
+    """An array of ``folder/data``. One thread works for it, so a worker is one core's load."""
     return _open(folder / "data" / name, write)
 
 
@@ -287,18 +287,18 @@ def read_attributes(folder: Path) -> dict[str, Any]:
 
 
 def array_spec(folder: Path) -> dict[str, Any]:
-    """Where tensorstore finds a Zarr v3 array."""
+    """Tensorstore's description of a Zarr v3 array."""
     return {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": f"{folder}/"},
         "context": {"data_copy_concurrency": {"limit": 1}},
-        # A missing file then always means damage, and never a shard of zeros.
+        # So a missing file always means damage, and never a shard of zeros.
         "store_data_equal_to_fill_value": True,
     }
 
 
 def _open(folder: Path, write: bool = False) -> ts.TensorStore:
-    """Open an array; raises `UserError` where there is none."""
+    """Open an array; raises `UserError` if there is none."""
     try:
         return ts.open(array_spec(folder), read=True, write=write).result()
     except ValueError as error:

@@ -39,7 +39,7 @@ from langsteer.files import replacing
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raise OSError for what the disk refuses; tensorstore says ValueError."""
+    """Raise OSError if the disk refuses; tensorstore says ValueError."""
     try:
         yield
     except ValueError as error:
@@ -109,7 +109,7 @@ def write_store(
     pipeline: ObservationPipeline,
     frames_per_shard: int = FRAMES_PER_SHARD,
 ) -> Store:
-    """Write a small store from arrays in memory, for tests and for data that is not CALVIN's.
+    """Write a small store from arrays in memory, for tests and for data other than CALVIN's.
 
     Raises `UserError` if ``path`` exists.
     """
@@ -138,7 +138,7 @@ def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -
     if layout.dtype == "uint8":
         codecs = [{"name": "bytes"}]
     if layout.compressed:
-        # Level 1: the images are mostly for looking at, and conversion shall not wait for them.
+        # Level 1: the images are mostly for looking at. Conversion must not wait for them.
         codecs.append({"name": "zstd", "configuration": {"level": 1}})
         codecs.append({"name": "crc32c"})
     sharding = {
@@ -153,7 +153,7 @@ def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -
         "shape": [n_frames, *layout.row],
         "data_type": layout.dtype,
         "chunk_grid": _regular_grid([frames_per_shard, *layout.row]),
-        # "c.3.0.0" instead of folders in folders, which are inodes too.
+        # "c.3.0.0" instead of nested folders: those are inodes too.
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         "fill_value": 0,

@@ -1,4 +1,4 @@
-"""Which windows of a CALVIN split become a store's episodes.
+"""The windows of a CALVIN split that become a store's episodes.
 
 Example::
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from langsteer.calvin.dataset import RANGES, Annotation, Split, read_annotations, read_ranges
 
 EPISODE_KINDS = ("language", "play", "labelled")
-"""Annotated windows, whole recordings, or these with the task that they alone show."""
+"""Annotated windows; whole recordings; these with their task, if they show one alone."""
 
 
 def wanted_windows(
     split: Split, episodes: str, tasks: Sequence[str] | None = None
 ) -> tuple[list[Annotation], list[Annotation]]:
-    """The distinct windows to convert, by first frame, and those that only repeat one of them.
+    """The distinct windows to convert, by first frame, and the mere repetitions.
 
     Args:
         split: of the dataset.
@@ -47,7 +47,7 @@ def wanted_windows(
 
 
 def _recordings(split: Split, annotations: Sequence[Annotation]) -> list[Annotation]:
-    """Whole recordings, with the task and the first sentence where all annotations say one task."""
+    """Whole recordings; with task and first sentence if all annotations say one task."""
     found = []
     annotations = sorted(annotations)
     starts = [one.start for one in annotations]
@@ -63,12 +63,12 @@ def _recordings(split: Split, annotations: Sequence[Annotation]) -> list[Annotat
 def window_problem(
     window: Annotation, ranges: NDArray[np.int64], frames: NDArray[np.int64]
 ) -> str | None:
-    """Why a window cannot be converted, as far as the file names tell, or None.
+    """The reason against converting a window, as far as the file names tell, or None.
 
     Args:
         window: of a split.
         ranges: (K, 2), first and last frame of its recordings.
-        frames: (M,) sorted, the frames whose files are there.
+        frames: (M,) sorted numbers of the frames with files.
     """
     if window.start >= window.end:
         return "it ends before it starts"
