@@ -1,1 +1,1 @@
-"""CALVIN as LangSteer has it, behind the interfaces of other people's code."""
+"""LangSteer's CALVIN behind the interfaces of other people's code."""

@@ -1,4 +1,4 @@
-"""The forms in which calvin_env takes an action, turned into one of `langsteer.envs.actions`.
+"""calvin_env's forms of an action, turned into those of `langsteer.envs.actions`.
 
 | form | meaning |
 |---|---|
@@ -7,9 +7,9 @@
 | ``{"type": "cartesian_rel", "action": (7,)}`` | as (7,) |
 | ``{"type": "cartesian_abs", "action": ...}`` | a triple as above, or (7,) or (8,) in one array |
 | ``{"type": "joint_abs", "action": (8,)}`` | seven angles in radians, gripper |
-| ``{"type": "joint_rel", "action": (8,)}`` | the same, added to where the joints stand |
+| ``{"type": "joint_rel", "action": (8,)}`` | the same, added to the present angles |
 
-The gripper must be +1 (open) or −1 (close), as calvin_env demands.
+The gripper must be +1 (open) or −1 (close), as in calvin_env.
 """
 
 from collections.abc import Callable
@@ -34,14 +34,14 @@ Vector = NDArray[np.float64]
 
 
 def read_action(action: Any, joint_angles: Callable[[], Vector]) -> Vector | Command:  # noqa: ANN401 - many forms
-    """The action in the form that `CalvinEnv.step` takes.
+    """The action in a form for `CalvinEnv.step`.
 
     Args:
         action: in one of the forms above.
-        joint_angles: tells where the joints stand, for ``joint_rel``.
+        joint_angles: returns the present angles, for ``joint_rel``.
 
     Raises:
-        UserError: another form, numbers that are not finite, or a gripper that is not ±1.
+        UserError: another form, numbers that are not finite, or a gripper other than ±1.
     """
     kind: object = "cartesian_rel"
     if isinstance(action, dict):

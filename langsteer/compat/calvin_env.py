@@ -1,4 +1,4 @@
-"""calvin_env's own interface around the simulator here, so that code written for it runs unchanged.
+"""calvin_env's interface around this simulator: code written for it runs unchanged.
 
 Example::
 
@@ -7,9 +7,9 @@ Example::
     from calvin_agent.evaluation.evaluate_policy import evaluate_policy   # mees/calvin's own file
     evaluate_policy(model, calvin_env.get_env("task_D_D/validation", renderer="tiny"), epoch=0)
 
-States, tasks and TinyRenderer's images are those of the real environment to the bit, from a reset
-on. In the real one, a second reset in a process leaves contacts of the episode before in the
-physics engine; here each reset is clean.
+From a reset on, states, tasks and TinyRenderer's images equal those of the real environment to the
+bit. In the real one, a second reset in a process leaves contacts of the last episode in the physics
+engine; here each reset is clean.
 """
 
 import importlib.util
@@ -40,8 +40,8 @@ class PlayTableSimEnv:
 
     Args:
         env: the simulator.
-        cameras: of ``"static"`` and ``"gripper"``, those of an observation. Drawing them is nearly
-            all the time of a step.
+        cameras: of an observation, ``"static"`` and ``"gripper"``. Drawing them takes nearly all
+            the time of a step.
 
     Attributes:
         env: the simulator.
@@ -55,7 +55,7 @@ class PlayTableSimEnv:
         """Start anew, at a given state or at random.
 
         Args:
-            robot_obs: (15,), of which joints, gripper width and gripper command are read.
+            robot_obs: (15,); joints, gripper width and gripper command are read.
             scene_obs: (24,).
 
         Returns:
@@ -69,7 +69,7 @@ class PlayTableSimEnv:
         return self.get_obs()
 
     def seed(self, seed: int | None = None) -> list[int | None]:
-        """Seed the starts that ``reset()`` draws at random."""
+        """Seed the random starts of ``reset()``."""
         self.env.reset(seed=seed)
         return [seed]
 
@@ -103,7 +103,7 @@ class PlayTableSimEnv:
         return observation["rgb_obs"], observation["depth_obs"]
 
     def get_info(self) -> dict[str, Any]:
-        """``robot_info`` and ``scene_info``, which the task oracle compares."""
+        """``robot_info`` and ``scene_info``, for the task oracle to compare."""
         return self.env.calvin_info()
 
     def get_scene_info(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class PlayTableSimEnv:
         """The static camera's colours (200, 200, 3) uint8.
 
         Raises:
-            UserError: mode ``"human"``, which needs a window.
+            UserError: mode ``"human"``: there is no window.
         """
         if mode != "rgb_array":
             raise UserError(f"render(mode={mode!r}): there is no window; use 'rgb_array'")
@@ -135,11 +135,11 @@ def get_env(
     assets_path: str | Path | None = None,
     led_reset: str = "head",
 ) -> PlayTableSimEnv:
-    """The environment of a CALVIN dataset, as ``calvin_env.envs.play_table_env.get_env`` makes it.
+    """The environment of a CALVIN dataset, like ``calvin_env.envs.play_table_env.get_env``.
 
     Args:
         dataset_path: ``training`` or ``validation`` of a dataset; its ``.hydra/merged_config.yaml``
-            tells scene and renderer. Not needed where ``scene`` is given.
+            tells scene and renderer. Not needed if ``scene`` is given.
         obs_space: ``rgb_obs`` and ``depth_obs`` with the names of images; only their cameras are
             drawn. None draws both.
         show_gui: there is no window, so only False.
@@ -150,7 +150,7 @@ def get_env(
         led_reset: ``"head"`` of calvin_env or ``"pinned"`` by mees/calvin.
 
     Raises:
-        UserError: no scene is told, a camera that is not drawn here, or what `CalvinEnv` refuses.
+        UserError: no scene is given, a camera is not drawn here, or `CalvinEnv` refuses.
     """
     if show_gui:
         raise UserError("show_gui=True: there is no window; use render(mode='rgb_array')")
@@ -164,7 +164,7 @@ def get_env(
 
 
 def _told(folder: Path) -> tuple[str, str]:
-    """Scene and renderer of a split's configuration, whose cameras must be CALVIN's."""
+    """Scene and renderer of a split's configuration; its cameras must be CALVIN's."""
     config = read_config(folder)
     if (config.static, config.gripper) != (STATIC_CAMERA, GRIPPER_CAMERA):
         raise UserError(
@@ -207,11 +207,11 @@ def get_env_state_for_initial_condition(
 
 
 def install() -> None:
-    """Let ``import calvin_env`` mean this simulator, for code that is to run unchanged.
+    """Let ``import calvin_env`` mean this simulator, for unchanged code.
 
     ``calvin_env.envs.play_table_env`` then has `get_env` and `PlayTableSimEnv`, and
-    ``calvin_env.envs.tasks`` has `Tasks`. ``pyhash``, which mees/calvin needs and which builds on
-    no current Python, is put in place, too, where it is not installed.
+    ``calvin_env.envs.tasks`` has `Tasks`. mees/calvin needs ``pyhash``, and no current Python
+    builds it: it is put in place, too, if it is not installed.
 
     Raises:
         UserError: the real calvin_env was imported already.
@@ -231,7 +231,7 @@ def _module(name: str, **content: object) -> None:
     """Put a module of this content where imports find it, and into its parent."""
     module = ModuleType(name, f"Put in place by {__name__}.install.")
     module.__dict__.update(content)
-    module.__path__ = []  # a package, so that modules below it can be imported
+    module.__path__ = []  # a package: modules below it can be imported
     sys.modules[name] = module
     parent, _, last = name.rpartition(".")
     if parent:

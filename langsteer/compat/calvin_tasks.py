@@ -29,18 +29,18 @@ from langsteer.calvin.tasks import (
 from langsteer.errors import UserError
 
 Info = Mapping[str, Any]
-"""What calvin_env's ``get_info`` returns."""
+"""The result of calvin_env's ``get_info``."""
 
 
 class Tasks:
     """CALVIN's oracle.
 
     Args:
-        tasks: of ``new_playtable_tasks.yaml``: task to its rule and the rule's numbers. They are
-            compared with those that are built in. None takes all 34 tasks.
+        tasks: of ``new_playtable_tasks.yaml``: task to its rule and the rule's numbers. They must
+            equal those built in. None takes all 34 tasks.
 
     Attributes:
-        tasks: names of the tasks that are judged.
+        tasks: names of the judged tasks.
         task_to_id: their numbers.
         id_to_task: the other way.
 
@@ -57,23 +57,23 @@ class Tasks:
 
     @property
     def num_tasks(self) -> int:
-        """How many tasks are judged."""
+        """Number of judged tasks."""
         return len(self.tasks)
 
     def get_task_info(self, start_info: Info, end_info: Info) -> set[str]:
-        """The tasks that were done between two moments."""
+        """The tasks done between two moments."""
         return self.get_task_info_for_set(start_info, end_info, self.tasks)
 
     def get_task_info_for_set(
         self, start_info: Info, end_info: Info, task_filter: Collection[str]
     ) -> set[str]:
-        """Those of ``task_filter`` that were done between two moments."""
+        """The tasks of ``task_filter`` done between two moments."""
         start, end = scene_info(start_info), scene_info(end_info)
         return {task for task in self.tasks if task in task_filter and achieved(start, end, task)}
 
 
 def scene_info(info: Info) -> SceneInfo:
-    """The snapshot that `langsteer.calvin.tasks` judges, from what ``get_info`` returned.
+    """The snapshot for `langsteer.calvin.tasks`, from the result of ``get_info``.
 
     The doors are the slider and the drawer, in this order, as in every scene of CALVIN.
     """
@@ -103,7 +103,7 @@ def scene_info(info: Info) -> SceneInfo:
 
 
 def _names_of_contacts(info: Info) -> dict[tuple[int, int], Contact]:
-    """PyBullet's (body, link) to names, for the table's links: they decide where a block lies."""
+    """PyBullet's (body, link) to names, for the table's links: they give a block's place."""
     table = info["scene_info"]["fixed_objects"][TABLE]
     return (
         {(table["uid"], link): (TABLE, name) for name, link in table["links"].items()}
@@ -116,7 +116,7 @@ def _names_of_contacts(info: Info) -> dict[tuple[int, int], Contact]:
 
 
 def _contacts(part: Info, names: Mapping[tuple[int, int], Contact]) -> frozenset[Contact]:
-    """What a part touches; fields 2 and 4 of a contact are the other body and its link."""
+    """The contacts of a part; fields 2 and 4 of a contact are the other body and its link."""
     bodies = {body: name for (body, _), (name, _) in names.items()}
     found = ((point[2], point[4]) for point in part["contacts"])
     return frozenset(

@@ -43,7 +43,7 @@ Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 
 
 class _CalvinGym(gymnasium.Env[Any, Any]):
-    """What the environments here share: the simulator, its observations, rendering."""
+    """The shared part of the environments: the simulator, its observations, rendering."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - gymnasium's type
 
@@ -67,7 +67,7 @@ class _CalvinGym(gymnasium.Env[Any, Any]):
         self._give("open_drawer")
 
     def _give(self, task: str) -> None:
-        """From this moment on, ``task`` is to be done."""
+        """Begin with ``task``."""
         self.task, self.task_description = task, phrasings(task)[0]
         self._start, self._steps = self.env.info(), 0
 
@@ -87,14 +87,14 @@ class _CalvinGym(gymnasium.Env[Any, Any]):
 
 
 class CalvinTaskEnv(_CalvinGym):
-    """One task, from starts like the benchmark's in which it can be done.
+    """One task, from feasible starts like the benchmark's.
 
     Args:
         task: one of `langsteer.calvin.task.TASKS`.
         scene: ``"builtin"`` or CALVIN's ``"A"`` ... ``"D"``.
         observation: parts, see `langsteer.compat.observations`.
         assets_path, renderer, led_reset, pipeline: see `CalvinEnv`.
-        max_steps: control steps of 1/30 s, after which the episode is truncated.
+        max_steps: control steps of 1/30 s; then the episode is truncated.
         render_mode: None or ``"rgb_array"``.
 
     Attributes:
@@ -102,7 +102,7 @@ class CalvinTaskEnv(_CalvinGym):
         task_description: its sentence.
 
     Raises:
-        UserError: an unknown task, part or scene, or assets that are incomplete.
+        UserError: an unknown task, part or scene, or incomplete assets.
     """
 
     def __init__(self, task: str = "open_drawer", **settings: Any) -> None:  # noqa: ANN401 - above
@@ -123,7 +123,7 @@ class CalvinTaskEnv(_CalvinGym):
                 to wrappers.
 
         Returns:
-            Observation and ``is_success`` False. Where a block must be in hand, it was lifted.
+            Observation and ``is_success`` False. If a block must be in hand, it was lifted.
         """
         super().reset(seed=seed)
         given = {key: (options or {}).get(key) for key in ("robot_obs", "scene_obs")}
@@ -139,7 +139,7 @@ class CalvinTaskEnv(_CalvinGym):
         """One control step with a relative action (7,).
 
         Returns:
-            Observation; reward 1 where the task is done and 0 before; terminated once it is done;
+            Observation; reward 1 once the task is done and 0 before; terminated once it is done;
             truncated after ``max_steps``; ``is_success``.
         """
         done = self._act(action)
@@ -151,7 +151,7 @@ class CalvinChainEnv(_CalvinGym):
     """A chain of the long-horizon benchmark: five tasks in a row (LH-MTLC).
 
     The chain is ``options["chain"]``, else ``seed`` modulo 1000, else the next one. Rewards add up
-    to the number of tasks done, so that their mean is the benchmark's average length.
+    to the number of tasks done. So their mean is the benchmark's average length.
 
     Args:
         settings: as of `CalvinTaskEnv`; ``max_steps`` are for each task.
@@ -183,9 +183,9 @@ class CalvinChainEnv(_CalvinGym):
         """One control step with a relative action (7,).
 
         Returns:
-            Observation; reward 1 at each task that gets done; terminated once all five are;
-            truncated where a task's steps are used up; ``is_success`` (all five), ``completed``
-            (how many), ``chain`` (its number).
+            Observation; reward 1 for each task once it is done; terminated once all five are;
+            truncated after a task's last step; ``is_success`` (all five), ``completed`` (their
+            number), ``chain`` (its number).
         """
         done = self._act(action)
         self._completed += done

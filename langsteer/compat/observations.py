@@ -1,7 +1,7 @@
-"""Observations of CALVIN under the keys that gymnasium's and LeRobot's code expects.
+"""Observations of CALVIN under the keys of gymnasium's and LeRobot's code.
 
-Always there is ``agent_pos`` (15,) float32, CALVIN's ``robot_obs``. The other parts are asked for
-by name, joined by ``+``, since most of a step's time goes into what is drawn:
+``agent_pos`` (15,) float32 is always there: CALVIN's ``robot_obs``. Name the other parts, joined by
+``+``: drawing takes most of a step's time.
 
 | part | keys |
 |---|---|
@@ -9,7 +9,7 @@ by name, joined by ``+``, since most of a step's time goes into what is drawn:
 | ``rgb`` | ``pixels`` of ``static`` (200, 200, 3) and ``gripper`` (84, 84, 3), uint8 |
 | ``depth`` | ``depth_static`` (200, 200), ``depth_gripper`` (84, 84), float32 metres along the |
 | | axis; ``intrinsics_*`` (3, 3), ``camera_pose_*`` (4, 4) world from optical frame, float32 |
-| ``cloud`` | ``point_cloud`` (2048, 3) float32 metres, world frame: what DP3 is trained on |
+| ``cloud`` | ``point_cloud`` (2048, 3) float32 metres, world frame: DP3's input |
 
 Example::
 
@@ -40,10 +40,10 @@ class Observations:
 
     Args:
         env: the simulator.
-        observation: which parts, e.g. ``"rgb+depth"``.
+        observation: the parts, e.g. ``"rgb+depth"``.
 
     Attributes:
-        parts: the parts asked for.
+        parts: those asked for.
         space: gymnasium's space of an observation.
 
     Raises:
@@ -99,7 +99,7 @@ class Observations:
     def _intrinsics(self, camera: Camera) -> NDArray[np.float32]:
         """(3, 3): pixel (u, v) of the array lies at ``K @ (x / z, y / z, 1)`` of a point.
 
-        The renderer does not sample every pixel at its centre; the principal point says where.
+        The renderer does not sample every pixel at its centre; the principal point accounts for it.
         """
         (x, y), (dx, dy) = camera.centre, self._env.pipeline.pixel_centre
         focal = camera.focal

@@ -1,4 +1,4 @@
-"""A remote policy in the place of an agent: it looks, asks, and turns answers into actions.
+"""A remote policy in the place of an agent: it looks, asks, and returns actions.
 
 Example::
 
@@ -37,17 +37,17 @@ _SCALE = np.repeat([METRES_PER_UNIT, RADIANS_PER_UNIT], 3)
 
 
 class RemoteActor:
-    """Acts as its server says.
+    """Acts on its server's answers.
 
     Args:
         policy: the connection.
-        offer: what the policy sees and how it acts; by default what the server says of itself.
-        action_horizon: how many actions of an answer are executed; None executes all.
+        offer: the policy's inputs and actions; by default the server's own description.
+        action_horizon: number of actions to execute of an answer; None executes all.
 
     Attributes:
-        n_obs_steps: frames that a prediction sees.
+        n_obs_steps: frames a prediction sees.
         sees_colours: whether its clouds are XYZRGB.
-        pipeline: how its clouds are made.
+        pipeline: of its clouds.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class RemoteActor:
         self.reset()
 
     def reset(self, seed: int = 0) -> None:
-        """A task begins: the next request says so, with the seed of the policy's noise."""
+        """Begin a task: the next request says so, with the seed of the policy's noise."""
         self._seed, self._is_new, self._prompt = seed, True, ""
         self._history: list[dict[str, Any]] = []
 
     def instruct(self, sentence: str | None) -> None:
-        """Say what is to be done until the next reset."""
+        """Give the sentence of the task until the next reset."""
         self._prompt = sentence or ""
 
     def look(self, env: "CalvinEnv") -> dict[str, Any]:
-        """What is sent of this moment; only what the policy sees is drawn."""
+        """The message's part on this moment; only the policy's inputs are drawn."""
         frame: dict[str, Any] = {
             STATE: env.robot_obs.astype(np.float32),
             "commanded_pose": env.commanded_pose,
@@ -99,11 +99,11 @@ class RemoteActor:
             observation: of `look`.
 
         Returns:
-            (K, 7) relative actions. Absolute ones of the server are turned into the relative ones
-            that lead to the same targets.
+            (K, 7) relative actions. Absolute ones of the server become relative ones to the same
+            targets.
 
         Raises:
-            UserError: the server is gone or slow, or answers with no actions.
+            UserError: the server is gone or slow, or its answer has no actions.
         """
         request = {**_sent(observation), PROMPT: self._prompt, RESET: self._is_new}
         request |= {SEED: self._seed}
@@ -127,11 +127,11 @@ class RemoteActor:
 def as_relative(
     actions: NDArray[np.float64], commanded_pose: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Absolute actions (K, 7) as relative ones that lead to the same targets.
+    """Absolute actions (K, 7) as relative ones to the same targets.
 
     Args:
         actions: xyz in metres, Euler angles in radians, gripper.
-        commanded_pose: (6,) to which the first relative action is added.
+        commanded_pose: (6,); the first relative action is added to it.
 
     The turns are the short way round: roll sits at ±π in CALVIN and flips its sign.
     """
@@ -141,5 +141,5 @@ def as_relative(
 
 
 def _sent(observation: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a look that travels."""
+    """The part of a look to send."""
     return {key: value for key, value in observation.items() if key.startswith("observation/")}

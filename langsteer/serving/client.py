@@ -1,11 +1,11 @@
-"""A policy that runs in another process, reached by openpi's protocol.
+"""A policy in another process, reached by openpi's protocol.
 
 Example::
 
     policy = RemotePolicy("ws://127.0.0.1:8000")
     policy.infer({"observation/state": state, "prompt": "open the drawer"})["actions"]   # (K, 7)
 
-Every failure is a `UserError` that names the server. An evaluation keeps what it finished, and the
+Every failure is a `UserError` naming the server. An evaluation keeps its finished pieces, and the
 same command goes on once the server answers again.
 """
 
@@ -30,15 +30,15 @@ class RemotePolicy:
 
     Args:
         url: ``ws://HOST:PORT`` or ``wss://...``.
-        connect_seconds: how long to wait for a server that is not there yet.
+        connect_seconds: how long to wait for a server.
         answer_seconds: how long an answer may take. A first one may compile a model.
 
     Attributes:
         url: the server's.
-        metadata: what the server said when the connection opened.
+        metadata: the server's first message.
 
     Raises:
-        UserError: no server, or one that speaks another protocol.
+        UserError: no server, or one with another protocol.
     """
 
     def __init__(self, url: str, connect_seconds: float = 30, answer_seconds: float = 300) -> None:
@@ -59,7 +59,7 @@ class RemotePolicy:
                     compression=None,
                     max_size=MAX_MESSAGE_BYTES,
                     open_timeout=max(1.0, seconds),
-                    ping_interval=None,  # a server that computes does not answer pings
+                    ping_interval=None,  # a server does not answer pings while it computes
                     proxy=None,
                 )
             except InvalidURI as error:
@@ -86,7 +86,7 @@ class RemotePolicy:
         """The server's answer to one observation.
 
         Raises:
-            UserError: it is gone, too slow, answers with an error, or with no message.
+            UserError: it is gone or too slow, or it answers with an error or with no message.
         """
         try:
             self._connection.send(pack(observation))

@@ -1,4 +1,4 @@
-"""The frame that our policy sees, from an observation under the keys of `serving.messages`.
+"""The frame for our policy, from an observation under the keys of `serving.messages`.
 
 The cloud is taken as it comes, or made from depth images by the pipeline of the policy's training.
 """

@@ -1,7 +1,7 @@
-"""What travels between an evaluation and a policy's server. docs/integrations.md has the table.
+"""The messages between an evaluation and a policy's server. docs/integrations.md has the table.
 
-A request is one observation; the keys are those of openpi's examples where it has one. The answer
-has ``actions`` (K, 7), to be executed one after the other before the next request.
+A request is one observation, under the keys of openpi's examples if they have one. The answer has
+``actions`` (K, 7), to execute one after the other before the next request.
 """
 
 from collections.abc import Mapping
@@ -30,15 +30,15 @@ _DEFAULT = ObservationPipeline()
 
 @dataclass(frozen=True)
 class Offer:
-    """What a server says of its policy when a connection opens; all is optional.
+    """A server's description of its policy when a connection opens; all is optional.
 
     Attributes:
-        observation: parts that the policy sees besides state and prompt, e.g. ``("cloud",)``.
+        observation: parts the policy sees besides state and prompt, e.g. ``("cloud",)``.
         actions: ``"relative"`` or ``"absolute"``.
-        n_obs_steps: frames that a prediction sees: the earlier ones travel as ``history``.
+        n_obs_steps: frames a prediction sees: the earlier ones travel as ``history``.
         coloured: whether points of a cloud are XYZRGB.
-        pipeline: how its clouds must be made, see `ObservationPipeline`.
-        policy: what is served, plain values; results name it.
+        pipeline: of its clouds, see `ObservationPipeline`.
+        policy: its description in plain values, for results.
     """
 
     observation: tuple[str, ...] = ("rgb",)
@@ -50,10 +50,10 @@ class Offer:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "Offer":
-        """What a server's first message says; openpi's own says nothing of these.
+        """The offer in a server's first message; openpi's own servers leave all of it out.
 
         Raises:
-            UserError: it says something that makes no sense.
+            UserError: the message makes no sense.
         """
         observation = metadata.get("observation", cls.observation)
         pipeline = metadata.get("pipeline")

@@ -4,8 +4,8 @@ Example::
 
     langsteer-serve policy.ckpt_path=outputs/checkpoints/x/latest.ckpt port=8000
 
-Each connection has a memory of its own, so that several evaluations can share a server. A task
-begins with a request that has ``reset``, with another ``prompt``, and with a new connection.
+Each connection has its own memory, so several evaluations can share a server. A task begins with a
+request with ``reset``, with another ``prompt``, and with a new connection.
 """
 
 import http
@@ -30,8 +30,8 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
 log = logging.getLogger(__name__)
-_MAX_REASON = 120  # bytes that a close frame has for its reason
-_PING_SECONDS = 300  # a client that compiles or draws is slow to answer
+_MAX_REASON = 120  # bytes for the reason in a close frame
+_PING_SECONDS = 300  # a client answers late while it compiles or draws
 _MAX_SEED = 2**63
 
 
@@ -40,7 +40,7 @@ class AgentServer:
 
     Args:
         make_agent: makes an agent with no memory, one for each connection; they share weights.
-        policy: what is served, plain values; a client's results name it.
+        policy: its description in plain values, for a client's results.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class AgentServer:
         self._lock = threading.Lock()
 
     def listen(self, host: str, port: int) -> Server:
-        """A server that has its port; ``serve_forever`` answers, ``shutdown`` ends it.
+        """A server on its port; ``serve_forever`` answers, ``shutdown`` ends it.
 
         Raises:
             UserError: the port is taken, or the address is not this machine's.
@@ -89,7 +89,7 @@ class AgentServer:
             with self._lock:
                 answer = session.actions(unpack(data))
         except (UserError, BadMessageError) as error:
-            # As openpi's server does: what is wrong as text, then the end of the connection.
+            # As openpi's server does: the error as text, then the end of the connection.
             connection.send(f"{type(error).__name__}: {error}")
             reason = str(error).encode()[:_MAX_REASON].decode(errors="ignore")
             connection.close(CloseCode.INVALID_DATA, reason)
@@ -126,7 +126,7 @@ class _Session:
 
 
 def offer_of(agent: Agent, policy: Mapping[str, Any] | None = None) -> Offer:
-    """What a server says of an agent."""
+    """A server's description of an agent."""
     return Offer(
         ("cloud",), "relative", agent.n_obs_steps, agent.sees_colours, agent.pipeline, policy
     )

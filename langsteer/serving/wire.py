@@ -17,8 +17,8 @@ from langsteer.errors import UserError
 
 try:
     import msgpack
-    import websockets  # noqa: F401 - said here, once for all modules that need it
-except ImportError as error:  # an extra, since only those who serve need it
+    import websockets  # noqa: F401 - checked here, once for all modules that need it
+except ImportError as error:  # an extra: only servers and their clients need it
     raise UserError("msgpack and websockets are needed: pip install 'langsteer[serve]'") from error
 
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -28,11 +28,11 @@ _NUMBERS = "?biuf"
 
 
 class BadMessageError(ValueError):
-    """Bytes that are no message of the protocol; says what is wrong with them."""
+    """Bytes that are no message of the protocol, with the reason."""
 
 
 def pack(message: dict[str, Any]) -> bytes:
-    """The bytes of a message; raises TypeError for what cannot travel."""
+    """The bytes of a message; raises TypeError for other values than the protocol's."""
     packed: bytes = msgpack.packb(message, default=_pack_numpy)
     return packed
 
@@ -41,7 +41,7 @@ def unpack(data: bytes) -> dict[str, Any]:
     """The message in ``data``; its arrays are read-only views.
 
     Raises:
-        BadMessageError: no message, or an array of other things than numbers.
+        BadMessageError: no message, or an array of other values than numbers.
     """
     try:
         message = msgpack.unpackb(data, object_hook=_unpack_numpy)
