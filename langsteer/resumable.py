@@ -2,8 +2,8 @@
 
 A piece is a function of (settings, its number). Its result file, written last and by rename, marks
 it done; the same command again does the pieces without one. Several jobs may work in one folder.
-Either each has a share I/N of the pieces, or all have the same share: then whoever claims a piece
-does it. A claim ends with its process, so the others take over what a killed job had begun.
+Either each has a share I/N of the pieces, or all have the same share: then a piece is done by the
+job that claims it. A claim ends with its process, so the others take over a killed job's pieces.
 
 Example::
 
@@ -65,8 +65,8 @@ class Pieces:
 
     Attributes:
         folder: holds them.
-        unit: what a piece is, for the progress bar.
-        doing: what is being done, likewise.
+        unit: name of a piece, for the progress bar.
+        doing: name of the work, likewise.
         file_name: of a result; a format of the number.
     """
 
@@ -113,8 +113,8 @@ def settle_settings(path: Path, settings: Mapping[str, Any], remedy: str) -> Non
 
     Args:
         path: the settings' file.
-        settings: what the results depend on, in plain values.
-        remedy: what to do about other settings.
+        settings: those the results depend on, in plain values.
+        remedy: advice on other settings.
 
     Raises:
         UserError: they differ; the message lists the differences.
@@ -155,6 +155,7 @@ def run_pieces(
     Raises:
         UserError: an input is wrong, or a worker process died.
     """
+    # Result files say what is done: nothing else has to be remembered, and nothing can disagree.
     mine = share.of(numbers)
     done = pieces.done(mine)
     missing = [number for number in mine if number not in done]
@@ -166,6 +167,7 @@ def run_pieces(
         if missing and not alone:
             print(f"{pieces.folder}: another job is at work here too", file=sys.stderr)
         try:
+            # Each result is on disk before it counts here, so a kill loses only pieces in work.
             for number, result in _do_unclaimed(pieces, missing, make_worker, workers):
                 done[number] = result
                 bar.set_postfix_str(summarise(done.values()), refresh=False)
@@ -177,6 +179,7 @@ def run_pieces(
                 file=sys.stderr,
             )
             raise
+    # Look again at all: other jobs have finished pieces meanwhile.
     found = pieces.done(numbers)
     if len(found) == len(numbers):  # nobody has anything to claim any more
         (pieces.folder / CLAIMS).unlink(missing_ok=True)
@@ -199,7 +202,7 @@ def _do_unclaimed(
                 if result is not None:
                     finished.add(number)
                     yield number, result
-            # The rest is claimed by other jobs. It is asked for again, since they may be killed.
+            # Other jobs hold the rest. Ask again: they may be killed, and their claims end.
             missing = [number for number in missing if number not in finished]
             if missing:
                 time.sleep(_LOOK_AGAIN_SECONDS)

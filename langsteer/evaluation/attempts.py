@@ -31,7 +31,7 @@ from langsteer.steering.feasibility import why_infeasible
 
 RIVAL = "language"
 """The name of the policy trained with sentences, and told them."""
-# Besides the seed, so that no demonstration of the same seed begins at a start of this.
+# Besides the seed: no demonstration of the same seed begins at one of these starts.
 _STREAM = 0x57EE
 _DISPLACEMENT = np.array([0.10, 0.08, 0.06])  # metres at most, along x, y and z
 _DISPLACEMENT_STEPS = 20
@@ -101,8 +101,8 @@ def _sample_start(
     action = np.zeros(7)
     action[:3] = random.uniform(-1, 1, 3) * _DISPLACEMENT / (METRES_PER_UNIT * _DISPLACEMENT_STEPS)
     action[6] = -1.0
-    # Meanwhile the blocks come to rest. One that still falls touches nothing, and the oracle counts
-    # a push or a lift only of a block that lay on something.
+    # Meanwhile the blocks come to rest. A block still falling touches nothing, and the oracle
+    # counts a push or a lift only of a block at rest on something.
     for _ in range(_DISPLACEMENT_STEPS):
         env.step(action)
     info, view = env.info(), View(layout, env.robot_obs, env.scene_obs)

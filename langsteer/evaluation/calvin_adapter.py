@@ -1,6 +1,6 @@
 """Run a LangSteer checkpoint in CALVIN's own evaluation loop.
 
-That loop (``evaluate_policy.py`` of mees/calvin) calls ``model.reset()`` before each task and
+The loop (``evaluate_policy.py`` of mees/calvin) calls ``model.reset()`` before each task and
 ``model.step(obs, goal)`` at each control step, with the observation of its environment::
 
     model = CalvinModel("outputs/checkpoints/my_run/latest.ckpt", renderer="egl")

@@ -308,7 +308,7 @@ def _write_report(
 
 
 def _view(folder: Path, tried: Sequence[Attempt], cloud: NDArray[np.float32]) -> View:
-    """What all methods made of a sentence from a start."""
+    """All methods' attempts at a sentence from a start."""
     traces = [cloud_trace(cloud)]
     for one, colour in zip(tried, itertools.cycle(_COLOURS), strict=False):
         traces += _paths(one, colour)

@@ -49,7 +49,7 @@ from langsteer.settings import Count
 from langsteer.steering.feasibility import require_feasible
 
 EPISODES = "episodes"
-# Besides the seed, so that no demonstration of the same seed begins at an evaluation's start.
+# Besides the seed: no demonstration of the same seed begins at an evaluation's start.
 _EVALUATION = 0xE7A1
 _COLUMNS = (
     "episode", "task", "instruction", "success", "steps", "tasks_seen", "predictions",
@@ -65,7 +65,7 @@ _SECTION = Section(
 
 @dataclass(frozen=True)
 class TaskEnvSettings(EnvSettings, prefix="env."):
-    """The simulator, and what is to be done in it."""
+    """The simulator and its task."""
 
     task: tuple[str, ...] = ("open_drawer",)
     instruction: str | None = None
@@ -179,7 +179,7 @@ def run_experiment(settings: ExperimentSettings) -> Summary:
 
 
 def _warn_of_unread_words(settings: ExperimentSettings) -> None:
-    """Say that an instruction changes nothing where neither policy nor steering reads it."""
+    """Say that an instruction changes nothing if neither policy nor steering reads it."""
     from langsteer.policies.loading import reads_sentences  # PyTorch
 
     instruction = settings.env.instruction
@@ -206,7 +206,7 @@ class _Episodes:
         self._player = open_player(settings)
 
     def do(self, number: int) -> Result:
-        """One episode: a start like the benchmark's, the policy, and what is kept of it."""
+        """One episode: a start like the benchmark's, the policy, and its files."""
         settings, player = self._settings, self._player
         task = settings.env.task[number % len(settings.env.task)]
         instruction = settings.env.instruction or phrasings(task)[0]

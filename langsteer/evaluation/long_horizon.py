@@ -86,7 +86,7 @@ def read_instructions(path: str | None) -> dict[str, str]:
     try:
         sentences = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         if any(isinstance(sentences[task], str) for task in TASKS):
-            raise TypeError("a sentence that is no list")  # of which [0] would be a letter
+            raise TypeError("a sentence that is no list")  # [0] would be its first letter
         return {task: str(sentences[task][0]) for task in TASKS}
     except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
         raise UserError(
@@ -280,7 +280,7 @@ def play_chain(
                 "prediction_ms": run.prediction_ms,
             }
         )
-        # The benchmark counts tasks in a row: what comes after a failure does not count.
+        # The benchmark counts tasks in a row: nothing counts after a failure.
         if not run.success:
             break
     return {

@@ -1,4 +1,4 @@
-"""One HTML page of rates, tables, videos and paths, that needs no network.
+"""One HTML page of rates, tables, videos and paths; it needs no network.
 
 Example::
 
@@ -30,12 +30,12 @@ _MAX_CLOUD = 2048
 
 @dataclass(frozen=True)
 class View:
-    """Something that a reader can open.
+    """A part of the page for the reader to open.
 
     Attributes:
-        title: what it is.
-        outcomes: how it ended, in words, and whether that is good.
-        videos: caption to an MP4 file; those that were not made are left out.
+        title: of the view.
+        outcomes: each outcome in words, and whether it is good.
+        videos: caption to an MP4 file; missing files are left out.
         traces: Plotly's, of one 3-D figure in metres; none for no figure.
     """
 
@@ -73,7 +73,7 @@ def write_page(
         "views": [_plain(view) for view in views[:MAX_VIEWS]],
         "settings": settings,
     }
-    # "</" would end the script element that the data lies in.
+    # "</" would end the script element around the data.
     text = json.dumps(data).replace("</", "<\\/")
     template = resources.files("langsteer.evaluation").joinpath("page.html").read_text("utf-8")
     before, after = template.replace("{{title}}", html.escape(title)).split("{{plotly}}")
@@ -120,7 +120,7 @@ def line_trace(
 
 
 def xyz(points: NDArray[np.floating]) -> dict[str, list[float | None]]:
-    """Columns of points (K, 3) for Plotly, to 0.1 mm; NaN, which makes a gap, is None."""
+    """Columns of points (K, 3) for Plotly, to 0.1 mm; NaN becomes None, a gap."""
     columns = np.asarray(points, dtype=np.float64).round(4).T
     return {
         axis: [None if np.isnan(value) else float(value) for value in column]

@@ -8,8 +8,8 @@ Example::
     run.success, run.steps
 
 A policy of two frames sees the first one twice, as in training. Eight actions of a prediction are
-executed. Only the frames of predictions are rendered: two of eight. PyTorch is imported to open or
-steer a checkpoint; other policies need none.
+executed. Only the frames of predictions are rendered: two of eight. Only a checkpoint needs
+PyTorch; it is imported then.
 """
 
 import functools
@@ -46,7 +46,7 @@ Frame = Mapping[str, Any]
 
 
 class Seeing(Protocol):
-    """What an environment must know of an actor."""
+    """An actor, as far as an environment must know it."""
 
     sees_colours: bool
 
@@ -60,23 +60,23 @@ class Elsewhere(Protocol):
     """An actor in another process: it looks for itself, and holds a connection."""
 
     def look(self, env: "CalvinEnv") -> Frame:
-        """What it sees of this moment; a ``point_cloud`` may be missing."""
+        """Its input at this moment; a ``point_cloud`` may be missing."""
 
     def close(self) -> None:
         """Let go of the connection."""
 
 
 class Actor(Protocol):
-    """What acts: an `Agent`, or a policy of another kind."""
+    """Acts: an `Agent`, or a policy of another kind."""
 
     n_obs_steps: int
     sees_colours: bool
 
     def reset(self, seed: int = 0) -> None:
-        """A task begins; ``seed`` is the noise's."""
+        """Begin a task; ``seed`` is the noise's."""
 
     def instruct(self, sentence: str | None) -> None:
-        """Say what is to be done until the next reset."""
+        """Give the sentence of the task until the next reset."""
 
     def observe(self, observation: Frame) -> None:
         """Show a frame without asking for actions."""
@@ -87,10 +87,10 @@ class Actor(Protocol):
 
 @dataclass
 class TaskRun:
-    """What happened in T steps.
+    """The record of T steps.
 
     Attributes:
-        task: what was to be done.
+        task: the one to do.
         success: whether the oracle saw it done, against the start of the run.
         tasks_seen: every task done at some step, by the oracle.
         robot_obs: (T + 1, 15) states, the start first.
@@ -128,7 +128,7 @@ class TaskRun:
 
     @property
     def outcome(self) -> str:
-        """What a video says in the end."""
+        """The words at the end of a video."""
         return f"{'success' if self.success else 'failed'} after {self.steps / 30:.1f} s"
 
 
@@ -139,10 +139,10 @@ def run_task(
     max_steps: int = STEPS_PER_TASK,
     on_step: Callable[["CalvinEnv"], None] | None = None,
 ) -> TaskRun:
-    """Let ``agent`` (just reset) act until the oracle sees ``task`` done or the steps are used up.
+    """Let ``agent`` (just reset) act until the oracle sees ``task`` done or no steps are left.
 
     Args:
-        env: wherever it stands: the task is judged against this moment.
+        env: in any state; the task is judged against it.
         agent: the policy.
         task: one of `langsteer.calvin.task.TASKS`.
         max_steps: CALVIN's benchmark gives 360.
@@ -223,7 +223,7 @@ class Player:
         """Try a task from the environment's present state.
 
         Args:
-            task: what the oracle judges.
+            task: for the oracle to judge.
             instruction: the words for it.
             seed: of all noise.
             max_steps: control steps at most.
@@ -233,16 +233,19 @@ class Player:
         Raises:
             UserError: the steering knows no way to the goal from here.
         """
+        # The steerer looks once, at the scene as it is now. Without a goal nothing steers.
         steerer = self._steerer(goal, seed) if goal and self.steering.steers else None
         if steerer is None:
             self.agent.reset(seed)
         else:
             _as_agent(self.agent).reset(seed, steerer.predict)
+        # A policy with language hears the sentence, steered or not; the others ignore it.
         self.agent.instruct(instruction)
         film = None if video is None else Film(self.caption(task, instruction, goal))
         run = run_task(self.env, self.agent, task, max_steps, on_step=film)
         if film is not None and video is not None:
             film.write(video, run.outcome)
+        # The run keeps the steering's cost: a success that takes ten times as long is told so.
         if steerer is not None:
             run.denoiser_calls = steerer.calls.denoiser
             run.gradient_calls = steerer.calls.gradients
@@ -251,14 +254,14 @@ class Player:
         return run
 
     def caption(self, task: str, instruction: str, goal: str | None = None) -> str:
-        """What the policy is given, for a video or a report: the sentence, or nothing.
+        """The words given to the policy, for a video or a report: the sentence, or nothing.
 
         Args:
-            task: what the oracle judges.
+            task: for the oracle to judge.
             instruction: the words for it.
             goal: the task to steer towards; None leaves the policy alone.
         """
-        # A policy of another kind need not say whether it reads; it is told the sentence.
+        # A policy of another kind need not say whether it reads; it hears the sentence.
         is_told = getattr(self.agent, "reads_sentences", True)
         if is_told or (goal and self.steering.steers):
             return f"\u201c{instruction}\u201d"
@@ -293,7 +296,7 @@ def open_player(settings: PlaySettings) -> Player:
 
     Raises:
         UserError: a setting is wrong, the environment cannot make the policy's clouds, or its
-            server is not there.
+            server is missing.
     """
     if settings.policy.url is not None:
         remote = open_remote(settings.policy)
@@ -312,7 +315,7 @@ def open_remote(policy: PolicySettings) -> "RemoteActor":
     """The policy at ``policy.url``.
 
     Raises:
-        UserError: no server answers, or it says of itself what makes no sense.
+        UserError: no server answers, or its description makes no sense.
     """
     from langsteer.serving.actor import RemoteActor
     from langsteer.serving.messages import Offer
@@ -323,7 +326,7 @@ def open_remote(policy: PolicySettings) -> "RemoteActor":
 
 
 def one_thread_of_many() -> None:
-    """Give a worker process one thread: processes that each use all cores slow each other down."""
+    """Give a worker process one thread: processes on all cores slow each other down."""
     import torch
 
     if multiprocessing.parent_process() is not None:

@@ -1,4 +1,4 @@
-"""What the runs of all evaluations share: policy and simulator, the folder and its files.
+"""The shared part of all evaluations: policy and simulator, the folder and its files.
 
 Example::
 
@@ -33,14 +33,14 @@ _NO_PART_OF_RESULTS = ("num_workers", "shard", "output_dir", "annotations")
 
 @dataclass(frozen=True)
 class PolicySettings(CheckpointSettings, prefix="policy."):
-    """A checkpoint, or a policy that a server has at ``url``.
+    """A checkpoint, or a policy on a server at ``url``.
 
     Attributes:
-        url: ``ws://HOST:PORT`` of a server that speaks openpi's protocol.
-        observation: what is sent, of ``rgb``, ``depth`` and ``cloud``; None: as the server says.
+        url: ``ws://HOST:PORT`` of a server with openpi's protocol.
+        observation: parts to send, of ``rgb``, ``depth`` and ``cloud``; None: as the server says.
         actions: how the server acts; None: as it says.
-        action_horizon: how many actions of an answer are executed; None executes all.
-        connect_seconds: how long a server that is not there is waited for.
+        action_horizon: number of actions to execute of an answer; None executes all.
+        connect_seconds: how long to wait for a missing server.
         answer_seconds: how long an answer may take.
     """
 
@@ -60,7 +60,7 @@ class PolicySettings(CheckpointSettings, prefix="policy."):
             self.require(not alone, key, "null without policy.url")
 
     def identity(self) -> dict[str, Any]:
-        """The keys that results depend on."""
+        """The keys the results depend on."""
         keys = _OF_A_CHECKPOINT if self.url is None else _OF_A_SERVER
         return {key: value for key, value in self.to_dict().items() if key in keys}
 
@@ -72,7 +72,7 @@ class PolicySettings(CheckpointSettings, prefix="policy."):
         return RemotePolicy(self.url, self.connect_seconds, self.answer_seconds)
 
     def said(self) -> dict[str, Any]:
-        """What the settings say in the server's place."""
+        """The settings' words in the server's place."""
         told = {"observation": self.observation, "actions": self.actions}
         return {key: value for key, value in told.items() if value is not None}
 
@@ -89,7 +89,7 @@ class EnvSettings(Settings, prefix="env."):
 
 @dataclass(frozen=True)
 class RunSettings(Settings):
-    """What every evaluation is told; see ``conf/``."""
+    """Settings of every evaluation; see ``conf/``."""
 
     env: EnvSettings
     seed: Natural
@@ -101,7 +101,7 @@ class RunSettings(Settings):
     output_dir: str | None
 
     def identity(self) -> dict[str, Any]:
-        """What the results depend on, in plain values: not on processes, jobs and folders.
+        """The settings behind the results, in plain values: not processes, jobs and folders.
 
         Raises:
             UserError: a file is missing or damaged.
@@ -121,7 +121,7 @@ class PlaySettings(RunSettings):
     steering: SteeringConfig
 
     def identity(self) -> dict[str, Any]:
-        """`RunSettings.identity`, and the checkpoint's or what a server says of itself."""
+        """`RunSettings.identity`, with the checkpoint's or a server's own description."""
         from langsteer.policies.loading import checkpoint_identity  # PyTorch
 
         values = {**super().identity(), "policy": self.policy.identity()}
@@ -148,7 +148,7 @@ def open_run(
     Args:
         output_dir: the folder; by default ``<root>/<experiment>_<checkpoint>_<what>_<digest>``.
         root: of the kind of evaluation.
-        identity: what the results depend on; kept as ``settings.json``.
+        identity: settings behind the results; kept as ``settings.json``.
         what: is played.
 
     Raises:
@@ -163,7 +163,7 @@ def open_run(
 
 
 def _names(checkpoint: str) -> list[str]:
-    """What a folder is called after: a checkpoint's folder and file, or a server's address."""
+    """Parts of a folder's name: a checkpoint's folder and file, or a server's address."""
     if "://" in checkpoint:
         return [re.sub(r"\W+", "_", checkpoint.partition("://")[2]).strip("_")]
     return [Path(checkpoint).parent.name, Path(checkpoint).stem]

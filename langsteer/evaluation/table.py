@@ -57,8 +57,8 @@ def paired_gain(attempts: Sequence[Attempt], method: str) -> Gain:
     """Mean difference of success to the base over pairs, and its 95 % interval.
 
     Pairs of one start share scene and noise, so whole starts are drawn with replacement (paired
-    cluster bootstrap, Efron & Tibshirani 1993, percentile interval, 4000 resamples of seed 0). Of
-    few starts it is too narrow, where all agree it has no width, and of one there is none.
+    cluster bootstrap, Efron & Tibshirani 1993, percentile interval, 4000 resamples of seed 0). With
+    few starts it is too narrow; if all agree it has no width; with one there is none.
     """
     base = {(one.start, one.task): one.success for one in attempts if one.method == BASE}
     differences: dict[int, list[int]] = {}

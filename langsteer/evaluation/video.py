@@ -1,4 +1,4 @@
-"""Videos of rollouts: both cameras side by side, what was said and the outcome written in.
+"""Videos of rollouts: both cameras side by side, with the words given and the outcome.
 
 Example::
 
@@ -27,7 +27,7 @@ FRAMES_PER_SECOND = 15
 """Real time: a control step is 1/30 s."""
 _LAST_FRAME_REPEATS = 15
 _COLOURS, _PALETTE_FRAMES = 128, 6
-"""Of a GIF, and the frames of a film that they are chosen from."""
+"""Of a GIF, and the number of frames to choose them from."""
 
 
 class Film:
@@ -52,16 +52,16 @@ class Film:
         return plain + [last] * _LAST_FRAME_REPEATS
 
     def write(self, path: Path, outcome: str) -> None:
-        """Write an H.264 MP4 that browsers play."""
+        """Write an H.264 MP4 for browsers."""
         with Mp4Writer(path, FRAMES_PER_SECOND) as writer:
             for frame in self.captioned(outcome):
                 writer.add(frame)
 
 
 def write_gif(videos: Sequence[Path], path: Path, every: int = 2) -> None:
-    """Write every ``every``-th frame as a looping GIF, for pages that show no video.
+    """Write every ``every``-th frame as a looping GIF, for pages without videos.
 
-    Several videos of one size stand side by side; one that is over shows its last frame.
+    Several videos of one size stand side by side; a finished one shows its last frame.
     """
     rows = itertools.zip_longest(*(_images(video)[::every] for video in videos))
     last: list[Image.Image] = []
@@ -97,7 +97,7 @@ def _side_by_side(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def _palette(images: Sequence[Image.Image]) -> Image.Image:
-    """A picture whose palette serves a whole film.
+    """A picture with a palette for a whole film.
 
     The colours are spread over all that occur, and then moved towards their pixels. By the number
     of pixels alone a block of pure magenta would become a brown.
@@ -111,7 +111,7 @@ def _palette(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def video_base64(path: Path) -> str | None:
-    """A video for a data URL, or None where it was not made."""
+    """A video for a data URL, or None if it was not made."""
     return base64.b64encode(path.read_bytes()).decode("ascii") if path.exists() else None
 
 

@@ -1,10 +1,10 @@
-"""Which frames of a recording show which task: CALVIN's own rule for its annotations.
+"""The frames of a recording that show a task: CALVIN's own rule for its annotations.
 
-CALVIN looks at windows of 64 frames. A window is annotated with a task if exactly one task is done
-between a frame 16 to 31 after its beginning and its last frame, and this was not yet so 16 frames
-before the end. It is cut down to the frames from that middle one on, unless the task also counts
-from the window's first frame and nothing was done in the first half. So annotated windows have 64
-or 33 to 48 frames and the task is completed in the last 16.
+CALVIN looks at windows of 64 frames. Take a frame 16 to 31 after a window's beginning. The window
+is annotated with a task if exactly one task is done from that frame to the last one, and was not
+yet done 16 frames before the end. The window is cut down to begin at that frame, unless the task
+also counts from its first frame and nothing was done in the first half. So annotated windows have
+64 or 33 to 48 frames, and the task is completed in the last 16.
 
 Example::
 
@@ -23,7 +23,7 @@ MIDDLES = range(16, 32)
 
 @dataclass(frozen=True)
 class Window:
-    """Frames ``start`` to ``end`` - 1, counted from 0 in the episode, that show ``task``."""
+    """Frames ``start`` to ``end`` - 1 show ``task``; counted from 0 in the episode."""
 
     task: str
     start: int
@@ -52,10 +52,10 @@ class _Oracle:
 
 
 def windows(infos: Sequence[SceneInfo]) -> list[Window]:
-    """The windows of one episode that CALVIN's rule admits, by their ends, longest first.
+    """The windows of one episode by CALVIN's rule, by their ends, longest first.
 
-    A short window may stem from one of 64 frames that began before the recording did, since only
-    its own frames matter.
+    A short window may stem from one of 64 frames begun before the recording: only its own frames
+    matter.
 
     Args:
         infos: one snapshot for each frame.
@@ -87,7 +87,7 @@ def _judged(oracle: _Oracle, first: int, middle: int, last: int) -> Window | Non
 
 
 def events(found: Sequence[Window]) -> list[list[Window]]:
-    """The windows grouped by what they show: each group is one completion of one task."""
+    """The windows grouped by their content: each group is one completion of one task."""
     groups: list[list[Window]] = []
     for window in sorted(found, key=lambda window: (window.task, window.end, window.start)):
         previous = groups[-1][-1] if groups else None

@@ -1,4 +1,4 @@
-"""Skills for what moves on joints: drawer, sliding door, button and switch.
+"""Skills for the parts on joints: drawer, sliding door, button and switch.
 
 Numbers are metres in a part's own frame (see `Layout`), measured on CALVIN's meshes; fingers are
 closed and the tcp is 12 mm above their tips.
@@ -17,9 +17,9 @@ from langsteer.experts.skill import Plan, Planner, Scene
 from langsteer.experts.view import HANDLE_X, View
 
 DOWN = np.pi
-"""Roll of a gripper that points down."""
+"""Roll of a gripper pointing down."""
 ACROSS = np.pi / 2
-"""Yaw at which the fingers open along x, as the arm rests."""
+"""Yaw of the arm at rest: the fingers open along x."""
 
 # Drawer: the handle's bar is 0.24 long, its back 0.22 and its front 0.26 before the frame.
 _BEHIND_BAR = -0.207
@@ -111,8 +111,8 @@ def _use_switch(on: bool) -> Planner:
     def plan(scene: Scene) -> Plan:
         """Push the lever up from below, or down from above, with a tilted gripper."""
         layout = scene.view.layout
-        # Far to the right the arm reaches the lever only with the gripper tilted towards it; and a
-        # finger that comes from below must point at it, lest it slip off.
+        # Far to the right the arm reaches the lever only with the gripper tilted towards it. A
+        # finger from below must point at it, lest it slip off.
         right = layout.switch[0] > 0
         if right:
             pitch = scene.vary(-0.88, -0.74)

@@ -1,7 +1,7 @@
 """Skills for the blocks: turn, lift, put down, stack.
 
-All blocks are 4 cm wide and high; the fingers close on that width. A gripper that points down at
-yaw ψ opens its fingers across a block whose long side points along ψ.
+All blocks are 4 cm wide and high; the fingers close on that width. Let a block's long side point
+along ψ: a gripper pointing down at yaw ψ opens its fingers across it.
 """
 
 from collections.abc import Iterable
@@ -27,13 +27,13 @@ _FRONT_Y, _FRONT_Z = -0.09, 0.6
 _CABINET_TURN = 0.15
 _CLEAR = 0.004
 _OVERHANG = 0.012
-"""Metres that an upper block may stand off the lower one's middle so as to clear the door."""
+"""Metres an upper block may stand off the lower one's middle, to clear the door."""
 _WRIST = (-0.4, 3.5)
-"""Yaws that the wrist reaches everywhere over the table."""
+"""Yaws within the wrist's reach everywhere over the table."""
 
 
 def grip_yaw(block: BlockView, towards: float = ACROSS) -> float:
-    """The yaw at which the fingers close on the block's width, nearest to ``towards``."""
+    """The yaw for the fingers to close on the block's width, nearest to ``towards``."""
     turn = np.pi / 2 if block.is_cube else np.pi
     return float(block.yaw + turn * np.round((towards - block.yaw) / turn))
 
@@ -45,7 +45,7 @@ def grip(scene: Scene, colour: str, yaw: float | None = None) -> Plan:
         yield from _to_front_of_cabinet(scene, float(block.position[0]), OPEN)
     yaw = grip_yaw(block) if yaw is None else yaw
     if surface_of(block) == "slider":
-        # A hand that turns further hits the door; the fingers straighten the block as they close.
+        # Turned further, the hand hits the door; the fingers straighten the block as they close.
         yaw = float(np.clip(yaw, ACROSS - _CABINET_TURN, ACROSS + _CABINET_TURN))
     euler = (DOWN, 0.0, yaw)
     x, y, z = (float(value) for value in block.position)
@@ -88,7 +88,7 @@ def held_colour(view: View) -> str | None:
 
 
 def _put_down(scene: Scene, place: Vector, yaw: float | None = None, above: float = 0.12) -> Plan:
-    """Carry the held block to where its centre shall be, let go, and withdraw upwards."""
+    """Carry the held block to a place for its centre, let go, and withdraw upwards."""
     colour = held_colour(scene.view)
     centre = scene.view.tcp if colour is None else scene.view.block(colour).position
     x, y, z = (np.asarray(place) + (scene.view.tcp - centre)).tolist()
@@ -101,7 +101,7 @@ def _put_down(scene: Scene, place: Vector, yaw: float | None = None, above: floa
 
 
 def place_in_drawer(scene: Scene) -> Plan:
-    """Put the held block into the open drawer, where there is room."""
+    """Put the held block into the open drawer, at a free spot."""
     view = scene.view
     x0 = float(view.layout.drawer[0])
     y0 = TABLE_EDGE - view.drawer / 2 + 0.015
@@ -111,7 +111,7 @@ def place_in_drawer(scene: Scene) -> Plan:
 
 
 def place_in_slider(scene: Scene) -> Plan:
-    """Put the held block into the half of the cabinet that the door leaves open."""
+    """Put the held block into the half of the cabinet left open by the door."""
     view = scene.view
     middle = view.layout.slot("left" if view.slider < view.layout.slider_range / 2 else "right")
     spots = [(float(middle[0]) + scene.vary(-0.06, 0.06), float(middle[1])) for _ in range(20)]
@@ -124,7 +124,7 @@ def place_in_slider(scene: Scene) -> Plan:
 
 
 def place_on_table(scene: Scene) -> Plan:
-    """Put the held block down on the table, where there is room."""
+    """Put the held block down on the table, at a free spot."""
     low, high = scene.view.layout.surfaces["table"]
     spots = [(scene.vary(low[0], high[0]), scene.vary(low[1], high[1])) for _ in range(40)]
     here = scene.view.tcp
@@ -149,7 +149,7 @@ def _roomiest(
 
 
 def surface_of(block: BlockView) -> str:
-    """``"table"``, ``"slider"`` or ``"drawer"``: over what a block is."""
+    """The surface below a block: ``"table"``, ``"slider"`` or ``"drawer"``."""
     if block.position[2] < TABLE_HEIGHT - 0.02:
         return "drawer"
     return "slider" if block.position[1] > 0.03 else "table"
@@ -157,7 +157,7 @@ def surface_of(block: BlockView) -> str:
 
 def _rotate(colour: str, sign: int) -> Planner:
     def plan(scene: Scene) -> Plan:
-        """Grip the block, turn it where it lies, let go; +1 turns counterclockwise."""
+        """Grip the block, turn it in place, let go; +1 turns counterclockwise."""
         block = scene.view.block(colour)
         angle = sign * scene.vary(1.3, 1.6)
         first = grip_yaw(block, towards=ACROSS - angle / 2)
@@ -175,7 +175,7 @@ def _rotate(colour: str, sign: int) -> Planner:
 
 
 def stack_block(scene: Scene) -> Plan:
-    """Put the held block on top of one that lies free."""
+    """Put the held block on top of a free one."""
     view = scene.view
     held = held_colour(view)
     below = [

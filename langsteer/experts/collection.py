@@ -1,8 +1,8 @@
 """Record demonstrations as a CALVIN dataset folder: in parallel, resumable, a function of the seed.
 
-Each episode is a function of (settings, its number) and owns a range of frame numbers, so that it
-does not matter which worker records it, or when. A finished episode leaves a small note in
-``.collection/``; a run that was killed goes on with the episodes that have none.
+Each episode is a function of (settings, its number) and owns a range of frame numbers. So any
+worker may record it, at any time. A finished episode leaves a small note in ``.collection/``. After
+a kill the same command records the episodes without a note.
 
 Example::
 
@@ -39,7 +39,7 @@ _SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class CollectionSettings(Settings):
-    """What is recorded; with the same settings the same dataset comes out.
+    """Settings of a recording; the same settings give the same dataset.
 
     Attributes:
         tasks: to be shown; in play, those to choose from.
@@ -48,8 +48,8 @@ class CollectionSettings(Settings):
         play: long chains of feasible tasks instead of one task an episode.
         chain_length: tasks in an episode of play.
         scene: of the environment.
-        instructed: in play, each task that was done is annotated from its beginning to its end,
-            and most end soon after they are done: what a policy that is told tasks has to do.
+        instructed: in play, annotate each task from its beginning to its end, and end most of them
+            soon after they are done, as for a policy told its tasks.
         renderer: of the environment; with ``"depth"`` colour images are black without ``colours``.
         colours: whether the depth renderer draws colours, too.
         driver: checkpoint of a policy that begins most tasks of instructed play, for the expert to
@@ -70,7 +70,7 @@ class CollectionSettings(Settings):
     seed: Natural = 0
 
     def check(self) -> None:
-        """Raise `UserError` where one choice needs another."""
+        """Raise `UserError` if one choice needs another."""
         self.require(self.play or not self.instructed, "instructed", "--play, too")
         self.require(self.instructed or not self.driver, "driver", "--play --instructed, too")
 
@@ -87,14 +87,14 @@ class CollectionSettings(Settings):
 
 @dataclass(frozen=True)
 class CollectionSummary:
-    """What lies in the folder afterwards.
+    """The content of the folder after a run.
 
     Attributes:
         path: of the dataset.
-        episodes, frames: how many there are.
-        tried: task to how often a skill went about it, in all episodes and discarded attempts.
-        achieved: task to how often the oracle then saw it done.
-        annotations: task to how many windows show it.
+        episodes, frames: their numbers.
+        tried: task to number of attempts, in all episodes and discarded attempts.
+        achieved: task to number of attempts the oracle saw done.
+        annotations: task to number of windows.
     """
 
     path: Path
@@ -113,24 +113,26 @@ def collect(
     overwrite: bool = False,
     make_driver: Callable[[], Driver] | None = None,
 ) -> CollectionSummary:
-    """Record what is not yet there of a dataset, and complete it.
+    """Record the missing episodes of a dataset, and complete it.
 
     Args:
         path: folder of the dataset.
         settings: what to record.
         assets_path: CALVIN's ``calvin_env`` checkout, for scenes A-D.
         num_workers: processes; None takes one for each core, 8 at most.
-        overwrite: throw away what an earlier run recorded at ``path``.
-        make_driver: makes the driver that ``settings`` name, in each process that records.
+        overwrite: throw away an earlier run's recordings at ``path``.
+        make_driver: makes the driver named in ``settings``, in each recording process.
 
     Raises:
-        UserError: impossible settings, a folder that is in use for something else, a task that its
-            expert fails at again and again, or a worker that died.
+        UserError: impossible settings, a folder in use for something else, a task its expert fails
+            again and again, or a dead worker.
     """
+    # Every fault of the settings shows before the first episode: recording takes hours.
     checked_skills(settings.tasks)
     _prepare(path, settings, overwrite)
     jobs = settings.jobs()
     pieces = Pieces(path / NOTES, "episode", "recording", "episode_{:06d}.json")
+    # The notes of finished episodes are kept; only the others are recorded.
     done = run_pieces(
         pieces,
         range(len(jobs)),
@@ -139,6 +141,7 @@ def collect(
         summarise=_so_far,
         tidy=lambda: _sweep(path),
     )
+    # The metadata come last: they make a dataset of the frames, and need all notes.
     notes = [EpisodeNote(**note) for note in done.values()]
     for split in SPLITS:
         _complete(path, settings, split, [note for note in notes if note.split == split])
@@ -176,7 +179,7 @@ class Recorder:
 
 
 def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
-    """Make the folder for these settings, or see that it is theirs."""
+    """Make the folder for these settings, or check that it is theirs."""
     file = path / NOTES / _SETTINGS
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: a file; choose a folder")
@@ -195,7 +198,7 @@ def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what a killed run left behind: half-written files, and what it threw away."""
+    """Remove the remains of a killed run: half-written files, and things thrown away."""
     for doomed in path.parent.glob(f".{glob.escape(path.name)}{TRASH}*"):
         shutil.rmtree(doomed, ignore_errors=True)
     for folder in (NOTES, *SPLITS):
@@ -213,12 +216,12 @@ def _so_far(results: Collection[Result]) -> str:
 def _complete(
     path: Path, settings: CollectionSettings, split: str, notes: list[EpisodeNote]
 ) -> None:
-    """Write the metadata of a split, where it has episodes."""
+    """Write the metadata of a split with episodes."""
     if not notes:
         return
     annotations = [Annotation(*fields) for note in notes for fields in note.annotations]
     scene = settings.scene if settings.scene == BUILTIN else f"calvin_scene_{settings.scene}"
-    # Our depth renderer samples pixels where EGL does.
+    # Our depth renderer samples pixels at the same places as EGL.
     renderer = "tiny" if settings.renderer == "tiny" else "egl"
     save_metadata(
         path / split,

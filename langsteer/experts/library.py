@@ -22,14 +22,14 @@ PLANNERS: dict[str, Planner] = {
 }
 
 SKILLED_TASKS: tuple[str, ...] = tuple(PLANNERS)
-"""The tasks that the experts can do."""
+"""The tasks with an expert."""
 
 
 def checked_skills(tasks: Sequence[str]) -> None:
-    """See that there is an expert for each of the tasks.
+    """Check that each of the tasks has an expert.
 
     Raises:
-        UserError: no task is given, one is unknown, or none of the experts can do it.
+        UserError: no task is given, one is unknown, or one has no expert.
     """
     if not tasks:
         raise UserError(f"no tasks given; there are {', '.join(SKILLED_TASKS)}")
@@ -42,7 +42,7 @@ def make_skill(task: str, hand: Hand, rng: np.random.Generator) -> Skill:
     """The skill for a task.
 
     Raises:
-        UserError: no such task, or none of the experts can do it.
+        UserError: no such task, or it has no expert.
     """
     checked_skills([task])
     return Skill(task, PLANNERS[task], hand, rng)

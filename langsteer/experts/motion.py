@@ -1,8 +1,8 @@
-"""Smooth motion in relative actions: a commanded pose that heads for one `Move` after another.
+"""Smooth motion in relative actions: a commanded pose on its way along one `Move` after another.
 
-CALVIN's controller adds relative actions to a target pose and never looks back at where the arm
-really is. `Hand` keeps the same sum, so it always knows the commanded pose, and steers it with
-limited speed and acceleration; corners are rounded, starts and stops are soft, as a person's are.
+CALVIN's controller adds relative actions to a target pose and never looks back at the real arm.
+`Hand` keeps the same sum, so it always knows the commanded pose. It steers the pose with limited
+speed and acceleration: corners are rounded, starts and stops are soft, as a person's are.
 
 Example::
 
@@ -43,10 +43,10 @@ class Move:
         euler: tcp orientation goal, radians, extrinsic XYZ; None keeps the commanded one.
         gripper: `OPEN` or `CLOSED`.
         speed: metres a second at most.
-        radius: metres from the goal at which the next leg may begin; small ones stop there.
-        wait: control steps to stay once there, e.g. for the fingers to close.
+        radius: metres from the goal within which the next leg may begin; a small one stops there.
+        wait: control steps to stay there, e.g. for the fingers to close.
         steady: no tremor, for pushing things.
-        until: ends the leg at once where it says so of what is seen.
+        until: a test of the view; true ends the leg at once.
     """
 
     position: Vector
@@ -64,7 +64,7 @@ class Hand:
 
     Attributes:
         position: (3,) metres.
-        euler: (3,) radians, unwrapped: what the controller holds after the actions so far.
+        euler: (3,) radians, unwrapped: the controller's target after the actions so far.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Hand:
             euler: (3,) radians.
             rng: source of the tremor.
             tempo: factor on every speed.
-            tremor: metres a step; how far a hand strays, in free space only.
+            tremor: metres a step; the hand strays so far, in free space only.
         """
         self.position = np.array(position, dtype=np.float64)
         self.euler = np.array(euler, dtype=np.float64)
@@ -116,13 +116,13 @@ class Hand:
         if move.euler is None:
             return np.zeros(3)
         left = np.asarray(move.euler) - self.euler
-        # Roll sits at ±π, where both signs are one orientation; pitch and yaw stay as they are, for
-        # the long way round may be the only one that the wrist can go.
+        # Roll sits at ±π, and both signs are one orientation. Pitch and yaw stay as they are: the
+        # long way round may be the wrist's only one.
         left[0] = (left[0] + np.pi) % (2 * np.pi) - np.pi
         return left
 
     def _turning(self, move: Move, steps_left: float) -> np.ndarray:
-        """Turn so as to be done when the hand arrives."""
+        """Turn so as to arrive together with the hand."""
         left = self._turn_left(move)
         angle = float(np.linalg.norm(left))
         top = min(RADIANS_PER_UNIT * 0.9, angle / max(steps_left * 0.8, 1.0))
@@ -138,7 +138,7 @@ class Hand:
 
 
 def _stopping_pace(distance: float, acceleration: float) -> float:
-    """The pace from which half the acceleration comes to rest within ``distance``."""
+    """The fastest pace to come to rest within ``distance`` at half the acceleration."""
     return float(np.sqrt(acceleration * distance))
 
 

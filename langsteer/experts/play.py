@@ -1,4 +1,4 @@
-"""What can be done next: the choice behind long chains of tasks, as in a person's free play.
+"""The choice of the next feasible task: long chains, as in a person's free play.
 
 Example::
 
@@ -22,8 +22,8 @@ _OPEN_SHARE, _CLOSED_SHARE = 0.52, 0.48
 def symbolic_state(view: View) -> dict[str, int | str]:
     """The scene in the words of `langsteer.calvin.benchmark`.
 
-    A door or drawer that stands half open is ``"between"``, a block that fell down ``"lost"``: no
-    task can be done with them.
+    A half-open door or drawer is ``"between"``, a fallen block ``"lost"``: no task can be done with
+    them.
     """
     held = held_colour(view)
     state: dict[str, int | str] = {
@@ -59,7 +59,7 @@ def _place(view: View, colour: str) -> str:
 
 
 def _towers(view: View, held: str | None) -> list[tuple[str, str]]:
-    """(upper, lower) of each pair of blocks that stand on one another on the table."""
+    """(upper, lower) of each pair of blocks stacked on the table."""
     resting = [colour for colour in COLOURS if colour != held]
     pairs = [(upper, lower) for upper in resting for lower in resting if upper != lower]
     return [pair for pair in pairs if _stands_on(view.block(pair[0]), view.block(pair[1]))]
@@ -71,7 +71,7 @@ def _stands_on(upper: BlockView, lower: BlockView) -> bool:
 
 
 def feasible_tasks(view: View, tasks: Sequence[str]) -> list[str]:
-    """Those of the tasks that can be done now."""
+    """The tasks feasible now."""
     state = symbolic_state(view)
     return [task for task in tasks if len(successors(state, task)) > 0 and has_room(task, view)]
 
@@ -79,14 +79,14 @@ def feasible_tasks(view: View, tasks: Sequence[str]) -> list[str]:
 def choose_task(
     view: View, tasks: Sequence[str], history: Sequence[str], rng: np.random.Generator
 ) -> str | None:
-    """One of the tasks that can be done now, rather of a kind that was not done lately."""
+    """A task feasible now, rather of a kind not done lately; None if there is none."""
     feasible = feasible_tasks(view, tasks)
     if not feasible:
         return None
     done = Counter(category(task) for task in history)
     kinds = sorted({category(task) for task in feasible})
     of_kind = Counter(category(task) for task in feasible)
-    # Kinds of many tasks, pushing and turning above all, take more to learn.
+    # Kinds with many tasks, pushing and turning above all, take more to learn.
     weights = np.array([np.sqrt(of_kind[kind]) / (1 + done[kind]) for kind in kinds])
     kind = kinds[rng.choice(len(kinds), p=weights / weights.sum())]
     options = [task for task in feasible if category(task) == kind]

@@ -1,7 +1,7 @@
-"""Skills that push a block over the table with closed fingers: aside, or into the drawer.
+"""Skills to push a block over the table with closed fingers: aside, or into the drawer.
 
-A block that is pushed off its middle turns away. So the fingers lie flat against its side, and aim
-anew through its middle every centimetre or two.
+A push off the block's middle turns it away. So the fingers lie flat against its side, and aim anew
+through its middle every centimetre or two.
 """
 
 from collections.abc import Callable
@@ -21,15 +21,15 @@ _FINGER = 0.012
 _GAP = (0.015, 0.025)
 """Metres between fingers and block before the push."""
 _AHEAD, _STEP = 0.05, 0.015
-"""Metres from the hand to where it aims while it pushes, and how far it goes until it aims anew."""
+"""Metres from the hand to its aim while it pushes, and the way until it aims anew."""
 _TURN = 0.4
 _DRAWER_HALF = 0.1
-"""Metres to either side of the drawer's middle from where a block is pushed straight in."""
+"""Metres to either side of the drawer's middle: within them a block is pushed straight in."""
 _SETTLING_STEPS = 5
 
 
 def _flat_yaw(block: BlockView) -> float:
-    """The yaw near `ACROSS` at which the closed fingers lie flat against the block's side."""
+    """The yaw near `ACROSS` with the closed fingers flat against the block's side."""
     quarter = np.pi / 2
     askew = (block.yaw - ACROSS + quarter / 2) % quarter - quarter / 2
     return float(ACROSS + np.clip(askew, -_TURN, _TURN))
@@ -89,7 +89,7 @@ def _push(colour: str, direction: int) -> Planner:
 def push_into_drawer(scene: Scene) -> Plan:
     """Push a block on the table over the edge into the open drawer.
 
-    One that lies beside the drawer or close to the door is held and slid there instead.
+    A block beside the drawer or close to the door is held and slid there instead.
     """
     view = scene.view
     on_table = [c for c in COLOURS if surface_of(view.block(c)) == "table"]
@@ -119,7 +119,7 @@ def _slide_into_drawer(scene: Scene, colour: str) -> Plan:
     middle = float(scene.view.layout.drawer[_X])
     x = float(np.clip(x, middle - _DRAWER_HALF, middle + _DRAWER_HALF))
     y = TABLE_EDGE - scene.view.drawer / 2 + scene.vary(-0.01, 0.02)
-    z += 0.006  # clear of what the block may catch on
+    z += 0.006  # clear of anything the block may catch on
     yield Move((x, y, z), None, CLOSED, speed=0.3, radius=0.008, steady=True)
     yield Move((x, y, z), None, OPEN, wait=_SETTLING_STEPS)
     yield from rise(scene, scene.vary(0.06, 0.1), OPEN)

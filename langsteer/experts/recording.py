@@ -1,10 +1,10 @@
-"""Episodes: run skills in the simulator and keep what a CALVIN dataset needs of every frame.
+"""Episodes: run skills in the simulator and keep each frame's data for a CALVIN dataset.
 
 Example::
 
     performer = Performer(env, images=False)
     episode = performer.single("open_drawer", np.random.default_rng(0))
-    episode.achieved       # ('open_drawer',), or () where the oracle saw no such thing
+    episode.achieved       # ('open_drawer',), or () if the oracle did not see it done
 """
 
 from collections.abc import Sequence
@@ -29,34 +29,34 @@ from langsteer.experts.starts import benchmark_robot_obs, sample_scene, sample_s
 from langsteer.experts.view import View, read_layout
 
 TASK_STEPS = 240
-"""Control steps after which a skill is given up; the benchmark gives 360."""
+"""Control steps after which a skill gives up; the benchmark gives 360."""
 
 _TEMPO = (0.85, 1.2)
 _TREMOR = (0.0002, 0.0008)
 _WANDER_LOW, _WANDER_HIGH = np.array([-0.12, -0.1, -0.06]), np.array([0.12, 0.08, 0.08])
 _DRIFT_LOW, _DRIFT_HIGH = np.array([-0.15, -0.3, 0.55]), np.array([0.25, -0.12, 0.68])
 _WANDERING = 0.3
-"""How often a chain wanders about before it goes on."""
+"""Probability that a chain wanders about before it goes on."""
 
 _CUT_SHORT = 0.7
-"""How often a task of instructed play ends soon after it is done."""
+"""Probability that a task of instructed play ends soon after it is done."""
 _STEPS_AFTER_SUCCESS = 9
 _DRIVEN = 0.8
-"""How often the driver of instructed play begins a task."""
+"""Probability that the driver of instructed play begins a task."""
 DRIVEN_STEPS = (8, 160)
 
 Images = dict[str, np.ndarray]
 
 
 class Driver(Protocol):
-    """Acts in an environment as told: a policy from whose mistakes there is something to learn."""
+    """Acts in an environment as told: a policy with mistakes worth learning from."""
 
     @property
     def pipeline(self) -> ObservationPipeline:
-        """How the clouds that it looks at must be made."""
+        """How its clouds must be made."""
 
     def begin(self, task: str, rng: np.random.Generator) -> None:
-        """Be told a task, in whatever words ``rng`` chooses; what came before is forgotten."""
+        """Hear a task, in words chosen by ``rng``, and forget what came before."""
 
     def act(self, env: CalvinEnv) -> np.ndarray:
         """The next relative action (7,) of this environment."""
@@ -70,10 +70,10 @@ class Episode:
         robot_obs: T + 1 arrays (15,).
         scene_obs: T + 1 arrays (24,).
         infos: T + 1 snapshots for the oracle.
-        images: T + 1 sets of images under CALVIN's names; empty where none were asked for.
-        attempted: tasks in the order in which skills went about them.
-        achieved: those of them that the oracle saw done, each against its own start.
-        shown: the frames in which an expert did a task from its beginning to its end.
+        images: T + 1 sets of images under CALVIN's names; empty if none were asked for.
+        attempted: tasks in the order of the attempts.
+        achieved: those the oracle saw done, each against its own start.
+        shown: windows of an expert's whole task, from its beginning to its end.
     """
 
     robot_obs: list[np.ndarray] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Episode:
 
     @property
     def n_frames(self) -> int:
-        """Frames that a dataset holds of it: all but the last, as in CALVIN."""
+        """Its frames in a dataset: all but the last, as in CALVIN."""
         return len(self.robot_obs) - 1
 
 
@@ -106,7 +106,7 @@ class Performer:
             env: to act in.
             images: whether frames are drawn.
             colours: whether the depth renderer draws colours, too.
-            driver: goes about tasks of instructed play before an expert does.
+            driver: begins tasks of instructed play; an expert finishes them.
         """
         self.env = env
         self.layout = read_layout(env)
@@ -116,9 +116,9 @@ class Performer:
         self._recording = False
 
     def single(self, task: str, rng: np.random.Generator) -> Episode:
-        """One task from a start like the benchmark's, with what it takes to get there.
+        """One task from a start like the benchmark's, with its preparations.
 
-        Where a block must be in hand, lifting it belongs to the recording.
+        If a block must be in hand, lifting it belongs to the recording.
         """
         before, hand = self._begin_task(task, rng)
         for step in (*before, task):
@@ -127,34 +127,35 @@ class Performer:
         return self._episode
 
     def prepare(self, task: str, rng: np.random.Generator) -> None:
-        """Leave the environment where another may go about ``task``: where `single` would."""
+        """Leave the environment at a start of ``task`` for another: as `single` begins it."""
         before, hand = self._begin_task(task, rng)
         for step in before:
             self.attempt(step, hand, rng)
 
     def _begin_task(self, task: str, rng: np.random.Generator) -> tuple[tuple[str, ...], Hand]:
-        """A start for ``task``, and the tasks that come first."""
+        """A start for ``task``, and the tasks to do first."""
         start = sample_start(task, self.layout, rng)
         return start.before, self._begin(start.scene_obs, rng)
 
     def play(
         self, tasks: Sequence[str], length: int, rng: np.random.Generator, instructed: bool = False
     ) -> Episode:
-        """A chain of tasks that can be done one after the other, from a random start.
+        """A chain of tasks, each feasible after the one before, from a random start.
 
-        It goes on after a failure, as people do, and ends early where nothing can be done any more.
+        It goes on after a failure, as people do, and ends early if nothing is feasible any more.
 
         Args:
             tasks: to choose from.
             length: tasks of the chain.
             rng: of everything drawn at random.
-            instructed: end most tasks soon after the oracle sees them done, as the long-horizon
-                benchmark does, and let the driver, where there is one, begin some of them.
+            instructed: end most tasks soon after the oracle sees them done, like the long-horizon
+                benchmark, and let the driver, if there is one, begin some of them.
         """
         states = initial_states()
         scene = sample_scene(states[rng.integers(len(states))], self.layout, rng)
         hand = self._begin(scene, rng)
         for _ in range(length):
+            # Look anew: the last task may have failed, or moved other things than its own.
             view = self._view()
             task = choose_task(view, tasks, self._episode.attempted, rng)
             # Nothing can be done with a block in hand and no place for it: put it down.
@@ -163,9 +164,11 @@ class Performer:
                 task = choose_task(self._view(), tasks, self._episode.attempted, rng)
             if task is None:
                 break
-            # Look around now and then, so that tasks begin at other places than tasks end.
+            # Wander now and then: a policy must also begin tasks away from the places they end at.
             if held_colour(view) is None and rng.uniform() < _WANDERING:
                 self._perform(Skill("wander", _drift, hand, rng))
+            # Plain play shows whole motions. A policy told its tasks gets the next one in the
+            # middle of a motion, so instructed play ends tasks there.
             if not instructed:
                 self.attempt(task, hand, rng)
             elif self._driver is None or rng.uniform() >= _DRIVEN:
@@ -175,15 +178,15 @@ class Performer:
         return self._episode
 
     def _steps_after_success(self, rng: np.random.Generator) -> int | None:
-        """After how many steps a task that is done ends; None lets the skill end by itself."""
+        """Steps from a task's success to its end; None lets the skill end by itself."""
         return int(rng.integers(_STEPS_AFTER_SUCCESS)) if rng.uniform() < _CUT_SHORT else None
 
     def _take_over(self, driver: Driver, task: str, rng: np.random.Generator) -> Hand:
-        """Let the driver go about a task for a while; if it is not done then, an expert does it.
+        """Let the driver try a task for a while; if it is not done then, an expert does it.
 
         Learning from such states is DAgger (Ross et al. 2011) by takeover (HG-DAgger, Kelly et
-        al. 2019). The frames that the driver caused are recorded; only the expert's are shown as
-        the task's. Both begin at the same snapshot of the oracle.
+        al. 2019). The driver's frames are recorded, but only the expert's count as showing the
+        task. Both begin at the same snapshot of the oracle.
         """
         before = self.env.info()
         driver.begin(task, rng)
@@ -207,14 +210,14 @@ class Performer:
         steps_after_success: int | None = None,
         before: SceneInfo | None = None,
     ) -> bool:
-        """Let the expert go about a task; whether the oracle saw it done, at some step.
+        """Let the expert try a task; returns whether the oracle saw it done at some step.
 
         Args:
             task: to be done.
             hand: the commanded pose.
             rng: of the expert's choices.
             steps_after_success: how long it goes on after the task is done; None to its end.
-            before: the oracle's snapshot that counts as the start; None takes the present one.
+            before: the oracle's snapshot of the start; None takes the present one.
         """
         first = self._episode.n_frames
         self._episode.attempted.append(task)
@@ -234,16 +237,19 @@ class Performer:
     ) -> bool:
         done = False
         for _ in range(TASK_STEPS):
+            # A task cut short ends some steps after its success, wherever the hand is then.
             if done and steps_after_success is not None:
                 if steps_after_success == 0:
                     break
                 steps_after_success -= 1
+            # The skill sees the true state, and answers with one relative action.
             action = skill.act(self._view())
             if action is None:
                 break
             self.env.step(action)
             if self._recording:
                 self._keep_frame()
+            # After every step, as in an evaluation: success may last for one step only.
             if task is not None and before is not None and not done:
                 done = achieved(before, self.env.info(), task)
         return done
@@ -251,8 +257,8 @@ class Performer:
     def _begin(self, scene_obs: np.ndarray, rng: np.random.Generator) -> Hand:
         """Start recording in a scene, with the hand at rest somewhere near its usual place.
 
-        The hand gets there before the recording, and the blocks come to rest; the simulator is then
-        reset to just that state, so that a replay can begin as the recording did.
+        The hand gets there before the recording, and the blocks come to rest. Then the simulator is
+        reset to just that state, so a replay can begin as the recording did.
         """
         self._reset(benchmark_robot_obs(), scene_obs)
         self._perform(Skill("wander", _wander, self._new_hand(rng), rng))
@@ -297,8 +303,8 @@ def draw(env: CalvinEnv, colours: bool) -> Images:
     """The images of a frame under CALVIN's names.
 
     Args:
-        env: whose cameras are drawn.
-        colours: False leaves the colour images of the depth renderer black, which is faster.
+        env: its cameras are drawn.
+        colours: False leaves the colour images of the depth renderer black, and is faster.
     """
     images: Images = {}
     for name, camera in (("static", STATIC_CAMERA), ("gripper", GRIPPER_CAMERA)):

@@ -1,8 +1,7 @@
 """Do recorded actions, in the simulator, do their tasks?
 
-Each annotated window is replayed on its own: the simulator is put into the state of the window's
-first frame and given the recorded relative actions, as a policy would give them; the task oracle
-watches.
+Each annotated window is replayed on its own. The simulator starts in the state of the window's
+first frame and executes the recorded relative actions, as a policy's. The task oracle watches.
 
 Example::
 
@@ -32,7 +31,7 @@ _VECTORS = ("robot_obs", "scene_obs", "rel_actions")
 
 @dataclass(frozen=True)
 class Replay:
-    """What became of one window.
+    """The outcome of one window.
 
     Attributes:
         split: its name.

@@ -1,7 +1,7 @@
 """One scripted skill: a plan of moves for a task, carried out one relative action at a time.
 
-A plan is a generator of `Move`s. It looks at the scene anew before each of them, so that what went
-otherwise than thought is seen in time.
+A plan is a generator of `Move`s. It looks at the scene anew before each of them, so it notices in
+time if something went otherwise than planned.
 
 Example::
 
@@ -23,12 +23,12 @@ from langsteer.experts.view import View
 Plan = Iterator[Move]
 
 _PATIENCE = 12
-"""Control steps after arrival that a leg may take for ``until`` or for the arm to catch up."""
+"""Control steps a leg may take after its arrival, for ``until`` or for the arm to catch up."""
 
 
 @dataclass
 class Scene:
-    """What a plan looks at: the present view, the commanded pose, a source of variety."""
+    """The inputs of a plan: the present view, the commanded pose, a source of variety."""
 
     view: View
     hand: Hand

@@ -1,7 +1,7 @@
-"""Where episodes begin: scenes like the benchmark's in which a task can be done.
+"""Starts of episodes: scenes like the benchmark's, with a feasible task.
 
-Doors, lights and the surfaces that blocks lie on come from CALVIN's 192 initial states; where
-exactly a block lies, and which way it faces, is drawn at random on the scene's own surfaces.
+Doors, lights and the blocks' surfaces come from CALVIN's 192 initial states. A block's place and
+yaw on its surface are drawn at random, within the scene's own surfaces.
 """
 
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ _TRIES = 200
 
 @dataclass(frozen=True)
 class Start:
-    """A scene to begin with, (24,) float64, and the tasks to be done before the one wanted."""
+    """A scene to begin with, (24,) float64, and the tasks to do before the wanted one."""
 
     scene_obs: np.ndarray
     before: tuple[str, ...] = ()
 
 
 def benchmark_robot_obs() -> np.ndarray:
-    """(15,) float64: where CALVIN's benchmark starts the arm."""
+    """(15,) float64: the arm at the start of CALVIN's benchmark."""
     return np.array(INITIAL_ROBOT_OBS)
 
 
@@ -66,10 +66,10 @@ def sample_start(name: str, layout: Layout, rng: np.random.Generator) -> Start:
 
 
 def has_room(name: str, view: View) -> bool:
-    """Whether a block has the room that a task needs.
+    """Whether a block has room for a task.
 
-    One that is to be pushed needs somewhere to go; the upper one of a tower must not lean on the
-    door, for then the oracle does not call it stacked.
+    A block to push needs somewhere to go. The upper block of a tower must not lean on the door, or
+    the oracle does not call it stacked.
     """
     task = Task.named(name)
     if task.verb == "unstack":
@@ -81,7 +81,7 @@ def has_room(name: str, view: View) -> bool:
 
 
 def _sample_state(tasks: tuple[str, ...], rng: np.random.Generator) -> dict[str, int | str]:
-    """An initial state from which the tasks can be done one after the other."""
+    """An initial state for the tasks to be done one after the other."""
     feasible = [state for state in initial_states() if is_feasible(state, tasks)]
     return feasible[rng.integers(len(feasible))]
 

@@ -1,4 +1,4 @@
-"""A film of what the static camera sees, one frame for each control step.
+"""A film by the static camera, one frame for each control step.
 
 Example::
 
@@ -21,7 +21,7 @@ _ENLARGED = 2
 
 
 class Video:
-    """An MP4 file that frames are appended to."""
+    """An MP4 file to append frames to."""
 
     def __init__(self, writer: Mp4Writer) -> None:
         self._writer = writer
@@ -35,7 +35,7 @@ class Video:
 
 @contextmanager
 def filming(path: Path | None) -> Iterator[Video | None]:
-    """A film that appears at ``path`` when the block ends well; None where no path is given."""
+    """A film at ``path`` once the block ends well; None without a path."""
     if path is None:
         yield None
         return

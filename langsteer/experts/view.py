@@ -1,6 +1,6 @@
-"""What a scripted skill sees: where the parts of a scene are, and the true state of the moment.
+"""The input of a scripted skill: the places of a scene's parts, and the true state of the moment.
 
-Scenes differ in where drawer, door, button and switch sit; the parts themselves are the same. So a
+Drawer, door, button and switch sit elsewhere in each scene; the parts themselves are the same. So a
 skill knows each part's shape, and asks the simulator once for each part's place (`read_layout`).
 
 Example::
@@ -31,12 +31,12 @@ BLOCK_WIDTH = 0.04
 DOOR_WIDTH = 0.28
 DOOR_FRONT = 0.012
 HANDLE_FRONT = -0.032
-"""The y before which nothing of the door stands: where its handle is not, and where it is."""
+"""No part of the door stands before this y: beside its handle, and at it."""
 HANDLE_X = 0.14
 _HANDLE_HALF_WIDTH = 0.02
 BUTTON_RADIUS = 0.036
 REACH = 0.4
-"""Metres to either side of the table's middle within which blocks are handled."""
+"""Blocks within these metres to either side of the table's middle are in reach."""
 
 PUSH_ROOM = 0.11
 
@@ -47,11 +47,11 @@ class Layout:
 
     Attributes:
         slider, drawer, button, switch: (3,) origins of the links.
-        switch_axis: (3,) unit vector along which the switch turns on.
+        switch_axis: (3,) unit vector; the switch turns on along it.
         slider_range, drawer_range, switch_range: largest joint values.
         colours: the blocks in the order of ``scene_obs``.
         half_lengths: colour to half the length of its block.
-        surfaces: name to the lower and upper corner of where blocks may lie.
+        surfaces: name to the lower and upper corner of the blocks' possible places.
     """
 
     slider: np.ndarray
@@ -68,7 +68,7 @@ class Layout:
 
     def slot(self, side: str) -> np.ndarray:
         """(3,) the middle of the cabinet's ``"left"`` or ``"right"`` half, on its shelf."""
-        # The door leaves open what it moved away from.
+        # The door opens the half it moved away from.
         middle = self.slider[0] - self.slider_range / 2
         if side == "right":
             middle += DOOR_WIDTH
@@ -76,7 +76,7 @@ class Layout:
         return np.array([middle, (low[1] + high[1]) / 2, (low[2] + high[2]) / 2])
 
     def has_push_room(self, block: "BlockView", direction: int) -> bool:
-        """Whether a block that is pushed along x stays in reach and clear of the button."""
+        """Whether a block pushed along x stays in reach and clear of the button."""
         x, y, _ = block.position
         ahead = x + direction * (PUSH_ROOM + block.half_extents[0])
         if abs(ahead) > REACH:
@@ -96,7 +96,7 @@ class BlockView:
 
     @cached_property
     def yaw(self) -> float:
-        """Angle of the block's level long axis, or of any level edge when it stands on its end."""
+        """Angle of the block's level long axis, or of any level edge if it stands on its end."""
         axis = self.rotation[:, 0]
         if abs(axis[2]) > 0.7:
             axis = self.rotation[:, 1]
@@ -104,7 +104,7 @@ class BlockView:
 
     @property
     def is_cube(self) -> bool:
-        """Whether the block can be gripped by either pair of level sides."""
+        """Whether either pair of the block's level sides can be gripped."""
         return self.half_length < 0.022 or self.stands
 
     @property
@@ -114,7 +114,7 @@ class BlockView:
 
     @property
     def half_extents(self) -> tuple[float, float]:
-        """Half of the block's extent along the world's x and y axes when it lies flat."""
+        """Half of a flat block's extent along the world's x and y axes."""
         return half_extents(self.half_length, self.yaw)
 
 
@@ -177,18 +177,18 @@ class View:
         return self._scene.led
 
     def door_front(self, x: float, half_width: float) -> float:
-        """The y before which there is nothing of the door within ``half_width`` of ``x``."""
+        """The y of the door's front within ``half_width`` of ``x``; before it is free space."""
         from_handle = abs(x - (self.layout.slider[0] + HANDLE_X - self.slider))
         return HANDLE_FRONT if from_handle < _HANDLE_HALF_WIDTH + half_width else DOOR_FRONT
 
     def room_before_door(self, block: BlockView) -> float:
-        """Metres between a block that lies flat and the door; negative where they meet."""
+        """Metres between a flat block and the door; negative if they meet."""
         x, y, _ = (float(value) for value in block.position)
         along_x, along_y = block.half_extents
         return self.door_front(x, along_x) - y - along_y
 
     def highest(self) -> str:
-        """The colour of the block that lies highest."""
+        """The colour of the highest block."""
         return max(self.layout.colours, key=lambda colour: float(self.block(colour).position[2]))
 
     def block(self, colour: str) -> BlockView:
@@ -200,14 +200,14 @@ class View:
 
 
 def half_extents(half_length: float, yaw: float) -> tuple[float, float]:
-    """Half the extent along x and y of a block that lies flat and faces ``yaw``; metres."""
+    """Half the extent along x and y of a flat block at this ``yaw``; metres."""
     cosine, sine = abs(np.cos(yaw)), abs(np.sin(yaw))
     along_x = half_length * cosine + BLOCK_WIDTH / 2 * sine
     return float(along_x), float(half_length * sine + BLOCK_WIDTH / 2 * cosine)
 
 
 def read_layout(env: "CalvinEnv") -> Layout:
-    """Where the parts of the environment's scene are, read from its links and joints."""
+    """The places of the scene's parts, read from its links and joints."""
     config, physics, table = env.config, env._physics, env._table
     joints = joint_ids(physics, table.table)
 

@@ -1,4 +1,4 @@
-"""Record one episode and write its frames: what each worker of a collection does.
+"""Record one episode and write its frames: the job of a collection's worker.
 
 Example::
 
@@ -22,10 +22,10 @@ from langsteer.experts.recording import DRIVEN_STEPS, TASK_STEPS, Driver, Episod
 from langsteer.files import sync
 
 MAX_ATTEMPTS = 20
-"""Attempts at one episode before the expert is taken to be unable."""
+"""Attempts at one episode before the expert counts as unable."""
 
 # A task takes three skills at most (a block put down or lifted, a look around, the task itself),
-# and what a driver does before.
+# with a driver's try before.
 _FRAMES_PER_TASK = 1000
 assert 3 * TASK_STEPS + max(DRIVEN_STEPS) < _FRAMES_PER_TASK
 
@@ -48,20 +48,20 @@ class EpisodeJob:
 
     @property
     def first_frame(self) -> int:
-        """The first number of the range that the episode owns; ranges never overlap."""
+        """The first number of the episode's own range; ranges never overlap."""
         return self.number * _FRAMES_PER_TASK * max(self.chain_length, 1)
 
 
 @dataclass(frozen=True)
 class EpisodeNote:
-    """What is known of a finished episode.
+    """The facts of a finished episode.
 
     Attributes:
         number, split: of its job.
         first_frame, last_frame: both inclusive.
         annotations: (first frame, one after the last, task, instruction) of each window.
-        tried: task to how often it was gone about, discarded attempts included.
-        achieved: task to how often the oracle saw it done.
+        tried: task to number of attempts, discarded ones included.
+        achieved: task to number of attempts the oracle saw done.
     """
 
     number: int
@@ -81,9 +81,9 @@ class EpisodeWriter:
         scene, assets_path, renderer: of the environment.
         seed: of everything drawn at random.
         colours: whether the depth renderer draws colours, too.
-        instructed: play as it is told: see `Performer.play`; each task that an expert did is
-            annotated from its beginning to its end.
-        make_driver: makes the driver of instructed play in the process that records.
+        instructed: play as told: see `Performer.play`; an expert's task is annotated from its
+            beginning to its end.
+        make_driver: makes the driver of instructed play in the recording process.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class EpisodeWriter:
                 **episode.images[index],
             }
             files.append(save_frame(self._path / job.split, first + index, frame))
-        # The note that follows says that all frames are there: they must be, on the disk.
+        # The note that follows promises all frames: they must be on the disk.
         for file in (*files, self._path / job.split):
             sync(file)
         annotations = [
@@ -169,7 +169,7 @@ class EpisodeWriter:
 
 
 def _choose_windows(episode: Episode, rng: np.random.Generator) -> list[Window]:
-    """One window for each time that a task was done: the one that shows most of it.
+    """One window for each time a task was done: the one that shows most of it.
 
     The frame after a window's last is in the dataset, too: some readers of CALVIN's annotations
     take their ends as inclusive.
