@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Convert CALVIN to Zarr on a SLURM cluster: the jobs of an array fill one store together.
 #
-#   export CALVIN_ROOT=/path/to/task_D_D
+#   export CALVIN_ROOT=/path/to/task_D_D                          # or task_D_D.zip
 #   sbatch scripts/slurm_convert_calvin.sh                        # from the repository's folder
 #   sbatch --array=0-31 scripts/slurm_convert_calvin.sh --skip img depth
 #   bash scripts/slurm_convert_calvin.sh --test                   # check before queueing
@@ -38,7 +38,7 @@ cd "$(dirname "$0")/.."
 . scripts/slurm_common.sh ||
     { echo "error: $PWD is not LangSteer's folder; call sbatch there" >&2; exit 2; }
 activate_environment "$VENV" langsteer.data.convert_command
-[ -d "$CALVIN_ROOT/training" ] || [ -d "$CALVIN_ROOT/validation" ] ||
+[ -d "$CALVIN_ROOT/training" ] || [ -d "$CALVIN_ROOT/validation" ] || [ -f "$CALVIN_ROOT" ] ||
     fail "CALVIN_ROOT=$CALVIN_ROOT: no CALVIN dataset there, expected a folder with training/ or validation/"
 
 if [ "${1:-}" = --test ]; then

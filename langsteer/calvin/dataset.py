@@ -4,6 +4,7 @@ The folder has ``training/`` and ``validation/``, or one of them. In each: a fil
 ``episode_<number>.npz`` for each frame at 30 Hz, ``ep_start_end_ids.npy`` with the first and last
 frame of each play episode, ``lang_annotations/auto_lang_ann.npy`` with the sentences, and
 ``.hydra/merged_config.yaml`` with the cameras. `langsteer.calvin.dataset_writer` writes the same.
+The zip that CALVIN is distributed in will do as well, see `langsteer.calvin.archive`.
 
 Example::
 
@@ -16,7 +17,7 @@ Example::
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from langsteer.calvin.archive import ArchivePath, open_archive
 from langsteer.calvin.cameras import PIXEL_CENTRE, Camera, FixedCamera, Vector
 from langsteer.calvin.npy import UnreadableFileError, load_npy, read_npz
 from langsteer.errors import UserError
+
+Folder = Path | ArchivePath
+"""A folder or file on the disk or in a zip."""
 
 SPLITS = ("training", "validation")
 ANNOTATIONS = Path("lang_annotations") / "auto_lang_ann.npy"
@@ -92,10 +97,10 @@ class Split:
     """``training`` or ``validation`` of a dataset."""
 
     name: str
-    folder: Path
+    folder: Folder
     config: DatasetConfig
 
-    def frame_path(self, number: int) -> Path:
+    def frame_path(self, number: int) -> Folder:
         """The file of a frame."""
         return self.folder / frame_name(number)
 
@@ -105,20 +110,17 @@ def frame_name(number: int) -> str:
     return f"episode_{number:07d}.npz"
 
 
-def open_dataset(root: Path, splits: Sequence[str] | None = None) -> list[Split]:
+def open_dataset(path: Path, splits: Sequence[str] | None = None) -> list[Split]:
     """The splits of a CALVIN folder with their cameras.
 
     Args:
-        root: the folder that holds ``training/`` and ``validation/``.
+        path: the folder that holds ``training/`` and ``validation/``, or a zip of it.
         splits: which ones; None takes those that are there.
 
     Raises:
         UserError: no such folder, not CALVIN's, or without the configuration of its cameras.
     """
-    if not root.is_dir():
-        raise UserError(
-            f"{root}: no such folder; give the one that holds training/ and validation/"
-        )
+    root = _open_root(path)
     present = [name for name in SPLITS if (root / name).is_dir()]
     if not present:
         hint = f"; did you mean {root.parent}?" if root.name in SPLITS else ""
@@ -132,7 +134,24 @@ def open_dataset(root: Path, splits: Sequence[str] | None = None) -> list[Split]
     return [Split(name, root / name, read_config(root / name)) for name in chosen]
 
 
-def read_config(folder: Path) -> DatasetConfig:
+def _open_root(path: Path) -> Folder:
+    """The folder that holds the splits; in a zip, wherever it lies."""
+    if path.is_dir():
+        return path
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such folder; give the one that holds training/ and validation/"
+        )
+    archive = open_archive(path)
+    roots = {str(one.parent): one.parent for one in archive.below() if one.name in SPLITS}
+    if len(roots) > 1:
+        raise UserError(
+            f"{path}: several datasets, {', '.join(roots)}; unpack the one that you want"
+        )
+    return next(iter(roots.values()), archive)
+
+
+def read_config(folder: Folder) -> DatasetConfig:
     """The cameras of a split; raises `UserError` where they are not told or make no sense."""
     path = folder / CONFIG
     if not path.is_file():
@@ -207,14 +226,24 @@ def read_annotations(split: Split) -> list[Annotation]:
 
 def list_frames(split: Split) -> NDArray[np.int64]:
     """Numbers (M,) of the frames whose files are there, sorted."""
-    with os.scandir(split.folder) as entries:
-        matches = (_FRAME_NAME.fullmatch(entry.name) for entry in entries)
-        # One number after the other: CALVIN has millions, and their names would fill memory.
-        numbers = np.fromiter((int(match[1]) for match in matches if match), dtype=np.int64)
+    matches = map(_FRAME_NAME.fullmatch, _file_names(split.folder))
+    # One number after the other: CALVIN has millions, and their names would fill memory.
+    numbers = np.fromiter((int(match[1]) for match in matches if match), dtype=np.int64)
     return np.unique(numbers)
 
 
-def read_frame(path: Path, names: Iterable[str], config: DatasetConfig) -> dict[str, NDArray[Any]]:
+def _file_names(folder: Folder) -> Iterator[str]:
+    """Names of what is in a folder."""
+    if isinstance(folder, ArchivePath):
+        yield from folder.names()
+    else:
+        with os.scandir(folder) as entries:
+            yield from (entry.name for entry in entries)
+
+
+def read_frame(
+    path: Folder, names: Iterable[str], config: DatasetConfig
+) -> dict[str, NDArray[Any]]:
     """Some arrays of a frame, checked for shape, dtype and sense.
 
     Args:
@@ -270,7 +299,7 @@ def _problem(name: str, array: NDArray[Any], config: DatasetConfig) -> str | Non
     return None
 
 
-def _load(path: Path, what: str) -> NDArray[Any]:
+def _load(path: Folder, what: str) -> NDArray[Any]:
     """`load_npy`, its failures told as the user's."""
     try:
         return load_npy(path)

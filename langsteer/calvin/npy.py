@@ -25,8 +25,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +49,12 @@ _ADMITTED = {
     ("builtins", "bytes"),
     ("_codecs", "encode"),
 }
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, then lengths of name and of extra field
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Of a file in a zip: signature, then lengths of the name and of the extra field behind it."""
+
 _MAX_HEADER_BYTES = 4096
 _MAX_DEFLATE_RATIO = 1032  # zlib's documentation
-# What zipfile, zlib and NumPy raise for damaged bytes.
-_DAMAGE = (
+DAMAGE = (
     ValueError,
     NotImplementedError,
     OverflowError,
@@ -63,13 +63,36 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )
+"""What zipfile, zlib and NumPy raise for damaged bytes."""
 
 
 class UnreadableFileError(ValueError):
     """A file is damaged or holds what it must not; the message says what, not which file."""
 
 
-def load_npy(path: Path) -> NDArray[Any]:
+class Readable(Protocol):
+    """A file: `pathlib.Path`, or one in a zip."""
+
+    def read_bytes(self) -> bytes:
+        """Its content."""
+
+
+class Member(NamedTuple):
+    """Where a file lies in a zip; the fields are those of `zipfile.ZipInfo`."""
+
+    header_offset: int
+    compress_size: int
+    file_size: int
+    CRC: int
+    compress_type: int
+
+    @classmethod
+    def of(cls, info: zipfile.ZipInfo) -> "Member":
+        """The same of the standard library's."""
+        return cls(*(getattr(info, field) for field in cls._fields))
+
+
+def load_npy(path: Readable) -> NDArray[Any]:
     """The array in a ``.npy`` file; of an object array, only harmless objects.
 
     Raises:
@@ -94,7 +117,7 @@ def load_npy(path: Path) -> NDArray[Any]:
     return array.reshape(shape, order="F" if fortran else "C")
 
 
-def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+def read_npz(path: Readable, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """The named arrays of an ``.npz`` file, as read-only views of what was read.
 
     Raises:
@@ -105,7 +128,7 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = {info.filename: info for info in archive.infolist()}
-    except (zipfile.BadZipFile, *_DAMAGE) as error:
+    except (zipfile.BadZipFile, *DAMAGE) as error:
         raise UnreadableFileError(f"{len(content)} bytes that are no npz: {error}") from error
     arrays = {}
     for name in names:
@@ -113,8 +136,8 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         if info is None:
             raise UnreadableFileError(f"no array {name!r}, only {sorted(members)}")
         try:
-            arrays[name] = _array_from_bytes(_inflate(content, info))
-        except _DAMAGE as error:
+            arrays[name] = _array_from_bytes(inflate(content, Member.of(info)))
+        except DAMAGE as error:
             raise UnreadableFileError(f"array {name!r} is damaged: {error}") from error
     return arrays
 
@@ -259,12 +282,16 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     return np.lib.format.read_array_header_2_0(file)
 
 
-def _inflate(content: bytes, info: zipfile.ZipInfo) -> bytes:
-    """The uncompressed bytes of a member, checked against its checksum."""
-    signature, name_length, extra_length = _LOCAL_HEADER.unpack_from(content, info.header_offset)
+def inflate(content: bytes, info: Member) -> bytes:
+    """The uncompressed bytes of a file in a zip, checked against its checksum.
+
+    Raises:
+        ValueError, struct.error, zlib.error: it is damaged, or packed in an unusual way.
+    """
+    signature, name_length, extra_length = LOCAL_HEADER.unpack_from(content, info.header_offset)
     if signature != b"PK\x03\x04":
         raise ValueError("its place in the file is wrong")
-    start = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+    start = info.header_offset + LOCAL_HEADER.size + name_length + extra_length
     data: bytes = content[start : start + info.compress_size]
     if info.file_size > _MAX_DEFLATE_RATIO * max(1, len(data)):
         raise ValueError(f"{len(data)} bytes cannot unpack to {info.file_size}")

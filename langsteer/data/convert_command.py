@@ -1,4 +1,4 @@
-"""The command ``langsteer-convert``: a CALVIN folder becomes a Zarr store.
+"""The command ``langsteer-convert``: a CALVIN folder, or its zip, becomes a Zarr store.
 
 Example::
 
@@ -103,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         required=True,
-        help="folder with training/ and validation/; several are mixed into one store",
+        help="folder with training/ and validation/, or the zip of one, read where it lies; "
+        "several are mixed into one store",
     )
     add("--save_path", type=Path, required=True, help="the store to make, e.g. data/calvin.zarr")
     add("--overwrite", action="store_true", help="replace a store when the new one is complete")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.cameras import centre_crop
-from langsteer.calvin.dataset import BadFrameError, DatasetConfig, read_frame
+from langsteer.calvin.dataset import BadFrameError, DatasetConfig, Folder, read_frame
 from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
 from langsteer.data.plan import ConversionPlan
 from langsteer.data.pointcloud import NoPointsError, ObservationPipeline, point_cloud
@@ -122,7 +122,7 @@ def _fill(
 
 
 def convert_frame(
-    pipeline: ObservationPipeline, config: DatasetConfig, path: Path, images: Collection[str]
+    pipeline: ObservationPipeline, config: DatasetConfig, path: Folder, images: Collection[str]
 ) -> dict[str, NDArray[Any]]:
     """The stored content of one frame of a CALVIN folder.
 

@@ -220,6 +220,19 @@ def test_three_jobs_fill_one_store(small_calvin, small_settings, small_store, co
     assert again.frames == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_zip_becomes_the_store_of_its_folder(
+    small_calvin, small_settings, small_store, contents, tmp_path, workers
+):
+    archive = Path(shutil.make_archive(str(tmp_path / "d"), "zip", small_calvin.parent, "calvin"))
+    path = tmp_path / "a.zarr"
+    # Begun with the folder, ended with the zip.
+    convert(small_calvin, path, small_settings(), num_workers=1, share=Share(0, 3))
+    convert(archive, path, small_settings(), num_workers=workers)
+    _assert_equal(contents(path), contents(small_store.path))
+    assert check_store(open_store(path), archive) == []
+
+
 def test_frames_per_file_change_the_files_and_not_the_content(
     small_calvin, small_settings, small_store, contents, tmp_path
 ):
