@@ -69,6 +69,7 @@ class TrainingConfig(Settings, prefix="training."):
     # With defaults: checkpoints of earlier versions do not have them.
     deterministic: bool = False
     gradient_compression: Literal["none", "bf16"] = "none"
+    init_from: str | None = None
     dataset: DatasetConfig = DatasetConfig()
     wandb: WandbConfig = WandbConfig()
 

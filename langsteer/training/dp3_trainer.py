@@ -110,6 +110,8 @@ class Trainer:
         # before anything reads them: batches and records below go on from `progress`.
         if experiment.resumed is not None:
             self.state.restore(experiment.resumed, experiment.checkpoint)
+        elif config.init_from is not None:
+            self.state.begin_from(config.init_from)
         self._keep_points_on_device()
         if config.compile:  # after the copy to average was made
             for policy in {self.state.policy, self.state.evaluated}:

@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
+from langsteer.errors import UserError
+from langsteer.nesting import differences
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
-from langsteer.policies.loading import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
+from langsteer.policies.loading import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, load_policy
 from langsteer.policies.precision import Precision
 from langsteer.training.calvin_dataset import CalvinData
 from langsteer.training.checkpoint_util import provenance
@@ -111,6 +113,27 @@ class RunState:
             "metrics": self.metrics,
             "provenance": provenance(),
         }
+
+    def begin_from(self, path: str) -> None:
+        """Take the weights and the normaliser of a trained policy; the optimiser starts anew.
+
+        Raises:
+            UserError: it cannot be read, was built otherwise, or sees other clouds.
+        """
+        trained = load_policy(path)
+        differing = differences(
+            trained.config.to_dict(),
+            self.policy.config.to_dict(),
+            "  {name}: {one} there, {other} now",
+        )
+        if differing:
+            raise UserError(
+                f"training.init_from={path}: that policy was built otherwise:\n{differing}\n"
+                "set policy.* as it was, or train from nothing"
+            )
+        trained.check_pipeline(self.data.store.pipeline)
+        for policy in {self.policy, self.evaluated}:
+            policy.load_state_dict(trained.state_dict())
 
     def restore(self, payload: dict[str, Any], path: Path | None) -> None:
         """Become the saved state; raises `UserError` if it is another run's (`check_fits`)."""
