@@ -120,7 +120,32 @@ def test_page_needs_no_network_and_holds_the_episode(small_store, tmp_path):
     row = small_store.array("point_cloud")[20].read().result()
     xyz = np.frombuffer(base64.b64decode(first["clouds"][0]["xyz"]), "<i2").reshape(3, -1).T
     np.testing.assert_allclose(xyz / 1e4, row[:, :3], atol=0.6e-4)
-    np.testing.assert_allclose(first["action"][6][0], small_store.read("action")[20, 6], atol=1e-4)
+    data = _data(page)
+    command = [curves["title"] for curves in data["curves"]].index("gripper command")
+    stored = small_store.read("action")[20, 6]
+    np.testing.assert_allclose(first["curves"][command][0][0], stored, atol=1e-4)
+    assert data["overview"]["tasks"][0] == ["open_drawer", 3]
+    assert "width=device-width" in page
+
+
+def test_page_draws_angles_without_jumps_and_the_hand_where_its_camera_is(small_store, tmp_path):
+    write_page(small_store, [0], tmp_path / "page.html")
+    data = _data((tmp_path / "page.html").read_text())
+    (episode,) = data["episodes"]
+    angles = [one["title"] for one in data["curves"]].index("tcp angles (rad, unwrapped)")
+    assert np.abs(np.diff(episode["curves"][angles])).max() < np.pi
+    eyes = np.array(episode["gripper_camera"])[:, 0]
+    assert np.linalg.norm(eyes - np.array(episode["path"]), axis=1).max() < 0.2
+
+
+def test_page_of_black_colours_is_coloured_by_height(copy, tmp_path):
+    for name, columns in (("img", slice(None)), ("point_cloud", slice(3, None))):
+        array = open_array(copy, name, write=True)
+        array[..., columns].write(np.zeros_like(array[..., columns].read().result())).result()
+    write_page(open_store(copy), [0], tmp_path / "page.html", frames_per_episode=2)
+    episode = _data((tmp_path / "page.html").read_text())["episodes"][0]
+    assert not episode["coloured"]
+    assert episode["images"] is None
 
 
 @pytest.mark.parametrize("evil", ["</script><script>alert(1)</script>", "<!--<script>"])
