@@ -18,6 +18,10 @@ __version__ = "0.1.0"
 wait_asleep(os.environ)
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), "load_agent", "load_policy"])
+
+
 def __getattr__(name: str) -> object:
     if name in ("load_agent", "load_policy"):
         from langsteer.policies.agent import load_agent

@@ -57,7 +57,9 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
                 composed = hydra_compose(name, list(overrides))
             return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"configuration {' '.join(overrides)}: {error}") from error
+            # The lines after the first are about OmegaConf's own objects.
+            reason = str(error).splitlines()[0]
+            raise UserError(f"configuration {' '.join(overrides)}: {reason}") from error
 
 
 def run_command(name: str, command: Callable[[dict[str, Any]], None]) -> None:

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
+from langsteer.interruption import Terminated
+
 P = ParamSpec("P")
 
 EXIT_USER_ERROR = 2
@@ -32,8 +34,8 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
 
     So does a disk that is full or refuses, which may happen at any line that writes. Every other
     exception keeps its traceback, since it is a fault of ours and not of the input. An interrupt
-    from the keyboard exits with 130, as shells expect. A reader of the output that has seen enough,
-    such as ``head``, ends the command without a word.
+    from the keyboard exits with 130, and SIGTERM during resumable work with 143, as shells expect.
+    A reader of the output that has seen enough, such as ``head``, ends the command without a word.
     """
 
     @functools.wraps(main)
@@ -53,9 +55,10 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
                 raise
             print(f"error: {problem}", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
+        except KeyboardInterrupt as stop:
+            terminated = isinstance(stop, Terminated)
+            print("terminated" if terminated else "interrupted", file=sys.stderr)
+            sys.exit(143 if terminated else 130)
 
     return wrapped
 

@@ -17,10 +17,24 @@ T = TypeVar("T")
 LOG_EVERY_SECONDS = 30.0
 
 
+class _Bar(tqdm):
+    """Shows the time left from the first step on, however long the next one takes."""
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count ``n`` more."""
+        first = not self.disable and self.n == self.initial and bool(n)
+        shown = super().update(n)
+        if first and not shown:
+            self.refresh()
+        return shown
+
+
 def progress_bar(
     total: int | None, description: str, unit: str, initial: int = 0, disable: bool = False
 ) -> "tqdm[NoReturn]":
     """A bar with rate and time left on stderr; where that is no terminal, a line every 30 s.
+
+    The first step is shown at once, with the time left that it promises.
 
     Args:
         total: amount of work in ``unit``, or None where it is unknown.
@@ -30,7 +44,7 @@ def progress_bar(
         disable: no output at all, for ranks other than 0.
     """
     terminal = sys.stderr.isatty()
-    return tqdm(
+    return _Bar(
         total=total,
         desc=description,
         unit=unit,
@@ -43,6 +57,11 @@ def progress_bar(
         if terminal
         else "{l_bar}{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",
     )
+
+
+def say_doing(bar: "tqdm[NoReturn]", doing: str) -> None:
+    """Change what a bar on a terminal says is being done; a log file gets no line for it."""
+    bar.set_description(doing, refresh=sys.stderr.isatty())
 
 
 def track(items: Iterable[T], description: str, unit: str, total: int | None = None) -> Iterator[T]:

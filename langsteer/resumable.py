@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from langsteer.claims import CLAIMS, Claims, at_work
 from langsteer.errors import UserError
 from langsteer.files import create_once, replacing
+from langsteer.interruption import interruptible
 from langsteer.nesting import differences
 from langsteer.processes import Worker, checked_workers, doers
 from langsteer.progress import progress_bar
@@ -159,6 +160,7 @@ def run_pieces(
     mine = share.of(numbers)
     done = pieces.done(mine)
     missing = [number for number in mine if number not in done]
+    _say_what_is_done(pieces, len(done), len(mine))
     workers = checked_workers(num_workers, len(missing))
     with (
         at_work(pieces.folder, tidy) as alone,
@@ -166,24 +168,37 @@ def run_pieces(
     ):
         if missing and not alone:
             print(f"{pieces.folder}: another job is at work here too", file=sys.stderr)
-        try:
-            # Each result is on disk before it counts here, so a kill loses only pieces in work.
+        # Each result is on disk before it counts here, so a signal loses only pieces in work.
+        with interruptible(
+            lambda: (
+                f"{len(done)} of {len(mine)} {pieces.unit}s are in {pieces.folder}; the same "
+                "command goes on with the others"
+            )
+        ):
             for number, result in _do_unclaimed(pieces, missing, make_worker, workers):
                 done[number] = result
                 bar.set_postfix_str(summarise(done.values()), refresh=False)
                 bar.update()
-        except KeyboardInterrupt:
-            print(
-                f"\nstopped: {len(done)} of {len(mine)} {pieces.unit}s are in {pieces.folder}; "
-                "the same command goes on with the others",
-                file=sys.stderr,
-            )
-            raise
     # Look again at all: other jobs have finished pieces meanwhile.
     found = pieces.done(numbers)
     if len(found) == len(numbers):  # nobody has anything to claim any more
         (pieces.folder / CLAIMS).unlink(missing_ok=True)
     return found
+
+
+def _say_what_is_done(pieces: Pieces, done: int, count: int) -> None:
+    """Tell a run that goes on, or has nothing to do, from a fresh one."""
+    if done == count:
+        print(
+            f"{pieces.folder}: all {count} {pieces.unit}s were made before, and are kept as they "
+            "are; remove the folder to make them again",
+            file=sys.stderr,
+        )
+    elif done:
+        print(
+            f"{pieces.folder}: going on, {done} of {count} {pieces.unit}s were made before",
+            file=sys.stderr,
+        )
 
 
 def _do_unclaimed(

@@ -25,6 +25,7 @@ BELOW = {
 
 TOOLS = {
     *("claims", "command_line", "compiled", "configuration", "errors", "files", "inert_pickle"),
+    "interruption",
     *("nesting", "processes", "progress", "provenance", "resumable", "sentences", "settings"),
     "threads",
 }

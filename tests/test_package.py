@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import langsteer
 from langsteer.envs import requirements
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +48,10 @@ def test_the_extra_has_one_pybullet_where_the_message_says_so(
     monkeypatch.setattr(sys, "version_info", tuple(map(int, version.split("."))))
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert len(chosen) == requirements._has_wheel()
+
+
+def test_what_the_package_offers_is_listed():
+    assert {"load_agent", "load_policy"} <= set(dir(langsteer))
 
 
 def test_importing_langsteer_imports_neither_torch_nor_a_simulator():

@@ -73,13 +73,25 @@ def test_results_are_those_of_all_pieces_in_order_and_none_is_done_again(tmp_pat
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path, workers):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_says_what_is_kept_and_how_to_go_on(tmp_path, workers, number):
     command = [sys.executable, __file__, str(tmp_path), "40", str(workers)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for_pieces(tmp_path, 1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert re.search(r"stopped: \d+ of 40 pieces are in .*pieces; the same command goes on", said)
+    assert re.search(
+        rf"{number.name}: stopped; \d+ of 40 pieces are in .*pieces; the same command goes on", said
+    )
+
+
+def test_a_run_that_goes_on_or_has_nothing_to_do_is_told_from_a_fresh_one(tmp_path, capsys):
+    run(tmp_path, 2)
+    assert "made before" not in capsys.readouterr().err
+    run(tmp_path, 3)
+    assert "going on, 2 of 3 pieces were made before" in capsys.readouterr().err
+    run(tmp_path, 3)
+    assert "all 3 pieces were made before, and are kept" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -94,11 +106,11 @@ def test_a_killed_job_goes_on_with_the_pieces_it_had_not_finished(tmp_path, work
 
 
 def test_two_jobs_at_once_do_each_piece_once_and_both_have_all_results(tmp_path):
-    job = start(tmp_path, 12)
+    job = start(tmp_path, 60)
     wait_for_pieces(tmp_path, 1)
-    assert len(run(tmp_path, 12, workers=2)) == 12
+    assert len(run(tmp_path, 60, workers=2)) == 60
     assert job.wait() == 0
-    assert sorted(log(tmp_path)) == list(range(12))
+    assert sorted(log(tmp_path)) == list(range(60))
     assert len({line.split()[1] for line in (tmp_path / "done.log").read_text().splitlines()}) > 1
 
 

@@ -12,7 +12,6 @@ Example::
 import ctypes
 import functools
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,6 +39,7 @@ from langsteer.data.shard_writer import bad_episodes, is_done, write_shard
 from langsteer.data.store import Store, is_store, open_store, partial_path, schema
 from langsteer.errors import UserError
 from langsteer.files import discard
+from langsteer.interruption import interruptible
 from langsteer.processes import CONTEXT, checked_workers, doers
 from langsteer.progress import progress_bar
 from langsteer.resumable import WHOLE, Share
@@ -253,16 +253,14 @@ def _write_shards(
         # Processes count their frames in shared memory, and the bar follows.
         with doers(make_worker, workers, lambda: bar.update(done + counter.value - bar.n)) as do:
             finished = len(mine) - len(todo)
-            try:
+            with interruptible(
+                lambda: (
+                    f"{finished} of {len(mine)} shards are in {partial}; the same command goes on "
+                    "with the others"
+                )
+            ):
                 for _ in do(todo):
                     finished += 1
-            except KeyboardInterrupt:
-                print(
-                    f"\nstopped: {finished} of {len(mine)} shards are in {partial}; the same "
-                    "command goes on with the others",
-                    file=sys.stderr,
-                )
-                raise
     return rows
 
 

@@ -199,6 +199,7 @@ def evaluate(settings: BenchmarkSettings) -> BenchmarkSummary | None:
         return None
     summary = BenchmarkSummary(list(done.values()))
     summary.write(folder, identity)
+    print(f"results: {folder / 'results.json'}\nreport:  {folder / 'report.html'}")
     return summary
 
 

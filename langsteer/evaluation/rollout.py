@@ -14,6 +14,8 @@ PyTorch; it is imported then.
 
 import functools
 import multiprocessing
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -302,12 +304,16 @@ def open_player(settings: PlaySettings) -> Player:
         remote = open_remote(settings.policy)
         return Player(open_env(settings.env, remote), remote)
     from langsteer.policies.agent import load_agent
+    from langsteer.policies.cpu_threads import choose_threads, describe_place
     from langsteer.policies.loading import checked_path, device_name
 
     one_thread_of_many()
     policy, device = settings.policy, device_name(settings.device)
     path = checked_path(policy.ckpt_path)
     agent = load_agent(path, device, policy.use_ema, settings.precision)
+    choose_threads(agent.policy, agent.policy.device, os.environ)
+    if multiprocessing.parent_process() is None:
+        print(f"policy on {describe_place(agent.policy.device)}", file=sys.stderr)
     return Player(open_env(settings.env, agent), agent, settings.steering)
 
 

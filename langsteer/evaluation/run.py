@@ -106,11 +106,12 @@ class RunSettings(Settings):
         Raises:
             UserError: a file is missing or damaged.
         """
-        from langsteer.policies.loading import precision_name  # PyTorch
+        from langsteer.policies.loading import device_name, precision_name  # PyTorch
 
         values = {k: v for k, v in self.to_dict().items() if k not in _NO_PART_OF_RESULTS}
         precision = precision_name(self.precision, self.device)
-        return {**values, "precision": precision, "commit": git_commit()}
+        device = device_name(self.device)
+        return {**values, "device": device, "precision": precision, "commit": git_commit()}
 
 
 @dataclass(frozen=True)

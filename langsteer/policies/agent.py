@@ -28,6 +28,7 @@ from langsteer.policies.loading import load_policy
 from langsteer.sentences import make_encoder
 
 Frame = Mapping[str, ArrayLike]
+_STATE_SIZE = 15  # of CALVIN's robot_obs
 Predictor = Callable[[DP3, dict[str, torch.Tensor], torch.Generator], NDArray[np.float32]]
 """From a policy, its observation (batch of 1) and a generator to the actions (8, 7) to execute."""
 
@@ -104,11 +105,33 @@ class Agent:
             self._sentence = torch.from_numpy(self._encoder.encode([sentence])[0]).float()
 
     def observe(self, observation: Frame) -> None:
-        """Remember a frame: ``point_cloud`` (P, 3 or 6) and ``robot_obs`` (15,), raw units."""
+        """Remember a frame: ``point_cloud`` (P, 3 or 6) and ``robot_obs`` (15,), raw units.
+
+        Raises:
+            UserError: one of them is missing, or its shape is not that of the frames before.
+        """
+        for key in ("point_cloud", "robot_obs"):
+            if key not in observation:
+                raise UserError(f"observation: no {key!r}; it has {', '.join(observation)}")
         cloud = np.asarray(observation["point_cloud"], dtype=np.float32)
         state = np.asarray(observation["robot_obs"], dtype=np.float32)
+        self._check_shapes(cloud, state)
         frame = {"point_cloud": torch.from_numpy(cloud), "agent_pos": torch.from_numpy(state)}
         self._frames.append(frame)
+
+    def _check_shapes(self, cloud: NDArray[np.float32], state: NDArray[np.float32]) -> None:
+        widths = (6,) if self.sees_colours else (3, 6)
+        if cloud.ndim != 2 or cloud.shape[1] not in widths:
+            expected = " or ".join(map(str, widths))
+            raise UserError(f"point_cloud {cloud.shape}: expected (P, {expected})")
+        if state.shape != (_STATE_SIZE,):
+            raise UserError(f"robot_obs {state.shape}: expected ({_STATE_SIZE},)")
+        before = self._frames[-1]["point_cloud"] if self._frames else None
+        if before is not None and tuple(before.shape) != cloud.shape:
+            raise UserError(
+                f"point_cloud {cloud.shape}: the frame before had {tuple(before.shape)}; all "
+                "frames between two resets have one shape"
+            )
 
     def act(self, observation: Frame) -> NDArray[np.float32]:
         """Remember the present frame and predict from it.

@@ -96,7 +96,9 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         UserError: the file is missing, damaged, or no checkpoint of this version.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint{_what_is_there(path)}")
+        dropped = path.parent.is_dir() and path.name.startswith("epoch_")
+        why = " (a training keeps the best training.top_k)" if dropped else ""
+        raise UserError(f"{path}: no such checkpoint{why}{_what_is_there(path)}")
     if not zipfile.is_zipfile(path):  # PyTorch would talk of its formats
         raise UserError(
             f"{path}: damaged, or not a checkpoint of LangSteer: cut off, or another kind of file "

@@ -211,8 +211,8 @@ def split_episodes(
     train = np.flatnonzero(~validates)
     if not len(train):
         raise UserError(
-            f"{store.path}: none of its {len(store.episodes)} episodes is for training; convert "
-            "with --splits training"
+            f"{store.path}: none of its {len(store.episodes)} episodes is for training. It was "
+            "made of a validation split alone; convert a CALVIN folder with a training/ split"
         )
     if config.max_train_episodes is not None and config.max_train_episodes < len(train):
         train = np.sort(random.choice(train, config.max_train_episodes, replace=False))

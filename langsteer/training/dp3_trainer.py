@@ -20,11 +20,13 @@ import torch
 
 from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
+from langsteer.policies.cpu_threads import choose_threads, describe_place
 from langsteer.policies.dp3 import DP3Config
-from langsteer.progress import progress_bar
+from langsteer.progress import progress_bar, say_doing
 from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
 from langsteer.training.checkpoint_util import LATEST, CheckpointManager
 from langsteer.training.config import RunConfig, TrainingConfig
+from langsteer.training.disk import check_disk, checkpoint_bytes, gigabytes
 from langsteer.training.distributed import (
     Vote,
     World,
@@ -36,10 +38,8 @@ from langsteer.training.distributed import (
 from langsteer.training.experiment import Experiment, open_experiment
 from langsteer.training.learner import Learner
 from langsteer.training.loggers import RunLogger, make_wandb, text_logger
-from langsteer.training.preflight import checkpoint_bytes, gigabytes
 from langsteer.training.pytorch_util import (
     choose_device,
-    choose_threads,
     explained_out_of_memory,
     make_deterministic,
     threads_restored,
@@ -49,9 +49,11 @@ from langsteer.training.sampler import Schedule
 from langsteer.training.setup import (
     check_batch_size,
     describe_data,
+    describe_plan,
     describe_policy,
     describe_schedule,
     open_data,
+    warn_of_warmup,
 )
 from langsteer.training.signals import EXIT_PREEMPTED, Stopped, StopRequest
 from langsteer.training.validation import validate
@@ -83,8 +85,10 @@ def train(config: RunConfig) -> bool:
     check_batch_size(data.store.path, schedule)
     with StopRequest() as stop, threads_restored(), process_group(world, device):
         experiment = open_experiment(settings, world)
+        disk = check_disk(settings, policy_config, experiment.folder) if world.is_main else ""
         with explained_out_of_memory(settings):
             trainer = Trainer(settings, policy_config, data, schedule, world, device, experiment)
+            trainer.log.info(disk)
             return trainer.run(stop)
 
 
@@ -143,11 +147,12 @@ class Trainer:
             with self._bar() as bar, closing(self._batches()) as batches:
                 while self.progress.epoch < self.config.num_epochs:
                     self._epoch(batches, stop, bar)
+                # The last checkpoint is still being written; its failure must be told.
+                say_doing(bar, "saving")
+                self.checkpoints.wait()
         except Stopped:
             self._save_and_leave(stop)
             return False
-        # The last checkpoint is still being written in the background; its failure must be told.
-        self.checkpoints.wait()
         if self.records is not None:
             self.records.close()
         self.log.info("finished: %s", self.folder / LATEST)
@@ -180,7 +185,7 @@ class Trainer:
             # So a signal is put to the vote, between two steps: the state is whole there.
             if self.vote(stop.requested):
                 raise Stopped
-        self._end_epoch(stop)
+        self._end_epoch(stop, bar)
 
     def _log_step(self, bar: Any) -> None:  # noqa: ANN401 - tqdm's type is private
         self.learner.collect_losses()
@@ -205,7 +210,7 @@ class Trainer:
             step, epoch = self.progress.step, self.progress.step / self.schedule.steps_per_epoch
             self.records.metrics({"step": step, "epoch": epoch, **numbers})
 
-    def _end_epoch(self, stop: StopRequest) -> None:
+    def _end_epoch(self, stop: StopRequest, bar: Any) -> None:  # noqa: ANN401 - tqdm's, as above
         """Validate and save if due, and go to the next epoch."""
         # The ranks' losses come together here, so every rank has the same numbers to save.
         self.learner.collect_losses()
@@ -215,6 +220,7 @@ class Trainer:
         saves = done % config.checkpoint_every == 0 or done == config.num_epochs
         metrics = {"train_loss": progress.epoch_loss / self.schedule.steps_per_epoch}
         if saves or done % config.val_every == 0:
+            say_doing(bar, "validating")
             metrics |= self._validate(stop)
         self.state.metrics = metrics
         self._record(metrics)
@@ -230,6 +236,7 @@ class Trainer:
         # A failed write in the background stops the run now, not after days without checkpoints.
         self.checkpoints.check()
         if saves:
+            say_doing(bar, "saving")
             # Every rank makes the payload, the main one writes it: gathering is the ranks' work.
             payload = self.state.payload()
             if self.world.is_main:
@@ -237,6 +244,7 @@ class Trainer:
             self._saved_step = progress.step
         if self.records is not None and "val_loss" in metrics:
             self.records.draw_curves()
+        say_doing(bar, "training")
 
     def _validate(self, stop: StopRequest) -> dict[str, float]:
         count = self.config.val_action_samples
@@ -323,8 +331,7 @@ class Trainer:
                 self.progress.epoch,
                 self.progress.step,
             )
-        threads = torch.get_num_threads()
-        place = f"{self.device}, {threads} thread{'s' if threads > 1 else ''}"
+        place = describe_place(self.device)
         how = f"{self.world}, {place}, {self.state.policy.precision}, fused AdamW"
         how += ", deterministic" if self.config.deterministic else ""
         lines = [
@@ -334,11 +341,15 @@ class Trainer:
             describe_data(self.data),
             f"{describe_schedule(self.schedule)}, {self.state.total_steps} in all; "
             f"{self._workers()} loader workers",
+            describe_plan(self.config),
         ]
         for line in lines:
             self.log.info(line)
         if not len(self.data.val) and self.world.is_main:
             self.log.warning("no validation episodes: the newest checkpoints are kept")
+        warning = warn_of_warmup(self.config, self.state.total_steps)
+        if warning and self.world.is_main:
+            self.log.warning("warning: %s", warning)
 
 
 @exits_cleanly

@@ -9,26 +9,22 @@ Example, on a login node without a GPU::
 """
 
 import argparse
-import importlib.util
-import os
-import shutil
 from pathlib import Path
 
 import torch
 
 from langsteer.configuration import compose
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.policies.dp3 import DP3, DP3Config
 from langsteer.training.config import RunConfig, TrainingConfig
+from langsteer.training.disk import check_disk
 from langsteer.training.sampler import Schedule
-from langsteer.training.setup import check_batch_size, describe_schedule, open_data
+from langsteer.training.setup import check_batch_size, describe_plan, describe_schedule, open_data
 from langsteer.training.slurm_request import Request
 
 ISOLATION = (
     "advice: --gpus-per-task shows each task its own GPU alone, which may keep NCCL from copying "
     "directly between the GPUs of a node; add --gpu-bind=none"
 )
-_BYTES_PER_WEIGHT = 4  # float32: checkpoints do not follow training.precision
 
 
 def check(
@@ -61,9 +57,9 @@ def check(
         f"tasks and {place}",
         f"data: {data.store.path.resolve()}, {len(data.train)} training windows, "
         f"{len(data.val)} of validation",
-        f"{describe_schedule(schedule)}, {settings.num_epochs} epochs",
-        _check_disk(settings, policy),
-        _wandb_line(settings),
+        describe_schedule(schedule),
+        describe_plan(settings),
+        check_disk(settings, policy, Path(settings.checkpoint_dir)),
     ]
 
 
@@ -81,44 +77,6 @@ def _check_devices(settings: TrainingConfig, tasks_per_node: int, gpus_per_node:
         )
     if settings.device == "cuda" and not gpus_per_node:
         raise UserError("training.device=cuda, but the job asks for no GPU; set --gpus-per-node")
-
-
-def _check_disk(settings: TrainingConfig, policy: DP3Config) -> str:
-    """Whether the checkpoints fit on the disk, as a line."""
-    folder = Path(settings.checkpoint_dir).resolve()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"{existing}: cannot be written; set training.checkpoint_dir")
-    size = checkpoint_bytes(policy, settings.use_ema)
-    # The best ones, the latest, and the one being written.
-    needed, free = size * (settings.top_k + 2), shutil.disk_usage(existing).free
-    if needed > free:
-        raise UserError(
-            f"{folder}: {gigabytes(free)} free, {settings.top_k + 2} checkpoints of "
-            f"{gigabytes(size)} need {gigabytes(needed)}; make room, set training.checkpoint_dir "
-            "to another disk, or lower training.top_k"
-        )
-    return f"disk: {folder}, {gigabytes(free)} free, checkpoints need up to {gigabytes(needed)}"
-
-
-def checkpoint_bytes(policy: DP3Config, use_ema: bool) -> int:
-    """Rough size of a checkpoint: weights, their average, and AdamW's two moments."""
-    with torch.device("meta"):
-        weights = sum(weight.numel() for weight in DP3(policy, {}).parameters())
-    return weights * _BYTES_PER_WEIGHT * (4 if use_ema else 3)
-
-
-def gigabytes(count: float) -> str:
-    """Bytes for a reader: ``4.09 GB``, or MB below a tenth of one."""
-    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.3g} MB"
-
-
-def _wandb_line(settings: TrainingConfig) -> str:
-    if not settings.wandb.enabled or os.environ.get("WANDB_MODE") == "disabled":
-        return "W&B: off"
-    if importlib.util.find_spec("wandb") is None:
-        return "W&B: wandb is not installed, numbers would go to local files only"
-    return f"W&B: project {settings.wandb.project}, {settings.wandb.mode}"
 
 
 @exits_cleanly

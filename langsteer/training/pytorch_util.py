@@ -8,7 +8,7 @@ Example::
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,15 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 
 from langsteer.errors import UserError
-from langsteer.threads import THREAD_COUNTS
 from langsteer.training.config import TrainingConfig
 from langsteer.training.distributed import World
 from langsteer.training.replay_buffer import ReplayBuffer
 
 BUCKET_MB = 25
 """Megabytes of gradients sent at once: PyTorch's own choice, until GPUs show a better one."""
-SMALL_NETWORK = 3_000_000
-"""With fewer weights a CPU trains faster on one thread than on two (benchmarks/threads.py)."""
 
 
 def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.device:
@@ -52,17 +49,6 @@ def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.devi
             "one process for each GPU"
         )
     return torch.device("cuda", number)
-
-
-def choose_threads(model: nn.Module, device: torch.device, environment: Mapping[str, str]) -> None:
-    """Give a small network on a CPU one thread, unless the user gave a number.
-
-    Its operations are short: waking a second thread takes longer than its part of them.
-    """
-    chosen = any(name in environment for name in THREAD_COUNTS)
-    weights = sum(weight.numel() for weight in model.parameters())
-    if device.type == "cpu" and not chosen and weights < SMALL_NETWORK:
-        torch.set_num_threads(1)
 
 
 @contextmanager

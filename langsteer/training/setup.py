@@ -7,6 +7,8 @@ Example::
     print(describe_data(data))
 """
 
+import importlib.util
+import os
 from pathlib import Path
 
 from langsteer.data.store import Store, open_store
@@ -64,4 +66,32 @@ def describe_schedule(schedule: Schedule) -> str:
         f"effective batch size {schedule.effective_batch_size} = {schedule.batch_size} x "
         f"{schedule.world_size} processes x {schedule.accumulation} accumulated; "
         f"{schedule.steps_per_epoch} steps per epoch"
+    )
+
+
+def describe_plan(settings: TrainingConfig) -> str:
+    """Epochs, learning rate, averaging, and where the numbers go."""
+    average = "EMA" if settings.use_ema else "no EMA"
+    return (
+        f"{settings.num_epochs} epochs, learning rate {settings.learning_rate:g} after "
+        f"{settings.warmup_steps} warm-up steps, {average}, {_wandb(settings)}"
+    )
+
+
+def _wandb(settings: TrainingConfig) -> str:
+    if not settings.wandb.enabled or os.environ.get("WANDB_MODE") == "disabled":
+        return "W&B off"
+    if importlib.util.find_spec("wandb") is None:
+        return "W&B off (wandb is not installed)"
+    return f"W&B project {settings.wandb.project}, {settings.wandb.mode}"
+
+
+def warn_of_warmup(settings: TrainingConfig, total_steps: int) -> str:
+    """A warning where the learning rate never reaches its peak, or nothing."""
+    if settings.warmup_steps < total_steps:
+        return ""
+    return (
+        f"training.warmup_steps={settings.warmup_steps}: the run has {total_steps} steps, so the "
+        f"learning rate never reaches {settings.learning_rate:g}; set a tenth of the steps, "
+        f"training.warmup_steps={total_steps // 10}"
     )

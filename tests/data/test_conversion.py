@@ -320,7 +320,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
     monkeypatch.setattr(conversion._ShardWriter, "do", interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert(small_calvin, tmp_path / "store.zarr", small_settings(), num_workers=1)
-    assert "stopped: 0 of " in capsys.readouterr().err
+    assert "stopped; 0 of " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from langsteer.errors import UserError
+from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.policies.loading import load_policy
 
@@ -54,6 +55,22 @@ def test_a_loaded_policy_predicts_what_the_trained_one_did(policy, tmp_path):
     assert not loaded.training
     averaged = load_policy(path)
     assert torch.equal(averaged.model.final_conv[1].bias, 1.5 * policy.model.final_conv[1].bias)
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        ({"point_cloud": np.zeros((20, 3))}, "no 'robot_obs'; it has point_cloud"),
+        ({"robot_obs": np.zeros(15), "point_cloud": np.zeros(20)}, r"\(20,\): expected \(P, 3"),
+        ({"robot_obs": np.zeros(7), "point_cloud": np.zeros((20, 3))}, r"robot_obs \(7,\)"),
+        ({"robot_obs": np.zeros(15), "point_cloud": np.zeros((19, 3))}, r"before had \(20, 3\)"),
+    ],
+)
+def test_an_agent_names_what_is_wrong_with_a_frame(policy, observation, message):
+    agent = Agent(policy)
+    agent.observe({"robot_obs": np.zeros(15), "point_cloud": np.zeros((20, 3))})
+    with pytest.raises(UserError, match=message):
+        agent.act(observation)
 
 
 def test_a_loaded_policy_outlives_its_file(policy, tmp_path):

@@ -12,7 +12,8 @@ from langsteer.data.store import open_store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config
 from langsteer.training.config import RunConfig
-from langsteer.training.preflight import check, checkpoint_bytes
+from langsteer.training.disk import checkpoint_bytes
+from langsteer.training.preflight import check
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = "scripts/slurm_train_dp3.sh"

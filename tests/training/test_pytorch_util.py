@@ -15,13 +15,13 @@ from torch import nn
 
 from langsteer.configuration import compose
 from langsteer.errors import UserError
+from langsteer.policies.cpu_threads import choose_threads
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.training import distributed
 from langsteer.training.config import TrainingConfig
 from langsteer.training.distributed import World
 from langsteer.training.pytorch_util import (
     choose_device,
-    choose_threads,
     data_parallel,
     learning_rate,
     make_deterministic,

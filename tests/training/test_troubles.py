@@ -1,7 +1,10 @@
 """Each trouble of the guide ends soon, with a message that says what to do."""
 
+import re
+import shutil
 import signal
 import socket
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -99,6 +102,20 @@ def test_folder_that_cannot_be_written_is_an_error(training, tmp_path):
     for name in (NAMED, "training.experiment_name=null"):
         output = training.here(f"training.checkpoint_dir={tmp_path / 'file'}", name, status=2)
         assert "set training.checkpoint_dir" in output
+
+
+def test_disk_too_full_for_the_checkpoints_is_an_error(training, no_model, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 10**6, 1000))
+    output = training.here(NAMED, status=2)
+    assert re.search(r"0.001 MB free, 5 checkpoints of .* MB need .* MB; make room", output)
+
+
+def test_start_says_what_the_run_will_be_and_need(training):
+    output = training.here(NAMED, "training.warmup_steps=500", "training.num_epochs=1")
+    assert re.search(r"disk: .* free; a checkpoint is .* MB, all of them need up to .* MB", output)
+    assert "1 epochs, learning rate 0.0001 after 500 warm-up steps, EMA, W&B off" in output
+    assert "warning: training.warmup_steps=500: the run has 11 steps" in output
 
 
 def test_loss_that_is_not_finite_never_reaches_the_weights(training_on, store_factory, tmp_path):
