@@ -8,9 +8,9 @@ Example::
         for action in policy.act({"point_cloud": cloud, "robot_obs": robot_obs}):   # (8, 7)
             ...
 
-A prediction sees the present frame and the one a control step before it. Whoever executes several
-actions of a prediction therefore shows the frame before the next prediction to `Agent.observe`.
-A policy with language is told a sentence after each reset: ``policy.instruct("open the drawer")``.
+A prediction sees the present frame and the one a control step before it. So if you execute several
+actions of a prediction, show the frame before the next prediction to `Agent.observe`. Give a policy
+with language its sentence after each reset: ``policy.instruct("open the drawer")``.
 """
 
 from collections import deque
@@ -45,10 +45,10 @@ class Agent:
 
     Args:
         policy: the network.
-        predict: how a trajectory is chosen, unless a reset says otherwise.
+        predict: chooses a trajectory, unless a reset gives another one.
 
     Raises:
-        UserError: the policy follows sentences, and what embedded them in training is not here.
+        UserError: the policy follows sentences, and its training's encoder is not here.
 
     Attributes:
         pipeline: the observation pipeline of the policy's training.
@@ -83,7 +83,7 @@ class Agent:
 
         Args:
             seed: of the noise; every device draws the same.
-            predict: how a trajectory is chosen until the next reset; steering gives its own.
+            predict: chooses a trajectory until the next reset; steering gives its own.
         """
         self._predict = predict or self._own_predict
         self._frames.clear()
@@ -91,10 +91,10 @@ class Agent:
         self._generator.manual_seed(seed)
 
     def instruct(self, sentence: str | None) -> None:
-        """Say what is to be done until the next reset.
+        """Give the sentence of the task until the next reset.
 
         Args:
-            sentence: in words; None withholds it, and the policy does what it likes to do. A policy
+            sentence: in words. None withholds it: the policy then chooses for itself. A policy
                 without language reads none.
         """
         if self.policy.language is None:
@@ -139,11 +139,11 @@ class Agent:
         The first frame of an episode is taken twice, as training pads.
 
         Returns:
-            (8, 7) ``rel_actions`` for this and the next steps. The gripper is as the network gave
-            it: above 0 opens.
+            (8, 7) ``rel_actions`` for this and the next steps. The gripper is the network's: above
+            0 opens.
 
         Raises:
-            UserError: the policy follows sentences and was told none since its reset.
+            UserError: the policy follows sentences and has heard none since its reset.
         """
         self.observe(observation)
         missing = self.n_obs_steps - len(self._frames)

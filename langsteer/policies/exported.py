@@ -1,7 +1,7 @@
 """A policy as a folder to share: weights as safetensors, everything else as JSON.
 
-A training checkpoint holds what training needs to go on. An export holds what inference needs:
-averaged weights, configuration, normaliser, observation pipeline, and where it all came from.
+A training checkpoint holds all that training needs to go on. An export holds all that inference
+needs: averaged weights, configuration, normaliser, observation pipeline, and their origin.
 
 Example::
 
@@ -9,7 +9,7 @@ Example::
     policy = langsteer.policies.loading.load_policy("exported/my_run")
 
 The folder has two files. ``policy.json`` describes the policy and holds the digest of
-``policy.safetensors``, so that files of different exports are never taken together.
+``policy.safetensors``. So files of different exports are never taken together.
 """
 
 import hashlib
@@ -33,13 +33,13 @@ _LARGEST_DESCRIPTION = 1 << 20
 
 @dataclass(frozen=True)
 class ExportedPolicy:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
         config: of the policy, plain values.
-        pipeline: of its observations, plain values; None where the training knew none.
+        pipeline: of its observations, plain values; None if the training knew none.
         weights: name to tensor, on the CPU.
-        origin: where it came from, plain values.
+        origin: of the policy, plain values.
     """
 
     config: dict[str, Any]
@@ -58,7 +58,7 @@ def write_export(
         policy: to be written.
         half: store the network's weights in float16, at half the size; the normaliser stays in
             float32.
-        overwrite: replace a folder that holds an export.
+        overwrite: replace a folder with an export.
 
     Returns:
         Bytes of the folder.
@@ -80,14 +80,14 @@ def write_export(
     text = json.dumps(description, indent=1) + "\n"
     with replacing(folder / WEIGHTS) as temporary:
         temporary.write_bytes(weights)
-    # Last: the description says that the weights are there.
+    # Last: the description says the weights are there.
     with replacing(folder / DESCRIPTION) as temporary:
         temporary.write_text(text)
     return len(weights) + len(text)
 
 
 def _make_room(folder: Path, overwrite: bool) -> None:
-    """See that nothing of somebody else's is at ``folder``."""
+    """Check that nothing of somebody else's is at ``folder``."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / DESCRIPTION).is_file():

@@ -37,10 +37,10 @@ def load_policy(
     """The policy of a checkpoint or an export, with normaliser and pipeline, ready to predict.
 
     Args:
-        path: a checkpoint of training, or a folder that `exported` wrote.
+        path: a checkpoint of training, or a folder by `exported`.
         device: the policy's.
-        use_ema: its averaged weights (what validation measured), or the last ones of training;
-            a run without averaging has the latter only, an export only what it was made from.
+        use_ema: its averaged weights (the validated ones), or the last ones of training. A run
+            without averaging has the latter only, an export only those it was made from.
         precision: of `PRECISIONS`; ``auto`` is bf16 on GPUs that compute in it, else fp32.
 
     Raises:
@@ -52,7 +52,7 @@ def load_policy(
     path = Path(path)
     source = _read_export(path) if path.is_dir() else _read_training(path, use_ema)
     config = DP3Config.from_dict(source.config)
-    with torch.device("meta"):  # no time is spent on initial weights
+    with torch.device("meta"):  # spends no time on initial weights
         policy = DP3(config, source.pipeline)
     try:
         policy.load_state_dict(
@@ -70,7 +70,7 @@ def load_policy(
 
 @dataclass(frozen=True)
 class _Source:
-    """What a policy is built from: configuration, observation pipeline, weights by name."""
+    """The parts of a policy: configuration, observation pipeline, weights by name."""
 
     config: dict[str, Any]
     pipeline: dict[str, Any] | None
@@ -78,7 +78,7 @@ class _Source:
 
 
 def _read_training(path: Path, use_ema: bool) -> _Source:
-    # Mapped, since the optimiser's state, which is not read here, is two thirds of the file.
+    # Mapped: the optimiser's state is two thirds of the file, and is not read here.
     payload = read_checkpoint(path, mmap=True)
     weights = payload["ema"] if use_ema and payload.get("ema") is not None else payload["model"]
     return _Source(payload["config"]["policy"], payload["pipeline"], weights)
@@ -150,7 +150,7 @@ def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
     path = checked_path(path)
     if path.is_dir():
         return export_identity(path)
-    read_checkpoint(path, mmap=True)  # bad input is found before a folder is made for it
+    read_checkpoint(path, mmap=True)  # finds bad input before a folder is made for it
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, min(archive.start_dir, size - 65536)))

@@ -1,4 +1,4 @@
-"""In which arithmetic a policy computes: float32, TF32 or bfloat16.
+"""The arithmetic of a policy: float32, TF32 or bfloat16.
 
 Example::
 
@@ -9,7 +9,7 @@ Example::
         loss(output).backward()
 
 Weights, optimiser, encoder and loss are float32 in all of them. The encoder stays out of bfloat16:
-its layer norms would be computed in float32 all the same, and coordinates be rounded by up to 2 mm.
+its layer norms would be float32 all the same, and coordinates be rounded by up to 2 mm.
 """
 
 from collections.abc import Iterator
@@ -39,10 +39,10 @@ class Precision:
 
     @classmethod
     def choose(cls, wanted: str, device: torch.device) -> "Precision":
-        """``auto`` is bf16 on GPUs that compute in it, else fp32; a CPU is slow in bf16."""
+        """``auto`` is bf16 on GPUs with bfloat16 units, else fp32; a CPU is slow in bf16."""
         if wanted != "auto":
             return cls(wanted)
-        # torch.cuda.is_bf16_supported also counts older GPUs, which emulate it, slowly.
+        # torch.cuda.is_bf16_supported also counts older GPUs; these emulate it, slowly.
         able = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
         return cls("bf16" if able else "fp32")
 
@@ -68,7 +68,7 @@ class Precision:
 
     @contextmanager
     def weights_cast(self, model: nn.Module) -> Iterator[None]:
-        """A block that only samples: `cast_weights`, and the float32 weights back afterwards."""
+        """A block of sampling alone: `cast_weights`, and the float32 weights back afterwards."""
         kept = [(weight, weight.data) for weight in _product_weights(model)]
         try:
             self.cast_weights(model)
@@ -78,9 +78,9 @@ class Precision:
                 weight.data = data
 
     def cast_weights(self, model: nn.Module) -> None:
-        """Round the weights of products once where autocast would at every call; same results.
+        """Round the weights of products once instead of at every call of autocast; same results.
 
-        Autocast remembers what it rounded for weights that are trained, and for no others.
+        Autocast remembers its rounding for trained weights, and for no others.
         """
         if self.name == "bf16":
             for weight in _product_weights(model):

@@ -1,4 +1,4 @@
-"""The choices that make a DP3 policy; a checkpoint remembers them.
+"""The choices of a DP3 policy; a checkpoint remembers them.
 
 Example::
 
@@ -22,15 +22,15 @@ class DP3Config(Settings, prefix="policy."):
 
     Attributes:
         horizon: length of a predicted action trajectory in steps; each down stage halves it.
-        n_obs_steps: observation frames that condition it; the last of them is the present.
-        n_action_steps: actions executed from it, from the present one on.
+        n_obs_steps: observation frames in the condition; the last one is the present.
+        n_action_steps: actions to execute of it, from the present one on.
         action_dim: CALVIN's ``rel_actions`` have 7.
-        agent_pos: what the network sees of ``robot_obs``: ``full`` all 15 values, as the reference
-            does; ``tcp`` the tcp's position, sine and cosine of its angles, the gripper's width.
+        agent_pos: the network's part of ``robot_obs``: ``full`` all 15 values, as in the reference;
+            ``tcp`` the tcp's position, sine and cosine of its angles, the gripper's width.
         use_pc_color: points are XYZRGB and not XYZ.
         point_widths: widths of the per-point layers.
-        attention_heads: heads of `encoder.PointAttention`, which look for what the sentence is
-            about; 0 leaves it out, as the reference does.
+        attention_heads: heads of `encoder.PointAttention`, to look for the things of the sentence;
+            0 leaves it out, as in the reference.
         encoder_output_dim: features of the cloud, and of the state, per observation frame.
         down_dims: channels of the U-Net's stages.
         blocks_per_stage: residual blocks per stage: 2 in DP3, 1 in Simple DP3.
@@ -39,14 +39,14 @@ class DP3Config(Settings, prefix="policy."):
         diffusion_step_embed_dim: width of the timestep's embedding.
         num_train_timesteps: steps of the diffusion process.
         num_inference_steps: denoising steps of a prediction; they divide the process evenly.
-        prediction: what the network's output stands for (`ddim.Diffusion`): ``sample`` the clean
-            trajectory, as the reference; ``v``; ``preconditioned``.
+        prediction: meaning of the network's output (`ddim.Diffusion`): ``sample`` the clean
+            trajectory, as in the reference; ``v``; ``preconditioned``.
         sigma_data: standard deviation of normalised actions, for ``preconditioned``.
         noise_draws: noised trajectories trained per encoded observation.
         language: condition the policy on a sentence, too.
-        language_encoder: what embeds sentences, of `langsteer.sentences.ENCODERS`.
+        language_encoder: of sentences, one of `langsteer.sentences.ENCODERS`.
         language_dim: width of the sentence's embedding; 384 for both encoders.
-        language_dropout: share of training samples whose sentence is withheld.
+        language_dropout: share of training samples with their sentence withheld.
         language_guidance: classifier-free guidance scale of sampling; 1 is plain conditioning.
     """
 
@@ -76,7 +76,7 @@ class DP3Config(Settings, prefix="policy."):
     language_guidance: float = 1.0
 
     def check(self) -> None:
-        """Raise `UserError` where no network or sampler can be built."""
+        """Raise `UserError` if no network or sampler can be built."""
         self._check_shape()
         self.require(
             self.num_inference_steps <= self.num_train_timesteps,

@@ -1,9 +1,9 @@
-"""Convolutions over short sequences, as matrix products where that is faster.
+"""Convolutions over short sequences, as matrix products if that is faster.
 
-The U-Net's sequences are 16, 8 and 4 long. On a CPU a library's 1-D convolution is poor at that
-where weights are large: it reorders them at each call. Gathering the windows and multiplying once
-by the weight matrix takes a fifth to a half of its time (benchmarks/policy.py). Weights keep the
-layout of `torch.nn.Conv1d`.
+The U-Net's sequences are 16, 8 and 4 long. A library's 1-D convolution on a CPU is slow at large
+weights: it reorders them at each call. Gathering the windows and multiplying once by the weight
+matrix takes a fifth to a half of its time (benchmarks/policy.py). Weights keep the layout of
+`torch.nn.Conv1d`.
 """
 
 import torch
@@ -17,7 +17,7 @@ LIBRARY_BELOW = 100_000
 
 
 def multiplies(x: Tensor, weight: Tensor) -> bool:
-    """Whether a convolution of ``x`` is done as a matrix product: the one place that decides."""
+    """Whether a convolution of ``x`` is a matrix product: the one place of this decision."""
     return x.device.type == "cpu" and weight.numel() >= LIBRARY_BELOW
 
 
@@ -40,7 +40,7 @@ class Conv(nn.Conv1d):
 
 
 class UpConv(nn.ConvTranspose1d):
-    """The transposed convolution that doubles a length: kernel 4, stride 2, padding 1."""
+    """The transposed convolution to double a length: kernel 4, stride 2, padding 1."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, dim, 4, stride=2, padding=1)
@@ -48,8 +48,8 @@ class UpConv(nn.ConvTranspose1d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, C, T) to (B, C, 2T).
 
-        Input t adds to outputs 2t-1 ... 2t+2 through taps 0 ... 3, so that an even output 2t is
-        made of tap 1 of t and tap 3 of t-1, and an odd one 2t+1 of tap 2 of t and tap 0 of t+1.
+        Input t adds to outputs 2t-1 ... 2t+2 through taps 0 ... 3. So an even output 2t consists
+        of tap 1 of t and tap 3 of t-1, and an odd one 2t+1 of tap 2 of t and tap 0 of t+1.
         """
         if not multiplies(x, self.weight):
             return super().forward(x, output_size)

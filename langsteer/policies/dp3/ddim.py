@@ -1,4 +1,4 @@
-"""The diffusion process of trajectories, its sampler, and the seam through which it is steered.
+"""The diffusion process of trajectories, its sampler, and the seam for steering it.
 
 Example::
 
@@ -39,7 +39,7 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class DenoisingStep:
-    """What a guidance knows of the step that it may change.
+    """The denoising step, as far as a guidance may know it.
 
     Attributes:
         plan: index, total, timestep and noise levels.
@@ -49,7 +49,7 @@ class DenoisingStep:
         unnormalize: normalised actions (B, T, A) to action units, differentiable.
         normalize: the inverse.
         denoise: (B, T, A) noisy trajectories at this timestep to unclipped x0_hat (B, T, A), under
-            the caller's gradient mode: sampling itself tracks no gradients, so wrap a use of them
+            the caller's gradient mode. Sampling itself tracks no gradients, so wrap a use of them
             in ``torch.enable_grad()``.
     """
 
@@ -66,16 +66,16 @@ class Guidance(Protocol):
     """May change each step's estimate of the clean trajectory."""
 
     def __call__(self, x0_hat: Tensor, step: DenoisingStep) -> Tensor:
-        """Clipped, normalised x0_hat (B, T, A) to the x0_hat that the sampler goes on with.
+        """Clipped, normalised x0_hat (B, T, A) to the sampler's next x0_hat.
 
-        The step's noise estimate stays the network's, so that a shift d of x0_hat moves the next
-        x by sqrt(alpha_cumprod_previous) d. The result is not clipped again.
+        The step's noise estimate stays the network's. So a shift d of x0_hat moves the next x by
+        sqrt(alpha_cumprod_previous) d. The result is not clipped again.
         """
         ...
 
 
 class Diffusion(nn.Module):
-    """Noise levels, and what the network's output F stands for.
+    """Noise levels, and the meaning of the network's output F.
 
     x0_hat = skip x_t + out F(in x_t), and F is trained towards (x0 - skip x_t) / out, with
 
@@ -99,7 +99,7 @@ class Diffusion(nn.Module):
         clean, noise = alphas_cumprod.double().sqrt(), (1 - alphas_cumprod.double()).sqrt()
         skip, out, scale_in = _parametrisation(config, clean, noise)
         table = [clean, noise, skip, out, scale_in, (1 - skip * clean) / out, -skip * noise / out]
-        # Not persistent: they follow from the config, which the checkpoint has.
+        # Not persistent: they follow from the config in the checkpoint.
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
         self.register_buffer("coefficients", torch.stack(table).float(), persistent=False)
         self._of_timestep: list[list[float]] = torch.stack(table, dim=1).float().tolist()
@@ -127,7 +127,7 @@ class Diffusion(nn.Module):
         return self._at(timesteps)[4] * x_t
 
     def network_target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """(x0 - skip x_t) / out, which F is trained towards."""
+        """(x0 - skip x_t) / out, the target of F."""
         of_clean, of_noise = self._at(timesteps)[5:]
         return of_clean * clean + of_noise * noise
 
@@ -183,10 +183,12 @@ def ddim_previous(x_t: Tensor, estimate: Tensor, x0_hat: Tensor, plan: StepPlan)
 
     Args:
         x_t: (B, T, A).
-        estimate: the network's unclipped x0_hat, of which the noise follows, as in the reference.
-        x0_hat: what to go on with: the estimate clipped, and perhaps guided.
+        estimate: the network's unclipped x0_hat. The noise follows from it, as in the reference.
+        x0_hat: the estimate clipped, and perhaps guided.
         plan: the step.
     """
     alpha, alpha_previous = plan.alpha_cumprod, plan.alpha_cumprod_previous
+    # The noise comes from the network's own estimate: a guidance moves the trajectory, and the
+    # noise level stays that of the step.
     noise = (x_t - math.sqrt(alpha) * estimate) / math.sqrt(1 - alpha)
     return math.sqrt(alpha_previous) * x0_hat + math.sqrt(1 - alpha_previous) * noise

@@ -6,12 +6,12 @@ Example::
 
     features = ObservationEncoder(DP3Config())(points, state)  # (F, P, 3), (F, 15) -> (F, 128)
 
-Names of submodules are the reference's, so that its state dicts fit.
+Submodules have the reference's names, so its state dicts fit.
 
-The maximum over the points lets a gradient through to the points that attain it only: at most one
-per channel, an eighth of a cloud of 2048. Training therefore finds those points without tracking
-gradients, and runs the network with gradients on them alone. Values and gradients are those of the
-plain computation up to rounding, for less than a quarter of its time (benchmarks/policy.py).
+The maximum over the points passes its gradient to few of them: at most one per channel, an eighth
+of a cloud of 2048. So training finds those points without tracking gradients, and runs the network
+with gradients on them alone. Values and gradients equal those of the plain computation up to
+rounding, in less than a quarter of its time (benchmarks/policy.py).
 """
 
 from itertools import pairwise
@@ -28,7 +28,7 @@ ARGMAX_BLOCK = 64
 _HIDDEN, _KEY, _VALUE = 64, 32, 8
 """Widths of the attention's layers, keys and values."""
 _NEAR, _FAR = 0.05, 0.25
-"""Metres to which offsets are scaled: a block's size, and a good part of the table's."""
+"""Offsets are scaled by these metres: a block's size, and a good part of the table's."""
 
 
 class PointEncoder(nn.Module):
@@ -65,9 +65,10 @@ class PointEncoder(nn.Module):
         return torch.cat([self.mlp(frame).amax(dim=1) for frame in frames])
 
     def _pool_selected(self, points: Tensor) -> Tensor:
-        """`_pool` by way of the points that attain the maximum."""
+        """`_pool` by way of the points at the maximum."""
         if not goes_by_frames(points):
             # One point per channel, repeated or not: no wait for the device.
+            # Find the winners first, without gradients: the pass over all points is the long one.
             with torch.no_grad():
                 winners = self.mlp(points).argmax(dim=1)
             selected = points.take_along_dim(winners[..., None], dim=1)
@@ -82,7 +83,7 @@ class PointEncoder(nn.Module):
 def goes_by_frames(points: Tensor) -> bool:
     """Whether clouds are encoded one at a time: a CPU then keeps the activations in its cache.
 
-    Compiled, they are encoded together: how many different points win is no fixed size.
+    Compiled, they are encoded together: the number of different winners is no fixed size.
     """
     return points.device.type == "cpu" and not torch.compiler.is_compiling()
 
@@ -102,12 +103,12 @@ def _argmax_over_rows(values: Tensor) -> Tensor:
 
 
 class PointAttention(nn.Module):
-    """Where the things are that the task is about: heads that each attend to some of the points.
+    """Attention to the things of the task: each head weighs some of the points.
 
-    A maximum over the points tells where something is only to the precision of its channels. A head
-    instead weighs the points by the agreement of a query, from sentence and state, with each
-    point's key, and returns the weighted mean of the points themselves: a soft selection, as the
-    spatial softmax over pixels of Levine et al. 2016 (arXiv 1504.00702), with the query of
+    A maximum over the points gives a place only to the precision of its channels. A head instead
+    weighs the points and returns the weighted mean of the points themselves. The weight is the
+    agreement of a query, from sentence and state, with the point's key. It is a soft selection like
+    the spatial softmax over pixels of Levine et al. 2016 (arXiv 1504.00702), with the query of
     dot-product attention (Luong et al. 2015, arXiv 1508.04025).
     """
 
@@ -163,12 +164,13 @@ class PointAttention(nn.Module):
         asked = state if sentences is None else torch.cat([sentences, state], dim=-1)
         queries = self.queries(asked).unflatten(-1, (self.heads, _KEY))
         # Without the usual division by the root of the width: hundreds of points would share the
-        # weight evenly, and a gradient that reaches a few of them by a hundredth teaches nothing.
+        # weight evenly, and a gradient reaches the few that matter by a hundredth: it teaches
+        # nothing.
         return (queries @ self.keys(features).mT).softmax(dim=-1)
 
 
 class ObservationEncoder(nn.Module):
-    """Features of observation frames: of the cloud, of the state, and of what is attended to."""
+    """Features of observation frames: of the cloud, of the state, and of the attention."""
 
     def __init__(self, config: DP3Config) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """The denoiser of a small batch as CUDA graphs: its kernels are launched at once, not one by one.
 
 At batch 1 a GPU computes faster than Python tells it what to compute. A graph records the kernels
-of one denoising step and replays them with a single call. Guidance runs between two replays as it
-is.
+of one denoising step and replays them with a single call. Guidance runs between two replays,
+unrecorded.
 
 Example, on a GPU (untried: none was at hand)::
 
@@ -61,8 +61,8 @@ class DenoiserGraphs:
     Weights must stay where they are: load them before.
 
     Args:
-        record: how; tests without a GPU put another here.
-        most: samples of a batch up to which it is worth it; larger ones run as they are.
+        record: records work; tests without a GPU put another function here.
+        most: largest batch of samples to record; larger ones gain nothing.
     """
 
     def __init__(self, record: Recorder = record_on_gpu, most: int = 32) -> None:

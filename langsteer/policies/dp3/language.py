@@ -1,8 +1,8 @@
 """Condition the policy on a sentence, with classifier-free guidance (Ho & Salimans 2022).
 
-A policy without language has none of this; with it, the observation holds ``language`` (B, E), a
-sentence's embedding. In training some samples' sentences are withheld, so that one network learns
-the denoiser with and without a sentence; sampling may then overstate the difference::
+A policy without language has none of this. With it, the observation holds ``language`` (B, E), a
+sentence's embedding. Training withholds some samples' sentences, so one network learns to denoise
+with and without a sentence. Sampling may then overstate the difference::
 
     output = without + scale * (with - without)
 """
@@ -18,15 +18,15 @@ from langsteer.policies.dp3.products import Linear
 from langsteer.sentences import SentenceEncoder
 
 PROBE = "take the red block off the table and put it into the drawer"
-"""A sentence whose embedding tells one encoder from another."""
+"""A sentence with different embeddings by different encoders."""
 _LEAST_LIKENESS = 0.999
 
 
 class LanguageCondition(nn.Module):
-    """Append a projected sentence to the condition; one that is withheld is the zero embedding.
+    """Append a projected sentence to the condition; a withheld one is the zero embedding.
 
     Attributes:
-        probe: (E,) how the encoder of the training embeds `PROBE`; not finite until `remember`.
+        probe: (E,) the training encoder's embedding of `PROBE`; not finite until `remember`.
     """
 
     probe: Tensor
@@ -37,7 +37,7 @@ class LanguageCondition(nn.Module):
         self.scale = config.language_guidance
         self.projection = Linear(config.language_dim, config.encoder_output_dim)
         self.output_dim = config.encoder_output_dim
-        # Embeddings have length 1, hence small values; the other features' are about 1.
+        # Embeddings have length 1, so their values are small; the other features' are about 1.
         self.input_scale = math.sqrt(config.language_dim)
         self.register_buffer("probe", torch.full((config.language_dim,), torch.nan))
 
@@ -56,7 +56,7 @@ class LanguageCondition(nn.Module):
         withheld: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Zero the sentences (B, E) that are ``withheld`` (B,) bool; a random share if None."""
+        """Zero the sentences (B, E) marked in ``withheld`` (B,) bool; a random share if None."""
         if withheld is None:
             drawn_on = sentences.device if generator is None else generator.device
             draws = torch.rand(len(sentences), generator=generator, device=drawn_on)
@@ -64,11 +64,11 @@ class LanguageCondition(nn.Module):
         return sentences.masked_fill(withheld.to(sentences.device)[:, None], 0.0)
 
     def remember(self, encoder: SentenceEncoder) -> None:
-        """Keep with the weights what the encoder of the training is like, for `check`."""
+        """Keep a mark of the training's encoder with the weights, for `check`."""
         self.probe.copy_(torch.from_numpy(encoder.encode([PROBE])[0]))
 
     def check(self, encoder: SentenceEncoder) -> None:
-        """Raise `UserError` where an encoder embeds sentences unlike the training's."""
+        """Raise `UserError` if an encoder embeds sentences unlike the training's."""
         if not self.probe.isfinite().all():
             raise UserError("this policy does not know what embedded the sentences of its training")
         found = torch.from_numpy(encoder.encode([PROBE])[0]).to(self.probe)

@@ -1,19 +1,19 @@
-"""Scale observations and actions to [-1, 1], with angles that do not jump.
+"""Scale observations and actions to [-1, 1], with continuous angles.
 
 Example::
 
     normalizer = Normalizer.fit(DP3Config(), robot_obs, rel_actions)  # (N, 15), (N, 7)
     normalizer.action.unnormalize(normalizer.action.normalize(actions))
 
-The sampler clips trajectories to [-1, 1], hence limits and not mean and deviation: executed actions
-never leave the range of the training data. Points stay in metres.
+The sampler clips trajectories to [-1, 1]. So the scale comes from limits, not from mean and
+deviation: executed actions never leave the range of the training data. Points stay in metres.
 
-Angles. The roll of CALVIN's tcp lies near +pi and -pi and flips between them. Its limits are
-therefore those of the shortest arc that holds the training data, e.g. [2.9, 3.4], and an incoming
-angle is first brought by whole turns to within half a turn of the arc's middle. This keeps 15
-values, leaves every angle inside the fitted limits as it is (thus also the reference's arithmetic),
-and makes the policy blind to added turns. An angle whose fitted limits are more than a turn apart
-counts turns, and is taken as it is.
+Angles. The roll of CALVIN's tcp lies near +pi and -pi and flips between them. So its limits are
+those of the shortest arc around the training data, e.g. [2.9, 3.4]. An incoming angle is first
+brought by whole turns to within half a turn of the arc's middle. This keeps 15 values and leaves
+every angle inside the fitted limits as it is, like the reference's arithmetic. It makes the policy
+blind to added turns. If an angle's fitted limits are more than a turn apart, it counts turns, and
+is taken as it is.
 """
 
 import math
@@ -32,15 +32,15 @@ TCP_FEATURES_DIM = 10
 
 
 def agent_pos_dim(features: str) -> int:
-    """How many values the network sees of ``robot_obs`` for a choice of features."""
+    """Number of values the network sees of ``robot_obs``, for a choice of features."""
     return ROBOT_OBS_DIM if features == "full" else TCP_FEATURES_DIM
 
 
 def agent_pos_features(features: str, robot_obs: Tensor) -> Tensor:
-    """Select what the network sees of ``robot_obs`` (..., 15): all of it, or (..., 10) of the tcp.
+    """The network's part of ``robot_obs`` (..., 15): all of it, or (..., 10) of the tcp.
 
-    ``tcp`` is position (metres), sine and cosine of the three angles, gripper width (metres): no
-    joints and no last command, which a policy likes to copy instead of looking.
+    ``tcp`` is position (metres), sine and cosine of the three angles, gripper width (metres). It
+    leaves out the joints and the last command: a policy likes to copy these instead of looking.
     """
     if features == "full":
         return robot_obs
@@ -55,7 +55,7 @@ def agent_pos_features(features: str, robot_obs: Tensor) -> Tensor:
 
 
 def angle_dims(features: str) -> list[int]:
-    """Which features are angles in radians."""
+    """Indices of the features that are angles in radians."""
     if features == "full":
         return [*range(ROBOT_OBS_DIM)[TCP_ANGLES], *range(ROBOT_OBS_DIM)[JOINT_ANGLES]]
     return []
@@ -69,12 +69,12 @@ class LinearNormalizer(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        # NaN until fitted: a normaliser that was lost on the way cannot move a robot at random.
+        # NaN until fitted: a normaliser lost on the way cannot move a robot at random.
         self.register_buffer("scale", torch.full((dim,), math.nan))
         self.register_buffer("offset", torch.full((dim,), math.nan))
 
     def set_limits(self, low: Tensor, high: Tensor) -> None:
-        """Map ``low`` (D,) to -1 and ``high`` (D,) to 1; where they are one value, that to 0."""
+        """Map ``low`` (D,) to -1 and ``high`` (D,) to 1; equal limits map to 0."""
         constant = high - low < RANGE_EPS
         span = torch.where(constant, torch.full_like(low, 2.0), high - low)
         self.scale.copy_(2.0 / span)
@@ -136,7 +136,7 @@ class Normalizer(nn.Module):
     def fitted(self) -> bool:
         """Whether limits were fitted or loaded.
 
-        Looked up on the device until they are, since each look waits for it.
+        Asks the device until they are: each look waits for it.
         """
         if not self._was_fitted:
             self._was_fitted = bool(self.action.scale.isfinite().all())
@@ -157,7 +157,7 @@ def _limits(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def shortest_arc(angles: np.ndarray) -> tuple[float, float]:
-    """The shortest arc that holds ``angles`` (N,), radians: (low, high), low in [-pi, pi).
+    """The shortest arc around ``angles`` (N,), radians: (low, high), low in [-pi, pi).
 
     Its ends are the two sides of the largest gap on the circle.
     """

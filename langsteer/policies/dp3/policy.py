@@ -45,11 +45,11 @@ class DP3(nn.Module):
     for a policy with language also ``language`` (B, E) float32, a sentence's embedding.
 
     Attributes:
-        config: the choices it was built from.
-        pipeline: the observation pipeline's parameters as plain values, or None where not known.
+        config: the choices behind it.
+        pipeline: the observation pipeline's parameters as plain values, or None if unknown.
         normalizer: see `set_normalizer`; not trained, and part of the state dict.
-        precision: how it computes; not part of the state dict.
-        graphs: replay the denoiser's kernels where set, see `graphs.DenoiserGraphs`.
+        precision: of its computations; not part of the state dict.
+        graphs: if set, replay the denoiser's kernels, see `graphs.DenoiserGraphs`.
     """
 
     def __init__(self, config: DP3Config, pipeline: Mapping[str, Any] | None = None) -> None:
@@ -69,19 +69,19 @@ class DP3(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.normalizer.action.scale.device
 
     @property
     def calls_per_step(self) -> int:
-        """How often a denoising step asks the network, each for all samples at once."""
+        """Evaluations of the network in a denoising step, each for all samples at once."""
         return 2 if self.language is not None and self.language.guides else 1
 
     def compile_parts(self, **options: Any) -> None:  # noqa: ANN401 - of torch.compile
         """Compile the loss (`forward`) as one graph, and the denoiser of `predict_action`.
 
         Sizes are static: each size of a batch, a partial one included, is compiled when it first
-        comes, and never again. A module that is to be copied must be copied before.
+        comes, and never again. Copy a module before, if at all.
 
         Args:
             options: of `torch.compile`.
@@ -98,7 +98,7 @@ class DP3(nn.Module):
         """Refuse clouds of another observation pipeline than the training's.
 
         Raises:
-            UserError: with the differences, or where the policy does not know its pipeline.
+            UserError: with the differences, or if the policy does not know its pipeline.
         """
         if self.pipeline is None:
             raise UserError(
@@ -115,18 +115,18 @@ class DP3(nn.Module):
         generator: torch.Generator | None = None,
         withheld: Tensor | None = None,
     ) -> Tensor:
-        """`compute_loss`, under the name by which DistributedDataParallel's hooks run."""
+        """`compute_loss`, under the name the hooks of DistributedDataParallel run for."""
         return self.compute_loss(batch, noise, timesteps, generator, withheld)
 
     def encode(self, obs: Observation, sentences: Tensor | None = None) -> Tensor:
-        """What the network sees of an observation, (B, D).
+        """The network's condition from an observation, (B, D).
 
         Args:
             obs: of batch B.
-            sentences: (B, E) that are put in the place of the observation's; None takes its own.
+            sentences: (B, E) in the place of the observation's; None takes its own.
 
         Raises:
-            UserError: where the observation is not of the shape that the policy was built for.
+            UserError: the observation has another shape than the policy's.
         """
         self._check(obs)
         if self.language is None:
@@ -191,11 +191,13 @@ class DP3(nn.Module):
             noise: (B * noise_draws, horizon, 7), draws of one sample in a row; drawn if None.
             timesteps: (B * noise_draws,) int64; drawn if None.
             generator: for the draws, on any device; torch's global one if None.
-            withheld: (B,) bool, whose sentences are withheld in training mode; drawn if None.
+            withheld: (B,) bool, a mask of sentences to withhold in training mode; drawn if None.
         """
+        # Some sentences are withheld: the same network learns to go without, for guidance.
         sentences = None
         if self.language is not None and self.training:
             sentences = self.language.withhold(batch["obs"]["language"], withheld, generator)
+        # One pass of the encoder serves several draws of noise: it is the costly part.
         condition = self.encode(batch["obs"], sentences)
         clean = self.normalizer.action.normalize(batch["action"])
         draws = self.config.noise_draws
@@ -204,6 +206,7 @@ class DP3(nn.Module):
                 condition.repeat_interleave(draws, 0),
                 clean.repeat_interleave(draws, 0),
             )
+        # The trainer gives noise and timesteps, drawn by step and window: a resume repeats them.
         if noise is None:
             noise = _normal(clean.shape, generator, clean.device)
         if timesteps is None:
@@ -211,11 +214,13 @@ class DP3(nn.Module):
             last, size = self.diffusion.num_train_timesteps, (len(clean),)
             timesteps = torch.randint(last, size, generator=generator, device=drawn_on)
             timesteps = timesteps.to(clean.device)
+        # Noise the clean trajectory to its timestep, and let the network undo it.
         noisy = self.diffusion.add_noise(clean, noise, timesteps)
         network_input = self.diffusion.network_input(noisy, timesteps)
         with self.precision.autocast(self.device):
             output = self.model(network_input, timesteps, condition)
         target = self.diffusion.network_target(clean, noise, timesteps)
+        # The loss is float32 in any precision: differences of bfloat16 would lose most digits.
         return functional.mse_loss(output.float(), target)
 
     @torch.no_grad()
@@ -227,7 +232,7 @@ class DP3(nn.Module):
         guidance: Guidance | None = None,
         samples_per_observation: int = 1,
     ) -> dict[str, Tensor]:
-        """Sample trajectories for observations; each is encoded once, however many samples it has.
+        """Sample trajectories for observations; each is encoded once, for any number of samples.
 
         Args:
             obs: observation of batch B.
@@ -241,7 +246,7 @@ class DP3(nn.Module):
             to execute: from the present step on. In units of ``rel_actions``.
 
         Raises:
-            UserError: where the policy has no normaliser, or the observation does not fit it.
+            UserError: the policy has no normaliser, or the observation does not fit it.
         """
         if not self.normalizer.fitted:
             raise UserError(
@@ -258,6 +263,7 @@ class DP3(nn.Module):
         guidance: Guidance | None,
         samples_per_observation: int,
     ) -> dict[str, Tensor]:
+        # The observation is encoded once, outside the loop: no step changes it.
         condition = self._sampling_condition(obs, samples_per_observation)
         samples = len(obs["agent_pos"]) * samples_per_observation
         shape = torch.Size((samples, self.config.horizon, self.config.action_dim))
@@ -265,15 +271,20 @@ class DP3(nn.Module):
             noise = _normal(shape, generator, condition.device)
         if noise.shape != shape:
             raise ValueError(f"noise of shape {tuple(noise.shape)}: expected {tuple(shape)}")
+        # Pure noise becomes a trajectory, one noise level at a time.
         x = noise
         for plan, modulations in self._planned(condition):
             estimate = self._clean_estimate(x, plan, modulations)
+            # Actions of the training data lie within [-1, 1]; the sampler stays there.
             x0_hat = estimate.clamp(-1, 1)
+            # Steering happens here: it may move the clean estimate, at every noise level.
             if guidance is not None:
                 step = self._step(x, plan, modulations, obs, samples_per_observation)
                 x0_hat = guidance(x0_hat, step)
+            # Step down: the clean estimate, with less of the same noise.
             x = ddim_previous(x, estimate, x0_hat, plan)
         trajectory = self.normalizer.action.unnormalize(x)
+        # The horizon begins with the observed past. Execution begins with the present step.
         first = self.config.n_obs_steps - 1
         executed = trajectory[:, first : first + self.config.n_action_steps]
         return {"action": executed, "action_pred": trajectory}
@@ -300,6 +311,7 @@ class DP3(nn.Module):
     def _clean_estimate(self, x_t: Tensor, plan: StepPlan, modulations: Modulations) -> Tensor:
         network_input = self.diffusion.network_input(x_t, plan.timestep)
         guides = self.language is not None and self.language.guides
+        # Classifier-free guidance: the batch twice, with sentences and without.
         if guides:
             network_input = network_input.repeat(2, 1, 1)
         output = self._denoised(network_input, modulations)

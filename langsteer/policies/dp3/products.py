@@ -1,8 +1,8 @@
-"""Matrix products on whatever multiplies fastest.
+"""Matrix products by the fastest library.
 
-On a CPU, PyTorch's `linear` goes to MKL, which uses only AVX2 on processors that are not Intel's;
-oneDNN, which PyTorch ships too, uses what there is: 2.3 times the speed on an AMD EPYC with
-AVX-512 (benchmarks/policy.py). Elsewhere this is `torch.nn.functional.linear`.
+On a CPU, PyTorch's `linear` goes to MKL, and MKL uses only AVX2 on processors of others than Intel.
+oneDNN, a part of PyTorch too, uses all there is: 2.3 times the speed on an AMD EPYC with AVX-512
+(benchmarks/policy.py). Elsewhere this is `torch.nn.functional.linear`.
 
 Example::
 
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 
 def uses_onednn(x: Tensor) -> bool:
-    """Whether products of ``x`` go to oneDNN: the one place that decides."""
+    """Whether products of ``x`` go to oneDNN: the one place of this decision."""
     return (
         # The compiler chooses for itself: it cannot lower ours, nor trace the questions below.
         not torch.compiler.is_compiling()

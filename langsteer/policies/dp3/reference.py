@@ -4,10 +4,10 @@ Example::
 
     policy = load_reference_checkpoint("latest.ckpt", DP3Config())
 
-Submodules have the reference's names, so that only the normaliser's entries are renamed, and its
+Submodules have the reference's names. So only the normaliser's entries are renamed, and its
 zero-size placeholders dropped. A ``.ckpt`` is a pickle inside torch's zip file, and names classes
-of foreign packages; it is read with `langsteer.inert_pickle`, which builds tensors and plain
-containers alone, and puts a placeholder where any other class stands. Nothing of it is ever run.
+of foreign packages. `langsteer.inert_pickle` reads it: it builds tensors and plain containers
+alone, and a placeholder for any other class. Nothing of it is ever run.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ def convert_reference_state_dict(
     """The reference's state dict under our names.
 
     Its limits' statistics are dropped, since scale and offset say the same. Points may have been
-    fitted with one value or six channels, of which the reference uses the first three.
+    fitted with one value or with six channels; the reference uses the first three.
     """
     converted: dict[str, Tensor] = {}
     for name, value in reference.items():
@@ -59,7 +59,7 @@ def load_reference_state_dict(policy: DP3, reference: Mapping[str, Tensor], sour
     """Load a reference state dict into ``policy``, every entry of it; returns the policy.
 
     Raises:
-        UserError: where entries are missing, unknown or of another shape; ``source`` is named.
+        UserError: entries are missing, unknown or of another shape; ``source`` is named.
     """
     converted = convert_reference_state_dict(reference, policy.config)
     try:
@@ -77,10 +77,10 @@ def load_reference_checkpoint(
     pipeline: Mapping[str, Any] | None = None,
     use_ema: bool = True,
 ) -> DP3:
-    """A policy with the weights of a reference ``.ckpt``, those of its EMA where it has them.
+    """A policy with the weights of a reference ``.ckpt``, those of its EMA if it has them.
 
-    Its config is not read (it is an object of a foreign class): give the one that it was trained
-    with, and the observation pipeline of its clouds. Its ``agent_pos`` holds whole ``robot_obs``.
+    Its config is not read, being an object of a foreign class. Give the config of its training and
+    the observation pipeline of its clouds. Its ``agent_pos`` holds whole ``robot_obs``.
     """
     path = Path(path)
     state_dicts = read_reference_checkpoint(path).get("state_dicts")
@@ -94,10 +94,10 @@ def load_reference_checkpoint(
 
 
 def read_reference_checkpoint(path: Path) -> dict[str, Any]:
-    """The payload of a file that ``torch.save`` wrote, by any pickle module, without running it.
+    """The payload of a file by ``torch.save``, with any pickle module, without running it.
 
     Raises:
-        UserError: where the file is none.
+        UserError: it is no such file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -111,7 +111,7 @@ def read_reference_checkpoint(path: Path) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:
-        # A damaged archive can raise anything that its parser stumbles over.
+        # A damaged archive can make its parser raise anything.
         raise UserError(f"{path}: not a readable file of torch.save: {error}") from error
     if not isinstance(payload, dict):
         raise UserError(f"{path}: holds {type(payload).__name__}, expected a dict")
@@ -133,7 +133,7 @@ class _CheckpointUnpickler(InertUnpickler):
         self.storages: dict[str, Tensor] = {}
 
     def find(self, name: Name) -> object:
-        """The dtype of a storage, the name where it is admitted, or a placeholder."""
+        """The dtype of a storage, an admitted name, or a placeholder."""
         if name.module == "torch" and name.name in _STORAGES:
             return _STORAGES[name.name]
         return name if str(name) in _ADMITTED else _Inert()
@@ -184,7 +184,7 @@ class _CheckpointUnpickler(InertUnpickler):
 
 
 def _stored(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member of the archive; torch compresses none, so that it cannot grow."""
+    """A member of the archive; torch compresses none, so it cannot grow."""
     member = archive.getinfo(name)
     if member.compress_type != zipfile.ZIP_STORED:
         raise RefusedPickleError(f"{name} is compressed, which torch does not do")
@@ -199,7 +199,7 @@ def _flat(raw: bytearray, dtype: torch.dtype, count: int) -> Tensor:
 
 
 def _view(storage: Tensor, offset: object, size: object, stride: object) -> Tensor:
-    """A view that lies inside its storage and has no more elements than it."""
+    """A view inside its storage, with no more elements than it."""
     match offset, size, stride:
         case int(first), (*lengths,), (*steps,) if len(lengths) == len(steps):
             shape, strides = _counts(lengths), _counts(steps)

@@ -1,4 +1,4 @@
-"""The denoiser: a U-Net over time, whose blocks are modulated by timestep and observation (FiLM).
+"""The denoiser: a U-Net over time; timestep and observation modulate its blocks (FiLM).
 
 Example::
 
@@ -6,7 +6,7 @@ Example::
     x0_hat = unet(noisy, timesteps, condition)  # (B, 16, 7), (B,), (B, 256) -> (B, 16, 7)
 
 Architecture and names of submodules are the reference's (with residual blocks after Janner et al.
-2022, "Planning with Diffusion"), so that its state dicts fit.
+2022, "Planning with Diffusion"), so its state dicts fit.
 """
 
 import math
@@ -32,7 +32,7 @@ class TimestepEmbedding(nn.Module):
         super().__init__()
         half = dim // 2
         decay = torch.exp(torch.arange(half, device="cpu") * -(math.log(10000) / (half - 1)))
-        # On the CPU even where a model is built on the meta device, to be given weights later.
+        # On the CPU even if a model is built on the meta device, for weights to come.
         self.register_buffer("frequencies", decay, persistent=False)
 
     def forward(self, timesteps: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class ResidualBlock(nn.Module):
         return encoded.unflatten(-1, (2, -1)).unsqueeze(-1)
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """(B, C, T) to (B, C', T); the scale is as the network says it, not one plus that."""
+        """(B, C, T) to (B, C', T); the scale is the network's value itself, not one plus it."""
         out = self.blocks[0](x)
         out = torch.addcmul(modulation[:, 1], modulation[:, 0], out)
         out = self.blocks[1](out) + self.residual_conv(x)
@@ -113,7 +113,7 @@ class Stage(nn.ModuleList):
     """Residual blocks of one length, then perhaps a change of length."""
 
     def residual_blocks(self) -> list[ResidualBlock]:
-        """Those that a modulation goes with."""
+        """The blocks with a modulation."""
         return [block for block in self if isinstance(block, ResidualBlock)]
 
     def run(self, x: Tensor, modulations: Iterator[Tensor]) -> Tensor:
@@ -123,7 +123,7 @@ class Stage(nn.ModuleList):
         return x
 
     def resample(self, x: Tensor) -> Tensor:
-        """Apply the change of length, where the stage has one."""
+        """Apply the change of length, if the stage has one."""
         last = self[-1]
         return x if isinstance(last, ResidualBlock) else last(x)
 
@@ -164,8 +164,8 @@ class FilmUNet(nn.Module):
     def modulations(self, timesteps: Tensor, condition: Tensor) -> Modulations:
         """Scale and bias of every residual block, in the order of `denoise`.
 
-        They depend on timesteps (B,) and condition (B, D) alone, so that a sampler can have those
-        of all its steps at once.
+        They depend on timesteps (B,) and condition (B, D) alone. So a sampler can compute those of
+        all its steps at once.
         """
         features = torch.cat([self.diffusion_step_encoder(timesteps), condition], dim=-1)
         stages = [*_stages(self.down_modules), self.mid_modules, *_stages(self.up_modules)]
