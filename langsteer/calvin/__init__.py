@@ -1,1 +1,1 @@
-"""What CALVIN is: its files, its geometry, its tasks (NumPy only)."""
+"""Facts of CALVIN: its files, its geometry, its tasks (NumPy only)."""

@@ -1,8 +1,9 @@
 """CALVIN's long-horizon benchmark (LH-MTLC): its 1000 chains of tasks and their initial states.
 
-The chains are made again here, equal to the official ones to the last bit, from a symbolic model of
-the scene: 192 initial states, each with five or six chains of five tasks that are drawn until they
-can be done one after the other. Drawing is vectorised: 9 s on one core instead of minutes on two.
+The chains are made again here from a symbolic model of the scene, equal to the official ones to the
+last bit. Each of 192 initial states has five or six chains. The five tasks of a chain are drawn
+until they can be done one after the other. Drawing is vectorised: 9 s on one core, not minutes on
+two.
 
 Example::
 
@@ -25,7 +26,7 @@ from langsteer.errors import UserError
 N_CHAINS = 1000
 CHAIN_LENGTH = 5
 STEPS_PER_TASK = 360
-"""Environment steps that a policy has for each task."""
+"""A policy's environment steps for each task."""
 
 State = Mapping[str, int | str]
 """``led``, ``lightbulb`` 0/1; ``slider`` left/right; ``drawer`` open/closed; ``{colour}_block`` its
@@ -33,7 +34,7 @@ place; ``grasped`` 0/1."""
 
 Needs = dict[str, tuple[int | str, ...]]
 Rule = tuple[Needs, dict[str, int | str]]
-"""What must hold (key to admissible values) and what a task then changes."""
+"""Conditions of a task (key to admissible values), and its changes."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _lift_rules(block: str, surface: str) -> list[Rule]:
         return [({block: ("table",), "grasped": (0,)}, effect)]
     if surface == "drawer":
         return [({block: ("drawer",), "drawer": ("open",), "grasped": (0,)}, effect)]
-    # The door covers the side where it stands.
+    # The door covers the side it stands on.
     return [
         ({block: (f"slider_{side}",), "slider": (door,), "grasped": (0,)}, effect)
         for side, door in (("left", "right"), ("right", "left"))
@@ -83,7 +84,7 @@ def _lift_rules(block: str, surface: str) -> list[Rule]:
 
 
 def _block_rules(task: str) -> Iterator[Rule]:
-    """Rules of the tasks that name no colour."""
+    """Rules of the tasks without a colour."""
     for colour in COLOURS:
         block = f"{colour}_block"
         held: Needs = {block: ("grasped",), "grasped": (1,)}
@@ -113,7 +114,7 @@ _RULES = {task.name: _rules(task) for task in ALL_TASKS}
 
 
 def successors(state: State, task: str) -> list[dict[str, int | str]]:
-    """The states that ``task`` can lead to; empty where it cannot be done."""
+    """The possible states after ``task``; none if it cannot be done."""
     return [
         {**state, **effect}
         for needs, effect in _RULES[task]
@@ -175,11 +176,11 @@ def initial_states() -> list[dict[str, int | str]]:
 
 
 def _drawn_tasks(seed: int, batch: int = 16384) -> Iterator[np.ndarray]:
-    """Batches (batch, 5) uint8 of what ``np.random.choice(34, 5, replace=False)`` draws in turn.
+    """Batches (batch, 5) uint8 of successive draws of ``np.random.choice(34, 5, replace=False)``.
 
     NumPy's legacy choice shuffles 0..33 (Fisher-Yates, from the last place down) and takes the
-    first five. ``randint`` with an array of bounds consumes the generator as that shuffle does, so
-    many shuffles' partners can be drawn at once; each of the five places is then followed back.
+    first five. ``randint`` with an array of bounds consumes the generator in the same way. So the
+    partners of many shuffles are drawn at once; then each of the five places is followed back.
     """
     rng = np.random.RandomState(seed)
     n_tasks = len(TASKS)
@@ -214,7 +215,7 @@ def _chains_from(state: State, count: int, seed: int) -> list[tuple[str, ...]]:
 def chains(first: int = N_CHAINS) -> list[Chain]:
     """The first chains of the benchmark's 1000, in its order.
 
-    Only the initial states that occur among them are worked on.
+    Only initial states among them are worked on.
 
     Raises:
         UserError: ``first`` is not in 1..1000.
@@ -246,7 +247,7 @@ def chain(number: int) -> Chain:
 
 
 def _counts() -> list[int]:
-    """How many chains begin at each initial state."""
+    """Number of chains at each initial state."""
     return [len(part) for part in np.array_split(np.arange(N_CHAINS), len(initial_states()))]
 
 
@@ -258,10 +259,10 @@ def _order() -> list[tuple[int, int]]:
 
 
 def fnv1_seed(text: str) -> int:
-    """The seed that CALVIN takes from a text: pyhash's ``fnv1_32``.
+    """CALVIN's seed from a text: pyhash's ``fnv1_32``.
 
-    That is FNV-1 with 32 bits over the text's UTF-16-LE bytes, started from 0 and not from the
-    usual offset basis; ``fnv1_seed("test") == 3910690890``.
+    It is FNV-1 with 32 bits over the text's UTF-16-LE bytes, started from 0 instead of the usual
+    offset basis; ``fnv1_seed("test") == 3910690890``.
     """
     value = 0
     for byte in text.encode("utf-16-le"):
@@ -287,14 +288,14 @@ YAW_RANGE = (np.pi / 2 - np.pi / 8, np.pi / 2 + np.pi / 8)
 def initial_observations(state: State) -> tuple[np.ndarray, np.ndarray]:
     """The benchmark's ``robot_obs`` (15,) and ``scene_obs`` (24,) float64 of an initial state.
 
-    Blocks are in scene D's order: red, blue, pink. Which block takes which place on the table, and
-    each yaw, come from a generator seeded by the state itself.
+    Blocks are in scene D's order: red, blue, pink. The state itself seeds the generator of the
+    blocks' places on the table and of each yaw.
     """
     rng = np.random.RandomState(fnv1_seed(str(dict(state).values())))
     table = [np.array(place) for place in TABLE_PLACES]
     rng.shuffle(table)
     scene = scene_in(state, SLIDER_RANGE, DRAWER_RANGE, SWITCH_RANGE)
-    # Red takes the first place on the table, pink the second, blue what red leaves.
+    # Red takes the first place on the table, pink the second, blue the one left by red.
     slots = {"red": 0, "blue": 1 if state["red_block"] == "table" else 0, "pink": 1}
     for block, colour in zip(scene.blocks, COLOURS, strict=True):
         place = state[f"{colour}_block"]
@@ -306,7 +307,7 @@ def initial_observations(state: State) -> tuple[np.ndarray, np.ndarray]:
 def scene_in(
     state: State, slider_range: float, drawer_range: float, switch_range: float
 ) -> SceneObs:
-    """A scene with doors, switch and lights as ``state`` has them; its blocks are still to place.
+    """A scene with the doors, switch and lights of ``state``; its blocks are still to place.
 
     Args:
         state: of `initial_states`.

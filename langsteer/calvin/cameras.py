@@ -1,7 +1,7 @@
 """CALVIN's two cameras: pinhole parameters, poses, and depth images turned into points.
 
 Frames: the optical frame of a camera has x right, y down, z forward (OpenCV). A pose ``a_from_b``
-is a (4, 4) float64 matrix that takes homogeneous points of frame b to frame a; metres.
+is a (4, 4) float64 matrix from homogeneous points of frame b to frame a; metres.
 
 Numbers come from CALVIN's ``conf/cameras`` (equal to the ``merged_config.yaml`` of the official
 datasets) and from its robot's URDF.
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 Pose = NDArray[np.float64]
 Vector = tuple[float, float, float]
 
-# Where a renderer samples pixel (u, v), in pixels from the top left corner of the image. Fitted to
-# the table top, whose height is known: EGL samples pixel centres, TinyRenderer pixel corners.
+# A renderer's sample of pixel (u, v), in pixels from the top left corner of the image. Fitted to
+# the table top at its known height: EGL samples pixel centres, TinyRenderer pixel corners.
 PIXEL_CENTRE: dict[str, tuple[float, float]] = {"egl": (0.5, 0.5), "tiny": (0.0, 1.0)}
 
 
@@ -53,7 +53,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class FixedCamera(Camera):
-    """A camera that stands in the world at ``look_from`` and looks at ``look_at`` (metres)."""
+    """A camera fixed in the world at ``look_from``, looking at ``look_at`` (metres)."""
 
     look_from: Vector
     look_at: Vector
@@ -78,7 +78,7 @@ GRIPPER_CAMERA = Camera(width=84, height=84, fov=75.0, near=0.01, far=2.0)
 
 
 def look_at_pose(look_from: Vector, look_at: Vector, up: Vector) -> Pose:
-    """Pose (4, 4) of an optical frame at ``look_from`` that looks at ``look_at``."""
+    """Pose (4, 4) of an optical frame at ``look_from``, looking at ``look_at``."""
     eye = np.asarray(look_from, dtype=np.float64)
     forward = np.asarray(look_at, dtype=np.float64) - eye
     forward /= np.linalg.norm(forward)
@@ -131,7 +131,7 @@ def _tcp_from_optical() -> Pose:
 
 
 T_TCP_OPTICAL: Pose = _tcp_from_optical()
-"""Pose (4, 4) of the gripper camera's optical frame in the TCP's frame, in which it is fixed."""
+"""Pose (4, 4) of the gripper camera's optical frame in the TCP's frame; it never changes."""
 
 
 def rays(
@@ -174,10 +174,10 @@ def deproject(
 
     Args:
         depth: (H, W) float32, metres along the optical axis; with ``crop``, the central part.
-        camera: whose image it is.
+        camera: of the image.
         world_from_optical: its pose (4, 4).
-        pixel_centre: where the renderer samples a pixel, see `PIXEL_CENTRE`.
-        crop: side of the central part that ``depth`` is, or None for the whole image.
+        pixel_centre: the renderer's sample of a pixel, see `PIXEL_CENTRE`.
+        crop: side of the central part in ``depth``, or None for the whole image.
 
     Returns:
         (3, H, W) float32, metres: x, y and z of each pixel. Three planes rather than triples, and

@@ -40,28 +40,28 @@ CONFIG = Path(".hydra") / "merged_config.yaml"
 RANGES = Path("ep_start_end_ids.npy")
 
 VECTORS = {"actions": 7, "rel_actions": 7, "robot_obs": 15, "scene_obs": 24}
-"""Length of each vector of a frame. Official files hold float64, the official README says float32;
-both are read."""
+"""Length of each vector of a frame. Official files hold float64; the official README says float32.
+Both are read."""
 
 METRES_PER_UNIT, RADIANS_PER_UNIT = 0.02, 0.05
-"""What a relative action of 1 means, from CALVIN's robot (``max_rel_pos``, ``max_rel_orn``)."""
+"""Size of a relative action of 1, from CALVIN's robot (``max_rel_pos``, ``max_rel_orn``)."""
 
 _FRAME_NAME = re.compile(r"episode_(\d{7,})\.npz")
 
 
 class BadFrameError(ValueError):
-    """A frame's file is missing, damaged, or holds what CALVIN's do not; names file and reason."""
+    """A frame's file is missing, damaged, or unlike CALVIN's; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """What the images were rendered with, from ``.hydra/merged_config.yaml``.
+    """The rendering of the images, from ``.hydra/merged_config.yaml``.
 
     Attributes:
         static: the static camera.
         gripper: the gripper camera.
-        renderer: "egl" or "tiny"; decides where pixels are sampled.
-        base_position: where the robot's base stands, metres, world frame.
+        renderer: "egl" or "tiny"; decides the place of a pixel's sample.
+        base_position: of the robot's base, metres, world frame.
     """
 
     static: FixedCamera
@@ -71,7 +71,7 @@ class DatasetConfig:
 
     @property
     def pixel_centre(self) -> tuple[float, float]:
-        """Where the renderer samples a pixel, see `calvin.cameras.PIXEL_CENTRE`."""
+        """The renderer's sample of a pixel, see `calvin.cameras.PIXEL_CENTRE`."""
         return PIXEL_CENTRE[self.renderer]
 
     def image_shape(self, name: str) -> tuple[int, ...]:
@@ -84,7 +84,7 @@ class DatasetConfig:
 
 @dataclass(frozen=True, order=True)
 class Annotation:
-    """A window of frames in which one task is done: ``start`` to ``end``, ``end`` exclusive."""
+    """A window of frames with one task done: ``start`` to ``end``, ``end`` exclusive."""
 
     start: int
     end: int
@@ -114,8 +114,8 @@ def open_dataset(path: Path, splits: Sequence[str] | None = None) -> list[Split]
     """The splits of a CALVIN folder with their cameras.
 
     Args:
-        path: the folder that holds ``training/`` and ``validation/``, or a zip of it.
-        splits: which ones; None takes those that are there.
+        path: the folder of ``training/`` and ``validation/``, or a zip of it.
+        splits: those to open; None takes those present.
 
     Raises:
         UserError: no such folder, not CALVIN's, or without the configuration of its cameras.
@@ -135,7 +135,7 @@ def open_dataset(path: Path, splits: Sequence[str] | None = None) -> list[Split]
 
 
 def _open_root(path: Path) -> Folder:
-    """The folder that holds the splits; in a zip, wherever it lies."""
+    """The folder of the splits; in a zip, wherever it lies."""
     if path.is_dir():
         return path
     if not path.exists():
@@ -152,7 +152,7 @@ def _open_root(path: Path) -> Folder:
 
 
 def read_config(folder: Folder) -> DatasetConfig:
-    """The cameras of a split; raises `UserError` where they are not told or make no sense."""
+    """The cameras of a split; raises `UserError` if they are missing or make no sense."""
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(
@@ -225,7 +225,7 @@ def read_annotations(split: Split) -> list[Annotation]:
 
 
 def list_frames(split: Split) -> NDArray[np.int64]:
-    """Numbers (M,) of the frames whose files are there, sorted."""
+    """Numbers (M,) of the frames with files, sorted."""
     matches = map(_FRAME_NAME.fullmatch, _file_names(split.folder))
     # One number after the other: CALVIN has millions, and their names would fill memory.
     numbers = np.fromiter((int(match[1]) for match in matches if match), dtype=np.int64)
@@ -249,7 +249,7 @@ def read_frame(
     Args:
         path: the frame's file.
         names: of `VECTORS`, "rgb_static", "rgb_gripper", "depth_static", "depth_gripper".
-        config: tells the images' sizes.
+        config: has the images' sizes.
 
     Returns:
         Vectors as float32 or float64 (D,), depth as float32 (H, W) in metres, colour as uint8
@@ -258,7 +258,7 @@ def read_frame(
     Raises:
         BadFrameError: the file is missing or damaged, an array has another shape or dtype, a
             vector is not finite, or a depth is not a positive number.
-        UserError: the file is there and the system does not let it be read.
+        UserError: the file is there, and the system does not let it be read.
     """
     try:
         arrays = read_npz(path, names)
@@ -279,7 +279,7 @@ def read_frame(
 
 
 def _problem(name: str, array: NDArray[Any], config: DatasetConfig) -> str | None:
-    """What is wrong with an array of a frame, or None."""
+    """The fault of an array of a frame, or None."""
     kind = name.partition("_")[0]
     if name in VECTORS:
         shape: tuple[int, ...] = (VECTORS[name],)
@@ -291,7 +291,7 @@ def _problem(name: str, array: NDArray[Any], config: DatasetConfig) -> str | Non
         return f"has shape {array.shape}, expected {shape}"
     if array.dtype not in dtypes:
         return f"is {array.dtype}, expected {dtypes[0]}"
-    # Comparisons with NaN are false, so one minimum and one maximum find all that is not a number.
+    # Comparisons with NaN are false: so one minimum and one maximum find every NaN too.
     if kind == "depth" and not (array.min() > 0 and array.max() < np.inf):
         return "has depths that are zero, negative or no numbers"
     if name in VECTORS and not np.isfinite(array).all():
@@ -300,7 +300,7 @@ def _problem(name: str, array: NDArray[Any], config: DatasetConfig) -> str | Non
 
 
 def _load(path: Folder, what: str) -> NDArray[Any]:
-    """`load_npy`, its failures told as the user's."""
+    """`load_npy` with its failures as `UserError`."""
     try:
         return load_npy(path)
     except FileNotFoundError as error:

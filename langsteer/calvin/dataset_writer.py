@@ -1,8 +1,8 @@
-"""Write a dataset in CALVIN's format, as the recorder of demonstrations does.
+"""Write a dataset in CALVIN's format, for the recorder of demonstrations.
 
-Frames can be written in any order and by several processes; the metadata come last and are read off
-the frames, so that a recorder that was killed goes on with the frames that are there. All official
-arrays are written but the tactile ones.
+Frames can be written in any order and by several processes. The metadata come last and are read off
+the frames, so a killed recorder goes on from the frames present. All official arrays are written
+but the tactile ones.
 
 Example::
 
@@ -53,8 +53,8 @@ def achieved_actions(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """CALVIN's ``actions`` and ``rel_actions`` of a recorded motion.
 
-    The action of a frame is the TCP pose that the next frame has, with the next frame's gripper
-    command; the relative action is the step there in units of the largest step, clipped to [-1, 1].
+    The action of a frame is the next frame's TCP pose with the next frame's gripper command. The
+    relative action is the step there in units of the largest step, clipped to [-1, 1].
 
     Args:
         robot_obs: (T + 1, 15), consecutive frames of one episode.
@@ -113,7 +113,7 @@ def save_metadata(
     evaluation_sentences: Mapping[str, str] | None = None,
     encoder: SentenceEncoder | None = None,
 ) -> None:
-    """Write all that a split has besides its frames, which must be there already.
+    """Write everything of a split besides its frames; these must be there already.
 
     Args:
         folder: the split's folder.
@@ -123,7 +123,7 @@ def save_metadata(
         scene: CALVIN's name of the scene.
         evaluation_sentences: task to sentence; CALVIN's validation split has a file of their
             embeddings.
-        encoder: of the sentences, whose embeddings the official files hold, too; by default
+        encoder: of the sentences, for the embeddings in the official files; by default
             `HashedWords`. LangSteer itself reads the sentences and not the embeddings.
 
     Raises:
@@ -154,7 +154,7 @@ def merged_config(
     static: Camera = STATIC_CAMERA,
     gripper: Camera = GRIPPER_CAMERA,
 ) -> dict[str, Any]:
-    """The part of CALVIN's ``merged_config.yaml`` that tells how the images came about.
+    """The part of CALVIN's ``merged_config.yaml`` on the making of the images.
 
     Args:
         renderer: "egl" or "tiny".
@@ -195,7 +195,7 @@ def _annotation_tree(annotations: Sequence[Annotation], encoder: SentenceEncoder
 
 
 def _statistics(folder: Path, episodes: NDArray[np.int64], config: DatasetConfig) -> dict[str, Any]:
-    """The content of ``statistics.yaml``, in one pass that keeps only sums."""
+    """The content of ``statistics.yaml``, by one pass with running sums."""
     names = ("robot_obs", "scene_obs", "actions")
     count = 0
     sums = {name: np.zeros((2, VECTORS[name])) for name in names}
@@ -246,7 +246,7 @@ def _save_npy(path: Path, content: object) -> None:
             return
         header = {"descr": "|O", "fortran_order": False, "shape": array.shape}
         np.lib.format.write_array_header_1_0(file, header)
-        # Protocol 3 and NumPy 1's name of its module, like the official files: CALVIN's own code
-        # runs with versions of NumPy that do not know the new name. NumPy 2 knows both.
+        # Protocol 3 and NumPy 1's name of its module, like the official files. CALVIN's own code
+        # runs with versions of NumPy without the new name; NumPy 2 knows both.
         pickled = pickle.dumps(array, protocol=3)
         file.write(pickled.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))

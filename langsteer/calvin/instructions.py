@@ -1,7 +1,7 @@
-"""Words for each task: what a person may say to the robot.
+"""Phrasings of each task, as a person may say it to the robot.
 
-Every task has several phrasings to train on and some held out, for the question whether words that
-were never seen are understood. They are in ``phrasings.yaml`` beside this file.
+Every task has several phrasings to train on. Some more are held out, to test whether unseen words
+are understood. They are in ``phrasings.yaml`` beside this file.
 
 Example::
 
@@ -41,7 +41,7 @@ def _for_all_tasks() -> _Phrasings:
 
 
 def _told(templates: list[str], words: dict[str, str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Those known already and then the new ones, in order and without double ones."""
+    """The known phrasings and then the new ones, in order and without repetitions."""
     return tuple(dict.fromkeys([*known, *(text.format(**words) for text in templates)]))
 
 

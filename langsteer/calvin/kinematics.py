@@ -1,9 +1,9 @@
 """Forward kinematics of CALVIN's Panda: joint angles to the TCP and to the gripper camera.
 
 The chain is that of ``panda_longer_finger.urdf``. CALVIN's images were rendered from the recorded
-joints, so for a dataset's files the camera pose that follows from ``robot_obs[7:14]`` is exact,
-while the one that follows from the TCP pose ``robot_obs[:6]`` is older by one physics step (about
-1 mm). A live simulator is the other way round: use `camera_pose_from_tcp` there.
+joints. So for a dataset's files the camera pose from the joints ``robot_obs[7:14]`` is exact. The
+one from the TCP pose ``robot_obs[:6]`` is older by one physics step (about 1 mm). A live simulator
+is the other way round: use `camera_pose_from_tcp` there.
 
 Example::
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from langsteer.calvin.cameras import T_TCP_OPTICAL, Pose, Vector, pose_from_euler
 
 BASE_POSITION: Vector = (-0.34, -0.46, 0.24)
-"""Where the robot's base stands in the world, metres; its orientation is that of the world."""
+"""The robot's base in the world, metres; its orientation is that of the world."""
 
 JOINTS = slice(7, 14)
 """The seven arm joints, radians, in ``robot_obs``."""
@@ -61,7 +61,7 @@ def camera_pose_from_tcp(robot_obs: NDArray[np.floating]) -> Pose:
 
 
 def _rotation_about_z(angle: NDArray[np.float64]) -> Pose:
-    """Poses (..., 4, 4) that turn about z by ``angle`` (...) radians."""
+    """Poses (..., 4, 4) of a turn about z by ``angle`` (...) radians."""
     cos, sin = np.cos(angle), np.sin(angle)
     pose = np.zeros((*np.shape(angle), 4, 4))
     pose[..., 0, 0], pose[..., 0, 1] = cos, -sin

@@ -1,12 +1,12 @@
 """NumPy files from strangers: arrays out of ``.npy`` and ``.npz`` without running code.
 
-CALVIN keeps its annotations in ``.npy`` files that hold pickled objects, and unpickling can run any
-code. `load_npy` reads them with `langsteer.inert_pickle` and makes NumPy arrays, NumPy scalars and
-plain containers, under the module names of NumPy 1 and 2 alike. No byte of the file becomes a
-pointer: an array of numbers or texts is made of bytes, one of objects of a list.
+CALVIN keeps its annotations in ``.npy`` files of pickled objects, and unpickling can run any code.
+`load_npy` reads them with `langsteer.inert_pickle`. It makes NumPy arrays, NumPy scalars and plain
+containers, under the module names of NumPy 1 and 2 alike. No byte of the file becomes a pointer: an
+array of numbers or texts is made of bytes, one of objects of a list.
 
-`read_npz` reads named members of an ``.npz`` and only those. It is faster than `numpy.load` since
-it reads the file once and parses each distinct header once.
+`read_npz` reads named members of an ``.npz`` and only those. It is faster than `numpy.load`: it
+reads the file once and parses each distinct header once.
 
 Example::
 
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from langsteer.inert_pickle import InertUnpickler, Name, RefusedPickleError, Unbuilt
 
 PLAIN_KINDS = "biufcSU"
-"""Kinds of dtype whose bytes are values: no objects, no fields."""
+"""Kinds of dtype with plain values as bytes: no objects, no fields."""
 
 _DTYPE_CODE = re.compile(r"[?biufcSUO]\d{0,9}")
 _ADMITTED = {
@@ -54,6 +54,7 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 _MAX_HEADER_BYTES = 4096
 _MAX_DEFLATE_RATIO = 1032  # zlib's documentation
+# zipfile, zlib and NumPy raise these for damaged bytes.
 DAMAGE = (
     ValueError,
     NotImplementedError,
@@ -67,7 +68,7 @@ DAMAGE = (
 
 
 class UnreadableFileError(ValueError):
-    """A file is damaged or holds what it must not; the message says what, not which file."""
+    """A file is damaged or holds forbidden content; the message gives the reason, not the file."""
 
 
 class Readable(Protocol):
@@ -78,7 +79,7 @@ class Readable(Protocol):
 
 
 class Member(NamedTuple):
-    """Where a file lies in a zip; the fields are those of `zipfile.ZipInfo`."""
+    """The place of a file in a zip; the fields are those of `zipfile.ZipInfo`."""
 
     header_offset: int
     compress_size: int
@@ -96,7 +97,7 @@ def load_npy(path: Readable) -> NDArray[Any]:
     """The array in a ``.npy`` file; of an object array, only harmless objects.
 
     Raises:
-        UnreadableFileError: no array, damaged, or an object that is no array and no plain
+        UnreadableFileError: no array, damaged, or an object other than an array or a plain
             container (it is not made, and no code of it runs).
         OSError: the file cannot be read.
     """
@@ -110,7 +111,7 @@ def load_npy(path: Readable) -> NDArray[Any]:
     except RefusedPickleError as error:
         raise UnreadableFileError(str(error)) from error
     except Exception as error:
-        # NumPy's parser of headers can raise anything that it stumbles over.
+        # NumPy's parser of headers can raise anything.
         raise UnreadableFileError(f"damaged: {error!r:.200}") from error
     if not isinstance(array, np.ndarray) or array.size != math.prod(shape):
         raise UnreadableFileError(f"no array of shape {shape} inside")
@@ -118,7 +119,7 @@ def load_npy(path: Readable) -> NDArray[Any]:
 
 
 def read_npz(path: Readable, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """The named arrays of an ``.npz`` file, as read-only views of what was read.
+    """The named arrays of an ``.npz`` file, as read-only views of the file's bytes.
 
     Raises:
         UnreadableFileError: the file is empty, truncated, no zip, or lacks an array.
@@ -148,8 +149,8 @@ class _ArrayUnpickler(InertUnpickler):
     key_types = (*InertUnpickler.key_types, np.generic)
 
     def find(self, name: Name) -> object:
-        """The name itself, under one spelling, where it is admitted."""
-        # Python 2's name, which protocols up to 2 write, and NumPy 1's.
+        """An admitted name, under one spelling."""
+        # Python 2's name, written by protocols up to 2, and NumPy 1's.
         module = {"__builtin__": "builtins"}.get(name.module, name.module)
         module = module.replace("numpy.core.", "numpy._core.", 1)
         if (module, name.name) not in _ADMITTED:
@@ -186,7 +187,7 @@ class _ArrayUnpickler(InertUnpickler):
         raise RefusedPickleError(f"it calls {function} with other arguments than NumPy does")
 
     def build(self, target: object, state: object) -> object:
-        """An array or a dtype from what NumPy pickles as its state."""
+        """An array or a dtype from its state, as NumPy pickles it."""
         match target, state:
             case _UnbuiltDtype(), (int(), str(order), None, None, None, *_):
                 return _plain_dtype(target.code, order)
@@ -195,7 +196,7 @@ class _ArrayUnpickler(InertUnpickler):
         return super().build(target, state)
 
     def _items(self, args: list[Any]) -> list[Any]:
-        """The elements of a container that a call copies."""
+        """The elements of a container, for a call that copies it."""
         items = args[0] if args else []
         if not isinstance(items, list):
             raise RefusedPickleError(f"a container made of a {type(items).__name__}")
@@ -225,7 +226,7 @@ class _UnbuiltArray(Unbuilt):
 
 
 class _UnbuiltDtype(Unbuilt):
-    """A dtype whose byte order is its state."""
+    """A dtype; its state is its byte order."""
 
     def __init__(self, code: str) -> None:
         super().__init__()
@@ -240,7 +241,7 @@ def _plain_dtype(code: str, order: Any) -> np.dtype[Any]:  # noqa: ANN401
 
 
 def _object_array(items: object) -> NDArray[Any]:
-    """Objects in an array; each of them was made by the unpickler, and none is half made."""
+    """Objects in an array; the unpickler made each of them, and none is half made."""
     if not isinstance(items, list):
         raise RefusedPickleError(f"an array of objects from {type(items).__name__}")
     if any(isinstance(item, Name | Unbuilt) for item in items):
@@ -255,8 +256,8 @@ def plain_array(data: object, dtype: np.dtype[Any], offset: int = 0) -> NDArray[
     """All bytes from an offset on as a flat array of numbers or texts, without a copy.
 
     Raises:
-        ValueError: another kind of dtype, bytes that are no whole number of elements, or texts
-            with codes that no character has.
+        ValueError: another kind of dtype, bytes of no whole number of elements, or texts with
+            codes of no character.
     """
     if dtype.kind not in PLAIN_KINDS or dtype.names or dtype.subdtype:
         raise ValueError(f"an array of dtype {dtype!s:.40}")

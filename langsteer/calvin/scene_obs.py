@@ -1,4 +1,4 @@
-"""CALVIN's ``scene_obs``, the state of the play table in 24 numbers, and how far its parts move.
+"""CALVIN's ``scene_obs``, the state of the play table in 24 numbers, and its parts' travel.
 
 Example::
 

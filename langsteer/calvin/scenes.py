@@ -1,4 +1,4 @@
-"""The scenes of CALVIN: which one a frame was recorded in, and how it orders its blocks.
+"""The scenes of CALVIN: the scene of a frame, and the order of a scene's blocks.
 
 Example::
 
@@ -20,16 +20,16 @@ BLOCK_NAMES = {
     "C": (_BLUE, _RED, _PINK),
     "D": (_RED, _BLUE, _PINK),
 }
-"""The blocks in the order of ``scene_obs``: that of each scene's configuration in calvin_env."""
+"""The blocks in the order of ``scene_obs``, as in each scene's configuration in calvin_env."""
 
 
 def scene_of(split: Split, frame: int) -> str:
-    """The scene in which a frame was recorded: ``"A"`` ... ``"D"`` or ``"builtin"``.
+    """The scene of a recorded frame: ``"A"`` ... ``"D"`` or ``"builtin"``.
 
-    Training folders of several scenes tell it in ``scene_info.npy``, all in their configuration.
+    Training folders of several scenes have it in ``scene_info.npy``, all in their configuration.
 
     Raises:
-        UserError: neither tells it.
+        UserError: it is in neither.
     """
     path = split.folder / "scene_info.npy"
     names: list[str] = []

@@ -1,4 +1,4 @@
-"""The 34 tasks of CALVIN, each taken apart once: what is done, to what, which colour and side.
+"""The 34 tasks of CALVIN, each taken apart once: verb, thing, colour and side.
 
 Example::
 
@@ -27,7 +27,7 @@ class Task:
         name: CALVIN's own, e.g. ``"push_red_block_left"``.
         verb: ``rotate``, ``push``, ``lift``, ``move``, ``open``, ``close``, ``place``, ``stack``,
             ``unstack``, ``turn_on``, ``turn_off`` or ``push_into``.
-        about: the thing to be changed: ``block``, ``slider``, ``drawer``, ``lightbulb``, ``led``.
+        about: the thing to change: ``block``, ``slider``, ``drawer``, ``lightbulb``, ``led``.
         colour: of the block named, one of `COLOURS`.
         side: ``left`` or ``right``.
         surface: one of `SURFACES`: the block is lifted from it, placed in it or pushed into it.

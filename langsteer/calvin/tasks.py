@@ -1,11 +1,11 @@
-"""What success means for each of the 34 tasks of CALVIN: the task oracle.
+"""Success at each of the 34 tasks of CALVIN: the task oracle.
 
-A task is a change between two snapshots of the scene, one taken when the task was given and one
-taken now. A snapshot (`SceneInfo`) holds joint values, lights, the blocks and who touches whom; the
-simulator makes it and nothing else is needed to judge.
+A task is a change between two snapshots of the scene: one at the moment the task was given, and one
+now. A snapshot (`SceneInfo`) holds joint values, lights, blocks and contacts. The simulator makes
+it, and the oracle needs nothing else.
 
 Rules and thresholds are those of CALVIN's own oracle (``envs/tasks.py`` and
-``new_playtable_tasks.yaml`` of mees/calvin_env), so that success rates can be compared.
+``new_playtable_tasks.yaml`` of mees/calvin_env), so success rates can be compared.
 
 Example::
 
@@ -30,7 +30,7 @@ SLIDER_PLANK = "plank_link"
 DRAWER = "drawer_link"
 
 Contact = tuple[str, str]
-"""What is touched: (body name, link name), e.g. ``("table", "drawer_link")``."""
+"""(body name, link name) of a thing touched, e.g. ``("table", "drawer_link")``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class BlockInfo:
         quaternion: (4,) orientation as x, y, z, w.
         linear_velocity: (3,) m/s.
         angular_velocity: (3,) rad/s.
-        contacts: what the block touches, the robot included.
+        contacts: all things the block touches, the robot included.
     """
 
     position: tuple[float, ...]
@@ -53,13 +53,13 @@ class BlockInfo:
 
     @property
     def touched_bodies(self) -> frozenset[str]:
-        """Names of the bodies that the block touches."""
+        """Names of the bodies the block touches."""
         return frozenset(body for body, _ in self.contacts)
 
 
 @dataclass(frozen=True)
 class SceneInfo:
-    """The scene at one moment, as the oracle sees it.
+    """The scene at one moment, as far as the oracle needs it.
 
     Attributes:
         slider: joint value of the sliding door in metres, growing to the left in scene D.
@@ -70,7 +70,7 @@ class SceneInfo:
         led: whether the LED is lit.
         blocks: ``"block_red"``, ``"block_blue"`` and ``"block_pink"``; contacts use the same names,
             and ``"robot"``, ``"table"`` with the link names of its URDF, or any name for the rest.
-        robot_contacts: what the robot touches.
+        robot_contacts: all things the robot touches.
     """
 
     slider: float
@@ -118,7 +118,7 @@ def _rotation_matrix(quaternion: tuple[float, ...]) -> np.ndarray:
 
 
 def _travel(start: BlockInfo, end: BlockInfo) -> np.ndarray:
-    """How far the block went, (3,) metres."""
+    """The block's way, (3,) metres."""
     return np.subtract(end.position, start.position)
 
 
@@ -159,7 +159,7 @@ def _lifted(block: str, surface: str, start: SceneInfo, end: SceneInfo) -> bool:
 
 
 def _placed(link: str, start: SceneInfo, end: SceneInfo) -> bool:
-    """The block that the robot held at the start, and nothing else, now lies on ``link``."""
+    """The block held at the start by the robot alone now lies on ``link``."""
     held = {body for body, _ in start.robot_contacts}
     if len(held) != 1:
         return False
@@ -203,10 +203,10 @@ def _light_switched(light: str, lit: bool, start: SceneInfo, end: SceneInfo) -> 
 
 
 def _pushed_into_drawer(start: SceneInfo, end: SceneInfo) -> bool:
-    """A block that touched nothing but the table top touches the drawer.
+    """A block touches the drawer, and touched nothing but the table top at the start.
 
-    CALVIN means to demand that the robot let go of it, too, but compares a body with (body, link)
-    pairs there, so that its oracle never looks; ours must agree with it.
+    CALVIN's oracle is meant to demand too that the robot let go of it. But it compares a body with
+    (body, link) pairs there, so it never looks. Ours must agree with it.
     """
     return any(
         before.contacts == {(TABLE, TABLE_TOP)} and (TABLE, DRAWER) in end.blocks[name].contacts
@@ -254,5 +254,5 @@ def achieved(start: SceneInfo, end: SceneInfo, task: str) -> bool:
 
 
 def detect(start: SceneInfo, end: SceneInfo) -> set[str]:
-    """The names of all tasks that were done between two snapshots."""
+    """The names of all tasks done between two snapshots."""
     return {task for task, predicate in _PREDICATES.items() if predicate(start, end)}

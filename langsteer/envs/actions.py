@@ -1,9 +1,9 @@
-"""What an action may be: the one place where it is checked and its gripper made binary.
+"""The forms of an action: the one place to check it and to make its gripper binary.
 
 An action is CALVIN's relative action, (7,): dx, dy, dz in units of 0.02 m, then three Euler
 increments in units of 0.05 rad, then the gripper. The first six are executed as they are, even
-beyond ±1, as CALVIN does. CALVIN refuses a gripper that is not ±1; here everything above zero opens
-(+1) and the rest closes (−1), for the output of a policy is never exactly ±1.
+beyond ±1, as CALVIN does. CALVIN refuses a gripper other than ±1. Here everything above zero opens
+(+1) and the rest closes (−1): the output of a policy is never exactly ±1.
 
 CALVIN also takes absolute poses and joint angles. They are `PoseCommand` and `JointCommand`.
 """
@@ -21,10 +21,10 @@ GRIPPER = 6
 
 @dataclass(frozen=True)
 class PoseCommand:
-    """An absolute action: where the tcp shall be.
+    """An absolute action: a pose for the tcp.
 
-    As in CALVIN, it leaves the target alone that relative actions add up to. A relative action
-    after it goes on from where the relative ones before it had led.
+    As in CALVIN, it leaves alone the target of relative actions. A relative action after it goes on
+    from the target of the relative ones before it.
 
     Attributes:
         position: (3,) metres, world frame.
@@ -39,7 +39,7 @@ class PoseCommand:
 
 @dataclass(frozen=True)
 class JointCommand:
-    """Angles that the arm's joints shall have, commanded as they are, without limits.
+    """Angles for the arm's joints, commanded as they are, without limits.
 
     Attributes:
         joints: (7,) radians.

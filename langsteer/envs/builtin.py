@@ -1,8 +1,8 @@
 """The scene built into LangSteer: CALVIN's scene D in plain shapes, with no download.
 
-Table, blocks and floor ship with the package. The arm is the Panda of ``pybullet_data``, given
-CALVIN's longer fingertips, gripper camera and tcp; its links have CALVIN's numbers and frames. The
-URDF of the arm is put together when it is loaded, since it names meshes by absolute paths.
+Table, blocks and floor ship with the package. The arm is the Panda of ``pybullet_data`` with
+CALVIN's longer fingertips, gripper camera and tcp; its links have CALVIN's numbers and frames. Its
+URDF is put together on loading, since it names meshes by absolute paths.
 """
 
 import tempfile
@@ -54,7 +54,7 @@ def builtin_scene() -> SceneConfig:
 
 @contextmanager
 def _panda_urdf() -> Iterator[Path]:
-    """The arm's URDF, in a temporary file that is gone after the block."""
+    """The arm's URDF, in a temporary file; it is gone after the block."""
     import pybullet_data
 
     panda = Path(pybullet_data.getDataPath()) / "franka_panda"

@@ -1,7 +1,7 @@
 """CALVIN's environment: same physics, states, cameras and tasks, in the gymnasium API.
 
-Pays for what is used: `reset` and `step` return states only, and cameras are drawn when
-`CalvinEnv.observe` or `CalvinEnv.render_camera` is called.
+You pay for what you use: `reset` and `step` return states only, and `CalvinEnv.observe` or
+`CalvinEnv.render_camera` draw.
 
 Example::
 
@@ -13,10 +13,10 @@ Example::
     detect(start, env.info())
     env.close()
 
-Equality with calvin_env: a world that has been used keeps contacts, impulses and an order of
-bodies that no call of PyBullet resets, and the same reset twice differs by centimetres once blocks
-were touched. `reset` therefore loads a used world anew (about 50 ms), after which it does to the
-bit what a fresh process of the real simulator does.
+Equality with calvin_env: a used world keeps contacts, impulses and an order of bodies. No call of
+PyBullet resets them: the same reset twice differs by centimetres once blocks were touched. So
+`reset` loads a used world anew (about 50 ms). After it the world equals a fresh process of the real
+simulator to the bit.
 """
 
 import weakref
@@ -73,20 +73,20 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
     Args:
         scene: ``"builtin"`` or CALVIN's ``"A"`` ... ``"D"``.
         assets_path: CALVIN's ``calvin_env`` checkout, for A-D; see `calvin_root`.
-        renderer: who draws, see `langsteer.envs.rendering`.
-        pipeline: the policy's observation pipeline; its ``pixel_centre`` is replaced by the
-            renderer's; its cameras must be CALVIN's, which are the ones that are drawn.
-        led_reset: whether after a reset the LED's button knows that the LED is lit (``"head"`` of
+        renderer: draws the cameras, see `langsteer.envs.rendering`.
+        pipeline: the policy's observation pipeline. The renderer's ``pixel_centre`` replaces its
+            own; its cameras must be CALVIN's, since these are drawn.
+        led_reset: whether after a reset the LED's button knows the LED is lit (``"head"`` of
             calvin_env) or takes it as off (``"pinned"`` by mees/calvin, and so in most results).
         render_mode: None, or ``"rgb_array"`` for gymnasium's `render`.
 
     Attributes:
-        config: what the scene is made of.
+        config: of the scene.
         pipeline: the observation pipeline in use.
-        renderer_name: who draws.
+        renderer_name: of the renderer.
 
     Raises:
-        UserError: an unknown scene, renderer or LED behaviour, or assets that are incomplete.
+        UserError: an unknown scene, renderer or LED behaviour, or incomplete assets.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 - gymnasium's type
@@ -105,7 +105,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise UserError(f"render_mode {render_mode!r}: expected None or 'rgb_array'")
         wanted = pipeline or ObservationPipeline()
-        # Clouds of other cameras than those that are drawn would be wrong without anyone noticing.
+        # Clouds of other cameras than those drawn would be wrong without anyone noticing.
         drawn = replace(wanted, static=STATIC_CAMERA, gripper=GRIPPER_CAMERA)
         drawn.check_compatible(wanted)
         self.render_mode = render_mode
@@ -243,13 +243,13 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         return self._robot_obs.copy()
 
     def joint_angles(self) -> NDArray[np.float64]:
-        """Where the arm's joints stand now, (7,) float64 radians."""
+        """The present angles of the arm's joints, (7,) float64 radians."""
         self._require_open()
         return self._robot.joint_angles()
 
     @property
     def commanded_pose(self) -> NDArray[np.float64]:
-        """The pose (6,) float64 that the next relative action is added to; a copy.
+        """The pose (6,) float64 as base of the next relative action; a copy.
 
         xyz in metres and Euler angles in radians, not wrapped. The arm lags behind it; after a
         reset they are the same.
@@ -267,7 +267,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
 
     @property
     def block_names(self) -> tuple[str, ...]:
-        """The blocks in the order of ``scene_obs``, which differs from scene to scene."""
+        """The blocks in the order of ``scene_obs``; it differs from scene to scene."""
         return tuple(block.name for block in self.config.blocks)
 
     def info(self) -> SceneInfo:
@@ -283,10 +283,10 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
     def observe(
         self, cameras: tuple[str, ...] = (), point_cloud: bool = False, coloured: bool = False
     ) -> dict[str, Any]:
-        """The observation of this moment, with what is asked for drawn.
+        """The observation of this moment, with the requested images drawn.
 
         Args:
-            cameras: of ``"static"`` and ``"gripper"``; those are drawn in colour and depth.
+            cameras: of ``"static"`` and ``"gripper"``; each is drawn in colour and depth.
             point_cloud: whether the policy's cloud is made.
             coloured: whether its points have colours, too.
 
@@ -308,7 +308,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         return observation
 
     def _point_cloud(self, coloured: bool) -> NDArray[np.float32]:
-        """(P, 3 or 6) float32, by the very function that converts datasets."""
+        """(P, 3 or 6) float32, by the same function as the conversion of datasets."""
         self._require_open()
         pose = camera_pose_from_tcp(self._robot_obs)
         if coloured:
@@ -324,7 +324,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         return point_cloud(self.pipeline, depth, pose)
 
     def render_camera(self, name: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """What a camera sees now.
+        """The present image of a camera.
 
         Args:
             name: ``"static"`` (200 x 200) or ``"gripper"`` (84 x 84).
@@ -346,7 +346,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         return self._renderer.render_depth(self.view(name))
 
     def view(self, name: str) -> View:
-        """Where a camera stands now."""
+        """The present view of a camera."""
         if name not in CAMERA_NAMES:
             raise UserError(f"no camera {name!r}: expected one of {', '.join(CAMERA_NAMES)}")
         return static_view() if name == "static" else gripper_view(*self._camera_link_pose)
@@ -356,7 +356,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         return self.render_camera("static")[0] if self.render_mode == "rgb_array" else None
 
     def provenance(self) -> dict[str, Any]:
-        """What results of this environment depend on, in plain JSON types."""
+        """The facts behind results of this environment, in plain JSON types."""
         return {
             "scene": self.config.name,
             "assets": {

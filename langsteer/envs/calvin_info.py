@@ -1,7 +1,7 @@
 """The scene as ``get_info`` of calvin_env tells it: nested dictionaries with PyBullet's numbers.
 
-Code that was written for calvin_env reads contacts, poses and joint values from them. The task
-oracle here reads them too, see `langsteer.compat.calvin_tasks`.
+Code for calvin_env reads contacts, poses and joint values from them. So does the task oracle in
+`langsteer.compat.calvin_tasks`.
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
 """Depth and colours of a PyBullet world without a GPU and without TinyRenderer, 30 times faster.
 
-Draws what PyBullet draws (``getVisualShapeData``) where its links are now. Depth agrees with
-CALVIN's official images within 0.1 mm; colours are those of `langsteer.envs.shading`. Asking for
-fresh link poses does not disturb the physics, though it moves the link states that PyBullet reports
-on by a substep: read those first.
+It draws PyBullet's visual shapes (``getVisualShapeData``) at the present poses of their links.
+Depth agrees with CALVIN's official images within 0.1 mm; colours are those of
+`langsteer.envs.shading`. Asking for fresh link poses does not disturb the physics. But it moves on
+by a substep the link states PyBullet reports: read those first.
 
 Example::
 
@@ -13,7 +13,7 @@ Example::
     depth = renderer.render(frame)
     colours, depth = renderer.render_coloured(frame)
 
-What never moves is drawn once for a camera that stands still, and copied from then on.
+For a camera at rest, everything fixed is drawn once, and copied from then on.
 """
 
 import functools
@@ -41,7 +41,7 @@ MESHES_REMEMBERED = 256
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a camera stands, and which pixels of its image are drawn.
+    """The place of a camera, and the pixels to draw of its image.
 
     Attributes:
         world_from_optical: pose (4, 4) of the camera: x right, y down, z forward.
@@ -71,7 +71,7 @@ class Frame:
 
     @property
     def camera(self) -> Window:
-        """The part to draw as the rasteriser wants it."""
+        """The part to draw, for the rasteriser."""
         left, top, *_ = self.window or (0, 0)
         column, row = self.centre[0] - self.pixel_centre[0], self.centre[1] - self.pixel_centre[1]
         return Window(self.focal, column - left, row - top, self.near, self.far)
@@ -79,7 +79,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class _Shape:
-    """One visual shape: whose link it hangs on, what it is, and where on the link (4, 4)."""
+    """One visual shape: its link, its kind, and its pose on the link (4, 4)."""
 
     body: int
     link: int
@@ -89,9 +89,9 @@ class _Shape:
 
 @dataclass
 class _Image:
-    """1 / depth (H, W) float32, and the triangle that each pixel shows (H, W) int32, -1 for none.
+    """1 / depth (H, W) float32, and the triangle of each pixel (H, W) int32, -1 for none.
 
-    ``owner`` is None where depth alone is drawn.
+    ``owner`` is None if depth alone is drawn.
     """
 
     inverse_depth: NDArray[np.float32]
@@ -110,7 +110,7 @@ class _Image:
 
 @dataclass
 class _Camera:
-    """What is remembered of a camera that stood somewhere: the image of all that never moves."""
+    """The memory of a camera at one place: the image of everything fixed."""
 
     fixed_poses: NDArray[np.float64]
     background: _Image | None = None
@@ -130,20 +130,20 @@ class DepthRenderer:
         self._surface: Surface | None = None  # read when colours are first asked for
 
     def render(self, frame: Frame) -> NDArray[np.float32]:
-        """Depth (H, W) float32 along the optical axis in metres, ``far`` where nothing is drawn.
+        """Depth (H, W) float32 along the optical axis in metres, ``far`` at empty pixels.
 
         Raises:
-            UserError: a body is drawn from a mesh that cannot be read.
+            UserError: a body's mesh cannot be read.
         """
         self._follow_bodies()
         image = self._draw(frame, self._world_from_shapes(), coloured=False)
         return np.reciprocal(image.inverse_depth, out=image.inverse_depth)
 
     def render_coloured(self, frame: Frame) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Colours (H, W, 3) uint8, white where nothing is drawn, and the depth of `render`.
+        """Colours (H, W, 3) uint8, white at empty pixels, and the depth of `render`.
 
         Raises:
-            UserError: a body is drawn from a mesh or a texture that cannot be read.
+            UserError: a body's mesh or texture cannot be read.
         """
         self._follow_bodies()
         poses = self._world_from_shapes()
@@ -181,7 +181,7 @@ class DepthRenderer:
         optical_from_shapes: NDArray[np.float64],
         coloured: bool,
     ) -> _Image | None:
-        """A copy of the image of what never moves, from a camera's second image at a place on."""
+        """A copy of the image of everything fixed, from a camera's second image at a place on."""
         key = (frame.world_from_optical.tobytes(), frame.camera, frame.size, coloured)
         fixed_poses = poses[self._fixed]
         known = self._cameras.get(key)
@@ -197,7 +197,7 @@ class DepthRenderer:
         return known.background.copy()
 
     def _follow_bodies(self) -> None:
-        """Read the shapes anew where bodies have come, gone or changed."""
+        """Read the shapes anew if bodies have come, gone or changed."""
         client = self._client_id
         count = pybullet.getNumBodies(physicsClientId=client)
         bodies = [pybullet.getBodyUniqueId(index, physicsClientId=client) for index in range(count)]
@@ -245,7 +245,7 @@ class DepthRenderer:
         return pybullet.getDynamicsInfo(body, -1, physicsClientId=client)[0] == 0
 
     def _world_from_shapes(self) -> NDArray[np.float64]:
-        """Poses (shapes, 4, 4) of this moment; PyBullet's own are a substep old, so it is asked."""
+        """Poses (shapes, 4, 4) of this moment, asked anew: PyBullet's own are a substep old."""
         client = self._client_id
         frames = []
         for body, links in self._body_links.items():
@@ -284,13 +284,13 @@ def _meshlets(key: ShapeKey) -> Meshlets:
 
 @functools.lru_cache(maxsize=MESHES_REMEMBERED)
 def _albedo(key: ShapeKey) -> NDArray[np.float64] | None:
-    """(T, 3) colours of the texture of a shape's triangles, as given; None where it has none."""
+    """(T, 3) colours of the texture of a shape's triangles, as given; None without a texture."""
     kind, _, mesh_file = key
     return meshes.read_texture(Path(mesh_file.decode())) if kind == pybullet.GEOM_MESH else None
 
 
 def _triangles(kind: int, size: tuple[float, ...], mesh_file: bytes) -> meshes.Triangles:
-    """What PyBullet's fields 2, 3 and 4 of a visual shape describe."""
+    """The triangles of fields 2, 3 and 4 of PyBullet's visual shape."""
     if kind == pybullet.GEOM_MESH:
         scaled = meshes.read_mesh(Path(mesh_file.decode())) * np.array(size)
         return scaled[:, ::-1] if np.prod(size) < 0 else scaled  # a mirror turns corners around

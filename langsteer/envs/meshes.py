@@ -1,4 +1,4 @@
-"""Triangles of what PyBullet draws: OBJ and STL files, boxes, and its hulls of round shapes.
+"""Triangles of PyBullet's shapes: OBJ and STL files, boxes, and its hulls of round shapes.
 
 All functions but `read_texture` return triangles (T, 3, 3): corners in counter-clockwise order seen
 from outside, metres (or a file's own unit), in the frame of the shape.
@@ -23,8 +23,8 @@ Triangles = NDArray[np.float64]
 Points = NDArray[np.float64]
 
 # Bullet draws a cylinder as the hull of a prism with so many sides, and all round shapes as the
-# hull of their farthest points in 42 directions (URDFImporter, btShapeHull). The margin is what a
-# convex hull is blown up by.
+# hull of their farthest points in 42 directions (URDFImporter, btShapeHull). A convex hull grows by
+# the margin.
 _PRISM_SIDES = 32
 _HULL_MARGIN = 0.001
 
@@ -62,11 +62,11 @@ def read_mesh(path: str | Path) -> Triangles:
 def read_texture(path: Path) -> NDArray[np.float64] | None:
     """Mean colour of the texture within each triangle of `read_mesh`, (T, 3) in [0, 1].
 
-    The texture is the image that the ``.obj`` file's material names (``map_Kd``).
+    The texture is the image named in the ``.obj`` file's material (``map_Kd``).
 
     Returns:
-        None for a file that names no texture, or whose texture is not there: PyBullet then draws
-        the shape in its plain colour.
+        None if the file names no texture, or the texture is missing: PyBullet then draws the shape
+        in its plain colour.
 
     Raises:
         UserError: the texture is damaged.
@@ -92,20 +92,20 @@ def read_texture(path: Path) -> NDArray[np.float64] | None:
 
 
 def _texture_file(path: Path) -> Path | None:
-    """The image that the first material of an ``.obj`` file names, where it is there."""
+    """The image in the first material of an ``.obj`` file, if it is present."""
     if path.suffix.lower() != ".obj":
         return None
     library = _word_after(path, "mtllib")
     if library is None:
         return None
     name = _word_after(path.parent / library, "map_Kd")
-    # Some files name a path of the machine that they were made on; the image lies beside them.
+    # Some files name a path of the machine of their making; the image lies beside them.
     candidates = [] if name is None else [path.parent / name, path.parent / name.split("\\")[-1]]
     return next((file for file in candidates if file.is_file()), None)
 
 
 def _word_after(path: Path, keyword: str) -> str | None:
-    """What follows a keyword on the first line that begins with it."""
+    """The rest of the first line that begins with a keyword."""
     if not path.is_file():
         return None
     for line in path.read_text(errors="replace").splitlines():
@@ -115,7 +115,7 @@ def _word_after(path: Path, keyword: str) -> str | None:
 
 
 def _texture_corners(content: bytes) -> NDArray[np.float64] | None:
-    """Texture coordinates (T, 3, 2) of all triangles' corners, or None where some lack them."""
+    """Texture coordinates (T, 3, 2) of all triangles' corners, or None if some lack them."""
     coordinates = [line.split()[1:3] for line in content.splitlines() if line.startswith(b"vt ")]
     corners: list[tuple[int, int, int]] = []
     for line in content.splitlines():
@@ -204,7 +204,7 @@ def _hull_directions() -> Points:
 def convex_hull(points: Points) -> Triangles:
     """Triangles (T, 3, 3) of the hull of a few dozen points (N, 3), found by trying all triples.
 
-    A flat face of more than three corners is covered more than once, which depth does not notice.
+    A flat face with more than three corners is covered more than once; depth does not notice.
     """
     scale = np.abs(points).max()
     triples = np.array(list(combinations(range(len(points)), 3)))

@@ -1,4 +1,4 @@
-"""Triangles in meshlets: small neighbouring groups that face the same way.
+"""Triangles in meshlets: small groups of neighbours facing the same way.
 
 Example::
 
@@ -27,14 +27,14 @@ class Meshlets:
     """The triangles of all parts, in groups, in part frames; M meshlets, V corners, T triangles.
 
     Attributes:
-        part: (M,) int64, which part a meshlet belongs to.
+        part: (M,) int64, the part of each meshlet.
         corners: (3, V) float64, metres: all x, all y, all z; each meshlet has its own, in a row.
         triangles: (T, 3) int64, corners counted within the meshlet.
-        source: (T,) int64, which of its part's triangles each one was given as.
-        first_corner, first_triangle: (M + 1,) int64, where each meshlet's rows start.
+        source: (T,) int64, the index of each triangle among its part's, as given.
+        first_corner, first_triangle: (M + 1,) int64, the first row of each meshlet.
         centre, radius: (M, 3) and (M,) float64, a sphere around the meshlet.
         axis, cutoff: (M, 3) and (M,) float64: the mean normal, and the sine of the widest angle of
-            a normal to it; a cutoff over 1 where normals differ by 90 degrees and more.
+            a normal to it; a cutoff over 1 if normals differ by 90 degrees and more.
     """
 
     part: Integers
@@ -65,7 +65,7 @@ class Meshlets:
                 counts = [np.zeros(1, np.int64), *(np.diff(array) for array in arrays)]
                 joined[field.name] = np.cumsum(np.concatenate(counts))
             else:
-                # The corners' axes come first, whatever else is a row for each item.
+                # The corners' axes come first; all else has a row for each item.
                 joined[field.name] = np.concatenate(
                     arrays, axis=1 if field.name == "corners" else 0
                 )
@@ -103,13 +103,13 @@ def _part_meshlets(triangles: Triangles) -> Meshlets:
 
 
 def _facing(normals: Floats) -> Integers:
-    """Which of the six directions along the axes each normal is nearest to."""
+    """The nearest of the six directions along the axes, for each normal."""
     axis = np.argmax(np.abs(normals), axis=1)
     return 2 * axis + (normals[np.arange(len(normals)), axis] > 0)
 
 
 def _morton(points: Floats) -> Integers:
-    """Numbers that are near each other for points that are: the bits of x, y, z in turn."""
+    """Numbers in an order that keeps near points near: the bits of x, y, z in turn."""
     low, high = points.min(axis=0), points.max(axis=0)
     cells = (points - low) / np.maximum(high - low, 1e-12) * (2**_MORTON_BITS - 1)
     code = np.zeros(len(points), np.int64)

@@ -1,6 +1,6 @@
-"""The scene as CALVIN's task oracle sees it, read from a physics world.
+"""The scene for CALVIN's task oracle, read from a physics world.
 
-The oracle works with names, PyBullet with numbers; this is where the one becomes the other.
+The oracle works with names, PyBullet with numbers; here the one becomes the other.
 """
 
 from langsteer.calvin.tasks import BlockInfo, Contact, SceneInfo

@@ -1,8 +1,8 @@
 """One PyBullet world of its own: every call through it names its client.
 
 PyBullet's functions act on client 0 unless told otherwise, and ids of closed clients are used
-again; a forgotten ``physicsClientId`` would move somebody else's robot. Calls go through this class
-instead, so that several worlds live in one process, none touching another::
+again: a forgotten ``physicsClientId`` would move somebody else's robot. So all calls go through
+this class, and several worlds live in one process, none touching another::
 
     physics = Physics()
     physics.setGravity(0, 0, -9.8)
@@ -68,7 +68,7 @@ class Physics:
         self.empty()
 
     def empty(self) -> None:
-        """Remove every body and set the world up anew, as it was when it was opened."""
+        """Remove every body and set the world up anew, as on opening."""
         # CALVIN empties the world once more after setting its parameters; so do we.
         self.resetSimulation()
         self.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
@@ -89,14 +89,14 @@ class Physics:
         if self.client_id < 0:
             return
         client_id = self.client_id
-        self.__dict__.clear()  # bound functions would reach whoever gets this id next
+        self.__dict__.clear()  # bound functions would reach the next owner of this id
         self.client_id = -1
         if pybullet.isConnected(client_id):
             pybullet.disconnect(client_id)
 
 
 def installed_distribution() -> dict[str, str]:
-    """Which distribution of PyBullet is here, and its version: ``{"pybullet": "3.2.7"}``."""
+    """The installed distribution of PyBullet and its version: ``{"pybullet": "3.2.7"}``."""
     for name in DISTRIBUTIONS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return {name: importlib.metadata.version(name)}

@@ -31,7 +31,7 @@ BLOCK_CLEARANCE = 0.002
 
 
 class Light:
-    """A link that changes its colour."""
+    """A link with a changing colour."""
 
     def __init__(self, physics: Physics, body: int, link: int, colour: tuple[float, ...]) -> None:
         self._physics, self._body, self._link, self._colour = physics, body, link, colour
@@ -49,7 +49,7 @@ class Button:
     """Each press, a rise of the joint over mid-range, toggles the LED.
 
     Attributes:
-        is_on: what the next press will toggle.
+        is_on: state to toggle at the next press.
     """
 
     def __init__(self, threshold: float, light: Light, led_reset: LedReset) -> None:
@@ -58,9 +58,9 @@ class Button:
         self._was_pressed = False
 
     def reset(self) -> None:
-        """Take the LED as it was reset, or, as the version pinned by mees/calvin, take it as off.
+        """Take the LED as it was reset, or as off, like the version pinned by mees/calvin.
 
-        The latter needs two presses to turn off an LED that was lit at the reset.
+        The latter needs two presses to turn off an LED lit at the reset.
         """
         self.is_on = self._light.lit and self._led_reset == "head"
         self._was_pressed = False
@@ -78,7 +78,7 @@ class Switch:
     """The bulb is lit while the joint is over mid-range, once it has been there.
 
     Attributes:
-        is_on: where the lever was at the last step.
+        is_on: the lever's state at the last step.
     """
 
     def __init__(self, threshold: float, light: Light) -> None:
@@ -101,17 +101,17 @@ class PlayTable:
     """Table, blocks and floor in one physics world.
 
     Attributes:
-        config: what it is made of.
+        config: of the scene.
         table: PyBullet's body id of the table.
         blocks: names of blocks to body ids, in the order of ``scene_obs``.
-        button_logic: what the button does to the LED.
-        switch_logic: what the switch does to the bulb.
+        button_logic: the button's effect on the LED.
+        switch_logic: the switch's effect on the bulb.
     """
 
     def __init__(self, physics: Physics, config: SceneConfig, led_reset: LedReset) -> None:
         self._physics, self.config = physics, config
-        # Contacts that come later depend on the order in which Bullet first met the bodies, and so
-        # on where blocks were loaded: where CALVIN loads them with its default seed.
+        # Later contacts depend on the order in which Bullet first met the bodies, and so on the
+        # blocks' places at loading. These are CALVIN's, with its default seed.
         rng = np.random.default_rng(CALVIN_SEED)
         self.blocks = {block.name: self._load_block(block, rng) for block in config.blocks}
         self.table = physics.loadURDF(
@@ -160,7 +160,7 @@ class PlayTable:
         return (lower + upper) / 2
 
     def reset(self, scene_obs: np.ndarray) -> None:
-        """Put joints, lights and blocks where ``scene_obs`` (24,) has them, at rest."""
+        """Put joints, lights and blocks as in ``scene_obs`` (24,), at rest."""
         scene = SceneObs(scene_obs)
         for joint, value in zip(self._joints, scene.joints, strict=True):
             self._physics.resetJointState(self.table, joint, value)
@@ -180,7 +180,7 @@ class PlayTable:
         """Poses (3, 6) on random surfaces, no block near another; moves the blocks about.
 
         Raises:
-            RuntimeError: no such poses were found, which the surfaces of CALVIN never cause.
+            RuntimeError: no such poses were found; CALVIN's surfaces never cause it.
         """
         for _ in range(MAX_PLACEMENTS):
             poses = np.stack([self.config.sample_block_pose(rng) for _ in self.blocks])

@@ -1,7 +1,7 @@
-"""A z-buffer rasteriser: the compiled loops that draw the depth of meshlets, and whose it is.
+"""A z-buffer rasteriser: compiled loops to draw the depth of meshlets, and each pixel's triangle.
 
-A meshlet out of view, or one that turns its back, costs one test. The loops are compiled by numba
-at the first use and cached on disk, so that the next process starts at once.
+A meshlet out of view, or one that turns its back, costs one test. numba compiles the loops at the
+first use and caches them on disk, so the next process starts at once.
 
 Example::
 
@@ -25,18 +25,18 @@ Owners = NDArray[np.int32]
 _NO_OWNERS = np.empty((0, 0), np.int32)
 """Stands for no image of owners; compiled loops take no None."""
 
-# Edges count as inside by this much (in square pixels), so that no rounding opens a gap between
+# Edges count as inside by this much (in square pixels): no rounding opens a gap between
 # neighbours.
 _EDGE_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of an image as the rasteriser wants it.
+    """A rectangle of an image, for the rasteriser.
 
     Attributes:
         focal: pixels.
-        column, row: where the optical axis meets the image, counted in samples of the window.
+        column, row: of the optical axis, counted in samples of the window.
         near, far: metres.
     """
 
@@ -55,13 +55,13 @@ def draw(
     window: Window,
     owner: Owners | None = None,
 ) -> None:
-    """Draw parts into ``inverse_depth`` (H, W), 1 / metres, which holds what was drawn before.
+    """Draw parts into ``inverse_depth`` (H, W), 1 / metres, over its content.
 
     Args:
-        inverse_depth: 1 / far where nothing is.
+        inverse_depth: 1 / far at empty pixels.
         meshlets: of all parts.
-        optical_from_part: (parts, 3, 4), where each part is seen from the camera.
-        visible: (parts,), which ones to draw.
+        optical_from_part: (parts, 3, 4), each part's pose in the camera.
+        visible: (parts,), a mask of the parts to draw.
         window: the camera.
         owner: (H, W) int32, gets the triangle of each pixel drawn; None draws depth alone.
     """
@@ -195,7 +195,7 @@ def _project(
 ) -> float:
     """Fill ``seen`` and ``projected`` for a meshlet's corners; returns the least depth.
 
-    What lies before the near plane is projected from that plane, to be finite; it is not used.
+    Corners before the near plane are projected from that plane, to be finite; they are not used.
     """
     nearest = math.inf
     for k in range(count):
@@ -216,10 +216,10 @@ def _project(
 def _fill(
     image: Image, owner: Owners, triangle: int, corners: Floats, a: int, b: int, c: int
 ) -> None:
-    """Draw a triangle of (column, row, 1 / depth) corners; one that turns its back is left out.
+    """Draw a triangle of (column, row, 1 / depth) corners; one turning its back is left out.
 
-    1 / depth is linear in the image, and so are the three edges' functions, each of which is twice
-    the area between its edge and the sample.
+    1 / depth is linear in the image. So are the three edges' functions: twice the area between the
+    edge and the sample.
     """
     height, width = image.shape
     ax, ay, az = corners[0, a], corners[1, a], corners[2, a]
@@ -262,7 +262,7 @@ def _fill_clipped(
     row: float,
     near: float,
 ) -> None:
-    """Draw the part beyond the near plane of a triangle whose corners are in the optical frame."""
+    """Draw the part of a triangle beyond the near plane; its corners are in the optical frame."""
     corners = (a, b, c)
     kept = np.empty((3, 4))
     count = 0

@@ -1,4 +1,4 @@
-"""Who draws the cameras: TinyRenderer, EGL, or our depth renderer.
+"""Renderers of the cameras: TinyRenderer, EGL, or our depth renderer.
 
 | name    | draws            | samples pixels at | needs |
 |---------|------------------|-------------------|-------|
@@ -6,7 +6,7 @@
 | tiny    | colour and depth | TinyRenderer's    | a CPU |
 | egl     | colour and depth | EGL's centres     | a GPU; without one, Mesa gives 16-bit depth |
 
-The official CALVIN data were drawn by EGL; ``depth`` gives a policy the same clouds on any machine.
+EGL drew the official CALVIN data; ``depth`` gives a policy the same clouds on any machine.
 """
 
 import functools
@@ -55,7 +55,7 @@ Depth = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class View:
-    """A camera at a place: where it stands, what it looks at, what is up; metres, world frame."""
+    """A camera at a place: its position, its aim, its upward direction; metres, world frame."""
 
     camera: Camera
     eye: tuple[float, float, float]
@@ -85,15 +85,15 @@ class Renderer(Protocol):
     """Draws views of one physics world.
 
     Attributes:
-        name: what results record.
-        pixel_centre: where a pixel is sampled, for turning depth into points.
+        name: for results.
+        pixel_centre: sample of a pixel, for turning depth into points.
     """
 
     name: RendererName
     pixel_centre: tuple[float, float]
 
     def empty_world(self) -> None:
-        """Empty the world, and forget what was loaded from it."""
+        """Empty the world, and forget everything loaded from it."""
 
     def render(self, view: View) -> tuple[Image, Depth]:
         """Colours (H, W, 3) uint8 and depth (H, W) float32 in metres along the camera's axis."""
@@ -119,8 +119,8 @@ class BulletRenderer:
         if self.name != "egl":
             self._physics.empty()
             return
-        # The plugin keeps the meshes of a world that is emptied (12 MB each time); a world that is
-        # closed takes them with it.
+        # The plugin keeps the meshes of an emptied world (12 MB each time); a closed world takes
+        # them with it.
         self._physics.reopen()
         _load_egl(self._physics)
 
@@ -143,7 +143,7 @@ class BulletRenderer:
             np.reshape(np.asarray(colours, dtype=np.uint8), (height, width, 4))[:, :, :3]
         )
         z = np.reshape(np.asarray(z_buffer, dtype=np.float32), (height, width))
-        # In float32, as CALVIN does it: its files hold these roundings.
+        # In float32, as in CALVIN: its files hold these roundings.
         scale, far, near = np.float32(camera.far * camera.near), camera.far, camera.near
         depth = scale / (np.float32(far) - np.float32(far - near) * z)
         return rgb, depth
@@ -205,10 +205,10 @@ class FastRenderer:
 
 
 def make_renderer(name: str, physics: Physics) -> Renderer:
-    """The renderer ``name`` for a world, made before its bodies: EGL draws only what comes later.
+    """The renderer ``name`` for a world, made before its bodies: EGL draws only later ones.
 
     Raises:
-        UserError: an unknown name, or what it needs is not on this machine.
+        UserError: an unknown name, or its needs are missing on this machine.
     """
     if name == "tiny":
         return BulletRenderer(physics, "tiny")
@@ -234,7 +234,7 @@ def _load_egl(physics: Physics) -> None:
 
 @functools.cache
 def _check_egl(plugin: str) -> None:
-    """Try EGL in a process of its own, for where it does not work it ends the process.
+    """Try EGL in a process of its own: a broken one ends the process.
 
     Raises:
         UserError: EGL does not work on this machine.

@@ -1,4 +1,4 @@
-"""What the simulator needs, said plainly where it is missing.
+"""The simulator's requirements, and a plain word if one is missing.
 
 Example::
 
@@ -12,7 +12,7 @@ import sys
 from langsteer.errors import UserError
 
 DISTRIBUTIONS = ("pybullet", "pybullet-arm64")
-"""What installs the module ``pybullet``: upstream, and a copy for later Pythons and macOS."""
+"""Distributions of the module ``pybullet``: upstream, and a copy for later Pythons and macOS."""
 
 _PACKAGES = ("pybullet", "gymnasium", "imageio_ffmpeg")
 _EXTRA = "pip install 'langsteer[sim]'"
@@ -25,7 +25,7 @@ def require_simulator() -> None:
     """Find the packages of the extra ``[sim]``, without importing them.
 
     Raises:
-        UserError: some are missing; it names them and says how to install them.
+        UserError: some are missing; the message names them and how to install them.
     """
     missing = [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
     if not missing:

@@ -1,7 +1,7 @@
 """The Franka arm of CALVIN: relative actions, inverse kinematics, gripper, proprioception.
 
 Every constant is CALVIN's (``robot.py``, ``mixed_ik.py`` and ``panda_longer_finger.yaml`` of
-mees/calvin_env), and calls to PyBullet come in its order, so that states agree to the bit.
+mees/calvin_env). Calls to PyBullet come in its order, so states agree to the bit.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ FINGER_FORCE = 200.0
 FINGER_OPENING_FORCE = FINGER_FORCE / 100
 FINGER_VELOCITY = 1.0
 
-# Nullspace limits that bind nothing, for the seven joints and two fingers.
+# Nullspace limits beyond all motion, for the seven joints and two fingers.
 _IK_LIMIT = 7.0
 _N_DOFS = 9
 
@@ -40,7 +40,7 @@ class Robot:
     Attributes:
         body: PyBullet's body id.
         links: names of links to link indices.
-        target_position: (3,) metres; where relative actions have led the tcp so far.
+        target_position: (3,) metres; the tcp's target after the relative actions so far.
         target_euler: (3,) radians, extrinsic XYZ.
         gripper_action: the last command, +1 open or −1 close.
     """
@@ -99,11 +99,11 @@ class Robot:
         self._physics.changeConstraint(gear, gearRatio=-1, erp=0.1, maxForce=50)
 
     def reset(self, robot_obs: np.ndarray | None) -> None:
-        """Put the joints where ``robot_obs`` (15,) has them, or at the scene's start, at rest.
+        """Put the joints as in ``robot_obs`` (15,), or at the scene's start, at rest.
 
-        As in CALVIN, the tcp pose in ``robot_obs`` is not read: the joints say where it is, and
-        the fingers hold their width until the first action. The gripper command that is observed
-        is the one in ``robot_obs`` (CALVIN keeps the one of the episode before).
+        As in CALVIN, the tcp pose in ``robot_obs`` is not read: the joints give it. The fingers
+        hold their width until the first action. The observed gripper command is the one in
+        ``robot_obs`` (CALVIN keeps the last episode's).
         """
         joints = self._initial_joints if robot_obs is None else robot_obs[JOINT_SLICE]
         finger = FINGER_OPEN if robot_obs is None else robot_obs[GRIPPER_WIDTH_INDEX] / 2
@@ -122,7 +122,7 @@ class Robot:
     def apply(self, action: np.ndarray | Command) -> None:
         """Command the motors with a checked relative action, (7,) float64, or an absolute one.
 
-        A relative action moves the target pose, whatever the arm reached before: CALVIN integrates
+        A relative action moves the target pose, whatever the arm has reached: CALVIN integrates
         relative actions open loop and adds Euler angles as they are.
         """
         if isinstance(action, PoseCommand):
@@ -150,7 +150,7 @@ class Robot:
             )
 
     def joint_angles(self) -> np.ndarray:
-        """The arm's seven joints as they stand, (7,) float64 radians."""
+        """The present angles of the arm's seven joints, (7,) float64 radians."""
         return np.array([s[0] for s in self._physics.getJointStates(self.body, ARM_JOINTS)])
 
     def _inverse_kinematics(
@@ -181,7 +181,7 @@ class Robot:
     def link_pose(self, link: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Position and quaternion (x, y, z, w) of a link, as PyBullet last left it.
 
-        PyBullet moves links one substep later than joints; CALVIN reads them as they are.
+        PyBullet moves links one substep later than joints; CALVIN reads them like that.
         """
         position, quaternion = self._physics.getLinkState(self.body, link)[:2]
         return position, quaternion

@@ -1,4 +1,4 @@
-"""What a scene is made of: files, joints, lights, blocks and the surfaces they may start on.
+"""The parts of a scene: files, joints, lights, blocks and their possible places at the start.
 
 CALVIN's scenes are read by `langsteer.envs.scene_config`, the built-in one stands in
 `langsteer.envs.builtin`.
@@ -23,7 +23,7 @@ SCENE_NOTES = {
         for name in CALVIN_SCENES
     },
 }
-"""Name to what a scene is, in a line."""
+"""Name to a description of the scene, in a line."""
 RendererName = Literal["depth", "tiny", "egl"]
 RENDERERS: tuple[str, ...] = get_args(RendererName)
 
@@ -40,7 +40,7 @@ class BlockConfig:
 
 @dataclass(frozen=True)
 class LightConfig:
-    """A link of the table that is a light, and its colour (red, green, blue, alpha) when lit."""
+    """A light: a link of the table, and its colour (red, green, blue, alpha) when lit."""
 
     link: str
     colour: Vector
@@ -53,8 +53,8 @@ class SceneConfig:
     Attributes:
         name: ``"builtin"`` or ``"A"`` ... ``"D"``.
         robot_urdf: gives the file for as long as it is loaded: the built-in arm's is temporary.
-        blocks: in the order of ``scene_obs``, which differs from scene to scene.
-        surfaces: names of places where blocks may start to their (lower, upper) corners, (2, 3).
+        blocks: in the order of ``scene_obs``; it differs from scene to scene.
+        surfaces: places for blocks at the start, by name: (lower, upper) corners, (2, 3).
         global_scaling: factor on table and blocks.
     """
 

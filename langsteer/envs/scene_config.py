@@ -23,7 +23,7 @@ _CALVIN_ROBOT = "franka_panda/panda_longer_finger.urdf"
 _CALVIN_PLANE = "plane/plane.urdf"
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _FETCHED = Path("third_party/calvin_env")
-"""Where scripts/setup_calvin.sh puts the checkout."""
+"""The checkout made by scripts/setup_calvin.sh."""
 _HOW_TO_GET = (
     f"run scripts/setup_calvin.sh, or set {ASSETS_VARIABLE} or env.assets_path to a checkout, "
     f"or use env.scene={BUILTIN}, which needs no download"
@@ -32,7 +32,7 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 def load_scene(name: str, assets_path: str | Path | None = None) -> SceneConfig:
-    """The scene ``name``, whose files are checked to be there.
+    """The scene ``name``, with a check of its files.
 
     Args:
         name: ``"builtin"``, or ``"A"`` ... ``"D"`` (``"calvin_scene_D"`` means the same).
@@ -40,7 +40,7 @@ def load_scene(name: str, assets_path: str | Path | None = None) -> SceneConfig:
             built-in scene ignores it.
 
     Raises:
-        UserError: an unknown scene, no checkout, or files that are missing in it.
+        UserError: an unknown scene, no checkout, or files missing in it.
     """
     short = name.removeprefix("calvin_scene_")
     if short not in SCENES:
@@ -56,7 +56,7 @@ def load_scene(name: str, assets_path: str | Path | None = None) -> SceneConfig:
 def calvin_root(assets_path: str | Path | None) -> Path:
     """The folder of CALVIN's simulator.
 
-    It is ``assets_path``, or what ``CALVIN_ENV_ROOT`` names, or ``third_party/calvin_env`` of this
+    It is ``assets_path``, or the path in ``CALVIN_ENV_ROOT``, or ``third_party/calvin_env`` of this
     folder or of LangSteer's own.
 
     Raises:
@@ -95,7 +95,7 @@ def _read_calvin_scene(root: Path, name: str) -> SceneConfig:
 
 
 def _resolved_yaml(path: Path, root: Path) -> dict[str, Any]:
-    """The file's entries, its ``${...}`` filled in as CALVIN's own configuration does."""
+    """The file's entries, with ``${...}`` filled in as in CALVIN's own configuration."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -104,7 +104,7 @@ def _resolved_yaml(path: Path, root: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; {_HOW_TO_GET}")
     surroundings = {"data_path": str(root / "data"), "robot": {"euler_obs": True}}
     try:
-        # OmegaConf reads YAML with a safe loader: tags that would build Python objects are errors.
+        # OmegaConf reads YAML with a safe loader: tags to build Python objects are errors.
         merged = OmegaConf.merge(OmegaConf.load(path), surroundings)
         entries = OmegaConf.to_container(merged, resolve=True)
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
@@ -161,7 +161,7 @@ def _vector(values: list[float]) -> Vector:
 
 
 def _check_urdfs(config: SceneConfig, root: Path) -> None:
-    """Raise where a URDF or a mesh that it names is missing or is a pointer of git-lfs."""
+    """Raise if a URDF or one of its meshes is missing or is a pointer of git-lfs."""
     urdfs = [root / "data" / _CALVIN_ROBOT, config.table_urdf, config.plane_urdf]
     for urdf in [*urdfs, *(block.urdf for block in config.blocks)]:
         _check_file(urdf, root)

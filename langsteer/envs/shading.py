@@ -1,4 +1,4 @@
-"""Colours of drawn triangles: a flat colour each, lit by one lamp as PyBullet's TinyRenderer does.
+"""Colours of drawn triangles: one flat colour each, lit by one lamp as in PyBullet's TinyRenderer.
 
 A triangle's colour is its shape's, times the mean of its texture within the triangle. The lamp is
 TinyRenderer's: colour = albedo * (ambient + diffuse * max(0, normal . direction)), without shadows
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from langsteer.envs.meshlets import Floats, Integers, Meshlets
 from langsteer.envs.rasterizer import compiled
 
-# TinyRenderer's defaults where z is up (TinyRendererVisualShapeConverter.cpp).
+# TinyRenderer's defaults with z up (TinyRendererVisualShapeConverter.cpp).
 LAMP = np.array([-50.0, 30.0, 100.0]) / np.linalg.norm([-50.0, 30.0, 100.0])
 AMBIENT, DIFFUSE = 0.6, 0.35
 BACKGROUND = 255
@@ -30,7 +30,7 @@ class Surface:
     """The T triangles of all parts.
 
     Attributes:
-        part: (T,) int64, which part a triangle belongs to.
+        part: (T,) int64, the part of each triangle.
         normal: (T, 3) float64, outward unit normals in part frames.
         albedo: (T, 3) float64 in [0, 1], colours of textures; 1 without one.
     """
@@ -44,8 +44,8 @@ class Surface:
         """The surface of several parts in the order given, triangles as `Meshlets.join` has them.
 
         Args:
-            parts: meshlets of each part, and the colours (T, 3) of its triangles as they were given
-                to `Meshlets.build`; None for white.
+            parts: meshlets of each part, and the colours (T, 3) of its triangles in the order of
+                `Meshlets.build`; None for white.
         """
         counts = [len(meshlets.triangles) for meshlets, _ in parts]
         albedo = [
@@ -61,10 +61,10 @@ class Surface:
     def shade(
         self, owner: NDArray[np.int32], world_from_parts: Floats, rgba: Floats
     ) -> NDArray[np.uint8]:
-        """Colours (H, W, 3) of an image whose pixels show the triangles ``owner`` (H, W).
+        """Colours (H, W, 3) of an image with the triangles ``owner`` (H, W).
 
         Args:
-            owner: -1 where a pixel shows none.
+            owner: -1 at a pixel without one.
             world_from_parts: rotations (parts, 3, 3).
             rgba: (parts, 4) in [0, 1], colours of the parts; opacity is ignored.
         """

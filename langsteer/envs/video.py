@@ -1,4 +1,4 @@
-"""Write MP4 files that browsers play, with the ffmpeg that imageio-ffmpeg brings.
+"""Write MP4 files for browsers, with the ffmpeg of imageio-ffmpeg.
 
 Example::
 
@@ -19,7 +19,7 @@ from langsteer.files import replacing
 
 
 class Mp4Writer:
-    """An H.264 file that appears when the block ends well, in which a frame must have been added.
+    """An H.264 file; it appears when the block ends well. Add one frame at least.
 
     Args:
         path: of the file; parent folders are made.
