@@ -17,7 +17,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Claims:
-    """Which process does which piece: locks on single bytes of one file in the folder.
+    """Locks on single bytes of one file in the folder: one for each piece and its process.
 
     The system drops them with their process. On a file system without locks every claim succeeds:
     two jobs then do a piece twice, with the same result.

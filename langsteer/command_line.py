@@ -1,4 +1,4 @@
-"""How a command was called, and whether it is asked for help.
+"""The words a command was called by, and whether they ask for help.
 
 Example::
 
@@ -12,7 +12,7 @@ HELP = ("-h", "--help")
 
 
 def called_as() -> str:
-    """What was typed before the arguments: ``python scripts/train_dp3.py``, ``langsteer-train``."""
+    """The words before the arguments: ``python scripts/train_dp3.py``, ``langsteer-train``."""
     typed = Path(sys.argv[0])
     return f"python {typed}" if typed.suffix == ".py" else typed.name
 

@@ -1,7 +1,7 @@
 """The commands, as scripts and entry points call them.
 
-Help comes within a second: nothing heavy is imported for it, and it needs no simulator. A command
-that runs the simulator checks that it is installed before it imports a module that needs it::
+Help comes within a second: it imports nothing heavy and needs no simulator. A command of the
+simulator checks for it before importing a module that needs it::
 
     langsteer-collect --save_path data/demos  # error: the simulator needs pybullet, ...
 """
@@ -16,7 +16,7 @@ from langsteer.training.signals import hold_signals
 
 
 def _of_keys(module: str, config: str, before: Callable[[], None]) -> Callable[[], None]:
-    """A command that takes ``key=value``; ``conf/<config>.yaml`` has its keys."""
+    """A command with ``key=value`` arguments; ``conf/<config>.yaml`` has its keys."""
 
     @exits_cleanly
     def command() -> None:
@@ -30,7 +30,7 @@ def _of_keys(module: str, config: str, before: Callable[[], None]) -> Callable[[
 
 
 def _of_options(module: str, before: Callable[[], None]) -> Callable[[], None]:
-    """A command that takes ``--options``, and whose parser prints the help."""
+    """A command with ``--options``; its parser prints the help."""
 
     @exits_cleanly
     def command() -> None:
@@ -41,7 +41,7 @@ def _of_options(module: str, before: Callable[[], None]) -> Callable[[], None]:
     return command
 
 
-# Training notes signals before it imports PyTorch, which takes seconds.
+# Training notes signals before it imports PyTorch: the import takes seconds.
 train = _of_keys("langsteer.training.dp3_trainer", "train", hold_signals)
 serve = _of_keys("langsteer.serving.serve_command", "serve", lambda: None)
 evaluate = _of_keys("langsteer.evaluation.long_horizon", "evaluate", require_simulator)

@@ -1,4 +1,4 @@
-"""Loops that numba compiles at their first call and keeps on disk for the next process.
+"""Loops for numba to compile at their first call and keep on disk for the next process.
 
 Example::
 
@@ -19,5 +19,5 @@ def compiled(function: _Function) -> _Function:
     """Compile with numba, and keep the result beside the package or in the user's cache."""
     try:
         return cast(_Function, numba.njit(function, cache=True))
-    except RuntimeError:  # numba found no folder that it may write to
+    except RuntimeError:  # numba found no folder to write to
         return cast(_Function, numba.njit(function))

@@ -1,7 +1,7 @@
 """Compose a command's configuration from ``conf/``, with errors that help.
 
-Hydra's groups and overrides, without its folders and its change of the working directory. A key
-that does not exist is an error that names the nearest one; so is a value of the wrong type.
+Hydra's groups and overrides, without its folders and its change of the working directory. An
+unknown key is an error that names the nearest one; so is a value of the wrong type.
 
 Example::
 
@@ -40,7 +40,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         overrides: as on the command line: ``group=option`` or ``dotted.key=value``.
 
     Raises:
-        UserError: unknown key or option, or a value that cannot be read.
+        UserError: unknown key or option, or an unreadable value.
     """
     folder = config_folder()
     groups = [item for item in overrides if _is_group(folder, item)]

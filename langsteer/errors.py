@@ -1,4 +1,4 @@
-"""The one error that a user can mend, and how a command shows it.
+"""The error for a user to mend, and its display by a command.
 
 Example::
 
@@ -20,7 +20,7 @@ P = ParamSpec("P")
 
 EXIT_USER_ERROR = 2
 EXIT_NO_READER = 141
-"""As shells say of a command that was ended by SIGPIPE."""
+"""A shell's status for a command ended by SIGPIPE."""
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PATH_IS_WRONG = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
@@ -32,10 +32,10 @@ class UserError(Exception):
 def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command's main: a `UserError` prints its message and exits with status 2.
 
-    So does a disk that is full or refuses, which may happen at any line that writes. Every other
-    exception keeps its traceback, since it is a fault of ours and not of the input. An interrupt
-    from the keyboard exits with 130, and SIGTERM during resumable work with 143, as shells expect.
-    A reader of the output that has seen enough, such as ``head``, ends the command without a word.
+    So does a full or failing disk, at any line that writes. Every other exception keeps its
+    traceback: it is a fault of ours and not of the input. An interrupt from the keyboard exits with
+    130, and SIGTERM during resumable work with 143, as shells expect. If a reader of the output,
+    such as ``head``, has seen enough, the command ends without a word.
     """
 
     @functools.wraps(main)
@@ -43,7 +43,7 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
         try:
             _write_to_the_end(main, *args, **kwargs)
         except BrokenPipeError:
-            # What is still buffered has nowhere to go, and would be tried again at exit.
+            # The buffer has nowhere to go, and would be tried again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_NO_READER)
         except UserError as error:
@@ -64,7 +64,7 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
 
 
 def _write_to_the_end(main: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Run ``main``, and then write what is buffered, even where it exits."""
+    """Run ``main``, and then write the buffered output, even on an exit."""
     try:
         main(*args, **kwargs)
     finally:
@@ -72,7 +72,7 @@ def _write_to_the_end(main: Callable[P, None], *args: P.args, **kwargs: P.kwargs
 
 
 def _problem_of_the_disk(error: OSError) -> str | None:
-    """What the user can do about an error of the file system, or None where nothing."""
+    """The user's remedy for an error of the file system, or None."""
     place = "" if error.filename is None else f"{error.filename}: "
     if error.errno in _DISK_IS_FULL:
         return (

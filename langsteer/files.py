@@ -1,4 +1,4 @@
-"""Files that are never half-written: they appear by rename after fsync.
+"""Files, never half-written: they appear by rename after fsync.
 
 Example::
 
@@ -18,10 +18,10 @@ from typing import Any
 
 @contextmanager
 def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path beside ``path``; it takes its place when the block ends well.
 
-    The file is flushed to disk before the rename and its folder after it, so that a crash at any
-    moment leaves either the old file or the new one. Parent folders are made. On an exception the
+    The file is flushed to disk before the rename and its folder after it. So a crash at any moment
+    leaves either the old file or the new one. Parent folders are made. On an exception the
     temporary file is removed and ``path`` is left as it was.
 
     Args:
@@ -81,7 +81,7 @@ def sync(path: Path) -> None:
 
 
 TRASH = ".trash-"
-"""Part of the names of folders that are being deleted, beside those that they were."""
+"""Part of the names of folders during their deletion, beside the original."""
 
 
 def trash_name(folder: Path) -> Path:
@@ -90,7 +90,7 @@ def trash_name(folder: Path) -> Path:
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder such that at no moment a part of it is left under its name."""
+    """Delete a folder; at no moment is a part of it left under its name."""
     doomed = trash_name(folder)
     try:
         folder.rename(doomed)

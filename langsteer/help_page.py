@@ -1,4 +1,4 @@
-"""What ``--help`` says of the commands that take ``key=value``: examples, choices, every key.
+"""The ``--help`` of commands with ``key=value`` arguments: examples, choices, every key.
 
 Example::
 
@@ -72,14 +72,14 @@ docs/serving.md says what is sent and answered. Only this machine reaches the se
 says otherwise. Ctrl-C ends it.
 """,
 }
-"""Name of the configuration to what the command is for."""
+"""Name of the configuration to the purpose of its command."""
 
 _KEY = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?:[^#]*?\s#\s?(?P<note>.*))?")
 _WIDTH = 40
 
 
 def show_help(config: str) -> None:
-    """Print the help of the command that reads ``conf/<config>.yaml``.
+    """Print the help of the command of ``conf/<config>.yaml``.
 
     Overrides among the process's arguments change the keys and values shown.
 
@@ -104,7 +104,7 @@ def show_help(config: str) -> None:
 
 
 def _chosen(config: str, overrides: list[str]) -> dict[str, str]:
-    """Group to the option that is taken, in the configuration's order."""
+    """Group to its chosen option, in the configuration's order."""
     content = yaml.safe_load(_file(config).read_text(encoding="utf-8"))
     defaults = [item for item in content.get("defaults", ()) if isinstance(item, dict)]
     chosen = {group: str(option) for item in defaults for group, option in item.items()}
@@ -117,7 +117,7 @@ def _file(*parts: str) -> Path:
 
 
 def _choices(group: str, chosen: str) -> list[str]:
-    """A heading and a line for each option of a group; nothing where there is but one."""
+    """A heading and a line for each option of a group; nothing if there is but one."""
     options = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
     if len(options) < 2:
         return []

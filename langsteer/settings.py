@@ -1,8 +1,8 @@
 """Settings: frozen dataclasses with checked values, however they are made.
 
-The type of a field says what is accepted: a number or word, one of several words (`Literal`), a
-tuple, other settings, and with `Annotated` a bound. Plain values come in by `from_dict`: an unknown
-key is an error and names the nearest one.
+The type of a field is its check: a number or word, one of several words (`Literal`), a tuple, other
+settings, and with `Annotated` a bound. Plain values come in by `from_dict`: an unknown key is an
+error and names the nearest one.
 
 Example::
 
@@ -40,7 +40,7 @@ _UNIONS = (Union, UnionType)
 
 @dataclass(frozen=True)
 class Bound:
-    """What else must hold of a value of the right type, and how a message says it."""
+    """A further condition on a value of the right type, with its words for a message."""
 
     holds: Callable[[Any], bool]
     expected: str

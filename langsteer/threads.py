@@ -1,9 +1,9 @@
-"""How PyTorch's threads wait for each other on a CPU: asleep, and not in a loop.
+"""PyTorch's threads wait for each other asleep, and not in a loop, on a CPU.
 
 PyTorch cuts an operation into one piece per core and waits for all of them. Its OpenMP library
-waits in a loop by default. Where other processes use the cores too, the loops take the time that
-the pieces need, and a training all but stops (benchmarks/threads.py). The library reads its policy
-once, when PyTorch is imported; ``import langsteer`` therefore chooses it first.
+waits in a loop by default. If other processes use the cores too, the loops take the pieces' time,
+and a training all but stops (benchmarks/threads.py). The library reads its policy once, when
+PyTorch is imported. So ``import langsteer`` chooses it first.
 
 Example::
 
@@ -18,13 +18,13 @@ ASLEEP = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
 """For GNU's and for Intel's OpenMP library; a PyTorch build has one of them."""
 CHOSEN_BY_USER = (*ASLEEP, "GOMP_SPINCOUNT")
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Variables by which a user sets the number of threads."""
+"""A user sets the number of threads with these variables."""
 
 
 def wait_asleep(environment: MutableMapping[str, str]) -> None:
-    """Have OpenMP's threads wait asleep, in this process and in those that it starts.
+    """Have OpenMP's threads wait asleep, in this process and in its children.
 
-    Nothing changes where the user chose a policy, or where PyTorch is imported already.
+    Nothing changes if the user chose a policy, or if PyTorch is imported already.
     """
     if "torch" in sys.modules or any(name in environment for name in CHOSEN_BY_USER):
         return
