@@ -76,6 +76,7 @@ class MappedArray:
         if len(rows) and not (rows.min() >= 0 and rows.max() < self.n_rows):
             raise IndexError(f"rows {rows.min()}..{rows.max()} of {self.n_rows}")
         out = np.empty((len(rows), *self.row_shape), dtype=self.dtype)
+        # Each frame is read straight into its place: no copy, no decoding.
         target = out.reshape(-1).view(np.uint8).data
         shards, inside = np.divmod(rows, self._rows_per_shard)
         for position, (shard, row) in enumerate(zip(shards.tolist(), inside.tolist(), strict=True)):
@@ -123,6 +124,7 @@ class MappedArray:
         except FileNotFoundError as error:
             raise UserError(f"{self._shard_path(shard)}: missing; check the store") from error
         self._files[shard] = descriptor
+        # The least recently used file closes; its index stays in memory.
         if len(self._files) > _MAX_OPEN_FILES:
             os.close(self._files.popitem(last=False)[1])
         if shard not in self._offsets:

@@ -223,6 +223,7 @@ def make_plan(roots: Path | Sequence[Path], settings: ConversionSettings) -> Con
     pipeline = _common_pipeline(list(splits.values()), settings)
     windows: list[_PlacedWindow] = []
     left_out: list[LeftOut] = []
+    # Whatever metadata and file names can tell is settled here, before hours of work.
     for (place, _), split in splits.items():
         wanted, repeated = wanted_windows(split, settings.episodes, settings.tasks)
         left_out += [_left_out(split, window, _REPEATED) for window in repeated]
@@ -234,6 +235,7 @@ def make_plan(roots: Path | Sequence[Path], settings: ConversionSettings) -> Con
             else:
                 windows.append(_PlacedWindow(place, split.name, window))
     _check_tasks(settings, [one.window.task for one in windows] + [o.task for o in left_out])
+    # Cut after the checks, so max_episodes counts good episodes.
     windows = windows[: settings.max_episodes]
     if not windows:
         folders = ", ".join(map(str, roots))
@@ -297,6 +299,7 @@ def _table(windows: Sequence[_PlacedWindow]) -> EpisodeTable:
     groups: list[int] = []
     covered = (-1, "", -1)  # dataset, split, and one past the last frame of the current group
     for place, split, window in windows:
+        # Windows come by first frame: one beyond all earlier ends begins a new group.
         if (place, split) != covered[:2] or window.start >= covered[2]:
             groups.append(groups[-1] + 1 if groups else 0)
             covered = (place, split, window.end)

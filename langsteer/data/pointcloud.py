@@ -137,7 +137,9 @@ def point_cloud(
         NoPointsError: no camera sees a point in the box.
         ValueError: an image has another size than its camera.
     """
+    # Crop first: most pixels show the floor and the walls, and sampling is the costly step.
     seen = [_points_in_box(pipeline, camera, depth, gripper_pose) for camera in pipeline.cameras]
+    # Shares come before sampling, so an empty view does not shrink the cloud.
     shares = _shares(pipeline.n_points, [len(points) for points, _ in seen])
     parts = []
     for camera, (points, pixels), share in zip(pipeline.cameras, seen, shares, strict=True):
@@ -149,6 +151,7 @@ def point_cloud(
     cloud = np.concatenate(parts)
     if not len(cloud):
         raise NoPointsError("no camera sees a point inside the workspace box")
+    # The network's input has a fixed size; repeated points change no maximum.
     if len(cloud) < pipeline.n_points:
         cloud = cloud[np.arange(pipeline.n_points) % len(cloud)]
     return cloud
@@ -179,6 +182,7 @@ def _points_in_box(
     image = _cropped(depth[name], camera, crop, f"{name} depth")
     planes = deproject(image, camera, pose, pipeline.pixel_centre, crop).reshape(3, -1)
     inside = np.flatnonzero(_inside(planes, pipeline.box))
+    # Axis by axis: a gather from three planes is faster than a transposition.
     points = np.empty((len(inside), 3), dtype=np.float32)
     for axis in range(3):
         points[:, axis] = planes[axis][inside]

@@ -71,6 +71,7 @@ def write_shard(
     Raises:
         UserError: the files cannot be written, or a frame is bad and ``strict`` is set.
     """
+    # A shard is a file of each array: it is filled in memory and written whole.
     rows = plan.shard_rows(shard)
     buffers: Buffers = {}
     for name in plan.settings.arrays:
@@ -80,6 +81,7 @@ def write_shard(
     for name in plan.settings.arrays:
         # Freed when written, since encoding needs memory too.
         _write(folder, name, rows, buffers.pop(name))
+    # The marker comes last: a kill before it leaves the shard to be written again.
     with replacing(marker_path(folder, shard)) as temporary:
         temporary.write_text(json.dumps({"bad": bad}), encoding="utf-8")
 
@@ -99,6 +101,7 @@ def _fill(
     bad: dict[int, str] = {}
     row_of: dict[tuple[str, int], int] = {}
     for row, source in enumerate(plan.sources(rows)):
+        # Overlapping windows show a frame several times; it is converted once in a shard.
         key = (source.split.name, source.number)
         if source.episode in bad:
             pass
@@ -113,6 +116,8 @@ def _fill(
                     buffer[row] = values[name]
                 row_of[key] = row
             except BadFrameError as error:
+                # One bad frame spoils its episode, not the conversion: it is noted and left out at
+                # the end.
                 if strict:
                     entry = plan.describe(source.episode, str(error))
                     raise UserError(f"{entry} (--strict stops here)") from error
@@ -143,9 +148,11 @@ def convert_frame(
     wanted = {"img": "rgb_static", "depth": "depth_static"}
     names = ["rel_actions", "robot_obs", *(wanted[name] for name in wanted if name in images)]
     names += [f"{kind}_{camera}" for camera in pipeline.cameras for kind in ("rgb", "depth")]
+    # One pass over the file for all arrays: decompression is most of the reading.
     frame = read_frame(path, dict.fromkeys(names), config)
     depth = {camera: frame[f"depth_{camera}"] for camera in pipeline.cameras}
     colour = {camera: frame[f"rgb_{camera}"] for camera in pipeline.cameras}
+    # From the joints, not from the TCP: the images were rendered with these.
     pose = gripper_camera_pose(frame["robot_obs"][JOINTS], config.base_position)
     try:
         cloud = point_cloud(pipeline, depth, pose, colour)

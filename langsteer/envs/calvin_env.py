@@ -172,6 +172,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         self._require_open()
         if scene_obs is None:
             scene_obs = self._random_scene()
+        # A used world keeps hidden state: only a new one repeats calvin_env to the bit.
         if not self._is_fresh:
             self._renderer.empty_world()
             self._load()
@@ -221,12 +222,14 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         Raises:
             UserError: an action of another shape or not finite.
         """
+        # A bad action must leave the world untouched.
         checked = action if isinstance(action, Command) else checked_action(action)
         self._require_open()
         self._is_fresh = False
         self._robot.apply(checked)
         for _ in range(SUBSTEPS):
             self._physics.stepSimulation()
+        # Lights follow the joints once per control step, as in CALVIN.
         self._table.step()
         self._look()
         return self._state(), 0.0, False, False, {}
@@ -316,6 +319,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
             colours = {name: rgb for name, (rgb, _) in images.items()}
             depth = {name: image for name, (_, image) in images.items()}
             return point_cloud(self.pipeline, depth, pose, colours)
+        # Depth alone, and of the part that counts: colours cost most of a step.
         crops = {"static": self.pipeline.static_crop, "gripper": None}
         depth = {
             name: self._renderer.render_depth(self.view(name), crops[name])

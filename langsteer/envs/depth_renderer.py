@@ -157,6 +157,7 @@ class DepthRenderer:
 
     def _draw(self, frame: Frame, poses: NDArray[np.float64], coloured: bool) -> _Image:
         """The image of all shapes at ``poses`` (shapes, 4, 4), world frame."""
+        # Fixed parts are most of the triangles: a camera at rest copies their image.
         optical_from_shapes = (np.linalg.inv(frame.world_from_optical) @ poses)[:, :3]
         image = self._background(frame, poses, optical_from_shapes, coloured)
         drawn = self._all if image is None else ~self._fixed
@@ -185,6 +186,7 @@ class DepthRenderer:
         key = (frame.world_from_optical.tobytes(), frame.camera, frame.size, coloured)
         fixed_poses = poses[self._fixed]
         known = self._cameras.get(key)
+        # A place seen once gets no background: a moving camera would fill the memory.
         if known is None or not np.array_equal(known.fixed_poses, fixed_poses):
             self._cameras[key] = _Camera(fixed_poses)
             if len(self._cameras) > CAMERAS_REMEMBERED:
@@ -205,6 +207,7 @@ class DepthRenderer:
         # Colours change while shapes stay: a light that is switched on.
         self._rgba = np.array([shape[7] for of_body in shapes for shape in of_body])
         signature = [shape[:7] for of_body in shapes for shape in of_body]
+        # Reading meshes takes long, so it waits for a change of the bodies.
         if signature != self._signature:
             self._read(signature)
             self._signature = signature

@@ -68,6 +68,7 @@ class Button:
     def step(self, joint: float) -> None:
         """React to the joint's value in metres."""
         pressed = joint > self._threshold
+        # Only the press toggles, not the holding.
         if pressed and not self._was_pressed:
             self.is_on = not self.is_on
             self._light.set(self.is_on)
@@ -92,6 +93,7 @@ class Switch:
     def step(self, joint: float) -> None:
         """React to the joint's value in metres."""
         on = joint > self._threshold
+        # Only a change of the lever acts: a light set by a reset stays until then.
         if on != self.is_on:
             self._light.set(on)
         self.is_on = on

@@ -118,17 +118,20 @@ def _draw(
         if not visible[part[m]]:
             continue
         pose = poses[part[m]]
+        # One test drops a whole group out of view or facing away: most of them.
         if _is_culled(
             pose, centre[m], radius[m], axis[m], cutoff[m], left, right, top, bottom, near, far
         ):
             continue
         first, count = first_corner[m], first_corner[m + 1] - first_corner[m]
+        # Corners are shared by triangles: project each once.
         nearest = _project(corners, first, count, pose, focal, column, row, near, seen, projected)
         for k in range(count):
             cells[0, k] = math.floor(projected[0, k])
             cells[1, k] = math.floor(projected[1, k])
         for t in range(first_triangle[m], first_triangle[m + 1]):
             a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            # Behind the near plane a projection means nothing; such triangles are cut.
             if nearest < near and min(seen[2, a], seen[2, b], seen[2, c]) < near:
                 _fill_clipped(image, owner, t, seen, a, b, c, focal, column, row, near)
                 continue

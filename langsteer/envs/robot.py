@@ -116,6 +116,7 @@ class Robot:
         closed = robot_obs is not None and robot_obs[GRIPPER_ACTION_INDEX] <= 0
         self.gripper_action = -1.0 if closed else 1.0
         position, quaternion = self.link_pose(self._tcp)
+        # Relative actions add to the target from here on, as after CALVIN's reset.
         self.target_position = np.array(position)
         self.target_euler = np.array(pybullet.getEulerFromQuaternion(quaternion))
 
@@ -131,6 +132,7 @@ class Robot:
         elif isinstance(action, JointCommand):
             self._command(action.joints, action.gripper)
         else:
+            # The target moves on even if the arm lags behind: CALVIN never reads it back.
             self.target_position += action[:3] * METRES_PER_UNIT
             self.target_euler += action[3:6] * RADIANS_PER_UNIT
             quaternion = pybullet.getQuaternionFromEuler(self.target_euler)

@@ -73,6 +73,7 @@ def sample_starts(
     found: list[PairedStart] = []
     least = len(tasks) if together else 1
     for number in range(_MOST_DRAWS * count):
+        # A start without a feasible task would only count failures nobody can avoid.
         start = _sample_start(env, layout, seed, number, tasks)
         if len(start.tasks) >= least:
             found.append(start)
@@ -98,6 +99,7 @@ def _sample_start(
     state = states[random.integers(len(states))]
     scene_obs = sample_scene(state, layout, random)
     env.reset(options={"robot_obs": benchmark_robot_obs(), "scene_obs": scene_obs})
+    # The hand leaves its usual place, or every attempt would begin as the demonstrations do.
     action = np.zeros(7)
     action[:3] = random.uniform(-1, 1, 3) * _DISPLACEMENT / (METRES_PER_UNIT * _DISPLACEMENT_STEPS)
     action[6] = -1.0
@@ -106,6 +108,7 @@ def _sample_start(
     for _ in range(_DISPLACEMENT_STEPS):
         env.step(action)
     info, view = env.info(), View(layout, env.robot_obs, env.scene_obs)
+    # Judged after the blocks came to rest: they may have moved.
     feasible = tuple(
         task
         for task in tasks
@@ -253,6 +256,7 @@ def attempt(
         request.task, request.instruction, start.seed, max_steps, request.understood, video
     )
     predictions, policy = len(run.predicted_at), contender.policy
+    # Costs are counted in evaluations of the denoiser: times differ between machines.
     steps = policy.config.num_inference_steps + run.denoiser_calls / predictions
     samples = [] if run.first_paths is None else run.first_paths.round(4).tolist()
     return Attempt(

@@ -117,6 +117,7 @@ def evaluate(
     Raises:
         UserError: bad input, found before the first attempt.
     """
+    # Faults of the settings show before a policy is loaded or a start is drawn.
     _check_methods(methods, settings.controls)
     identity = settings.identity() | {
         "methods": {name: one.to_dict() for name, one in methods.items()}
@@ -124,15 +125,18 @@ def evaluate(
     _require_steerable(settings.tasks, methods, settings.env.scene)
     env, tried = _open(settings, methods)
     try:
+        # The starts come from the seed alone: every job and every resume draws the same ones.
         starts = sample_starts(
             env, settings.tasks, settings.starts, settings.seed, settings.together
         )
         requests = _requests(starts, settings)
+        # A misread sentence steers to another task than asked: that must be possible as well.
         understood = {one.understood for asked in requests.values() for one in asked}
         _require_steerable(sorted(understood), methods, settings.env.scene)
         folder = open_run(settings.output_dir, "outputs/steering", identity)
         pieces = Pieces(folder / "starts", "start", "evaluating")
         make_worker = partial(_Starts, settings, methods, starts, requests, folder)
+        # One process already has a simulator open and the policies loaded.
         if settings.num_workers == 1:
             make_worker = partial(make_worker, opened=(env, tried))
         done = run_pieces(
@@ -145,6 +149,7 @@ def evaluate(
         print(f"{folder}: {len(done)} of {len(starts)} starts are done")
         if len(done) < len(starts):
             return None
+        # Results and report are made of all starts, those of other jobs included.
         clouds = {start.number: _cloud(env, start) for start in starts}
         made_by = {"settings": identity, "environment": env.provenance()}
     finally:
@@ -191,6 +196,7 @@ class _Starts:
         made = []
         for request, name in itertools.product(self._requests[number], self._contenders):
             video = video_path(self._folder, number, request.task, name)
+            # Every method begins at the same start with the same noise: only the steering differs.
             one = attempt(
                 self._env,
                 self._contenders[name],
@@ -245,6 +251,7 @@ def _requests(
     for start in starts:
         for task in start.tasks:
             options = phrasings(task)
+            # Starts take turns among the phrasings, so no single wording decides.
             words = options[start.number % len(options)]
             request = Request(task, words, read(words).task)
             requests.setdefault(start.number, []).append(request)

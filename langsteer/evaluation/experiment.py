@@ -161,11 +161,13 @@ def run_experiment(settings: ExperimentSettings) -> Summary:
     env = settings.env
     tasks = steered_tasks(settings.steering, env.instruction, env.task, env.scene)
     settings = replace(settings, env=replace(env, task=tasks))
+    # The identity names the folder's run: results of other settings never mix into it.
     identity = settings.identity()
     _warn_of_unread_words(settings)
     what = f"{len(tasks)}_tasks" if len(tasks) > 1 else tasks[0]
     folder = open_run(settings.output_dir, "outputs/experiments", identity, what)
     pieces = Pieces(folder / EPISODES, "episode", "episodes")
+    # Episodes of an earlier run of the same settings are kept; only the others are played.
     results = run_pieces(
         pieces,
         range(settings.num_episodes),
@@ -214,6 +216,7 @@ class _Episodes:
         random = np.random.default_rng([_EVALUATION, settings.seed, number])
         Performer(player.env, images=False).prepare(task, random)
         seed = int(random.integers(2**31))
+        # A steering towards an impossible task would count as the policy's failure.
         if settings.steering.steers:
             require_feasible(task, player.env.info())
         video = self._folder / f"{number:04d}.mp4" if number < settings.videos else None

@@ -197,6 +197,7 @@ def evaluate(settings: BenchmarkSettings) -> BenchmarkSummary | None:
     print(f"{folder}: {len(done)} of {len(numbers)} chains are done")
     if len(done) < len(numbers):
         return None
+    # The summary needs all chains, so the job that finds none missing writes it.
     summary = BenchmarkSummary(list(done.values()))
     summary.write(folder, identity)
     print(f"results: {folder / 'results.json'}\nreport:  {folder / 'report.html'}")
@@ -262,6 +263,7 @@ def play_chain(
     """
     played = chain(number)
     robot_obs, scene_obs = initial_observations(played.initial_state)
+    # One reset for the whole chain: each task begins in the state its predecessor left.
     player.env.reset(options={"robot_obs": robot_obs, "scene_obs": scene_obs})
     subtasks: list[dict[str, Any]] = []
     for place, task in enumerate(played.tasks):

@@ -118,8 +118,10 @@ class CalvinData:
         """
         offsets = np.arange(self.policy.horizon)
         rows = windows.rows(index, offsets)
+        # Points are most of a batch: only frames the network sees are read.
         seen = rows[:, : self.policy.n_obs_steps]
         actions = self.buffer.actions[rows]
+        # Behind the episode's end the arm rests; a repeated last action would move it on.
         if self.tail == "zero_motion":
             behind = windows.first[index, None] + offsets >= windows.end[index, None]
             actions[behind, :GRIPPER] = 0.0
@@ -135,6 +137,8 @@ class CalvinData:
 
     def train_batch(self, micro: MicroBatch, seed: int) -> Batch:
         """A micro-batch with its noise, timesteps and the numbers of its step."""
+        # Everything random comes from the window's place in the step, so any rank or worker may
+        # make the batch.
         withheld, phrasing = self._own_draws(language_draws, micro, seed)
         batch = self.batch(self.train, micro.windows, phrasing)
         if self.sentences is not None:
@@ -156,6 +160,8 @@ class CalvinData:
         parts = []
         for block in np.unique(of_block).tolist():
             first = block * DRAWN_AT_ONCE
+            # A whole block is drawn and the own rows are picked: the draws do not depend on the
+            # share.
             count = min(DRAWN_AT_ONCE, micro.step_size - first)
             drawn = draw(self.policy, count, [*step, block] if block else step)
             own = micro.positions[of_block == block] - first
@@ -214,6 +220,7 @@ def split_episodes(
             f"{store.path}: none of its {len(store.episodes)} episodes is for training. It was "
             "made of a validation split alone; convert a CALVIN folder with a training/ split"
         )
+    # After the split, so that fewer training episodes leave the validation as it was.
     if config.max_train_episodes is not None and config.max_train_episodes < len(train):
         train = np.sort(random.choice(train, config.max_train_episodes, replace=False))
     return train, np.flatnonzero(validates), bool(official.any())

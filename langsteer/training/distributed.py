@@ -176,6 +176,7 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # before NCCL picks one
     store: dist.Store = dist.HashStore()
+    # Two cheap tests come before the real group: its own failures take half an hour to show.
     if world.world_size > 1:
         store = _rendezvous(world)
         _try_network(world, store)
@@ -186,6 +187,7 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
         with _group(world, backend, place, COLLECTIVE_TIMEOUT):
             yield
         return
+    # NCCL can hang inside a C call, out of reach of exceptions: a timer ends the process.
     with ended_after(NCCL_SECONDS, _no_nccl(world, f"no answer within {NCCL_SECONDS} s")) as done:
         print(_trying_nccl(world), file=sys.stderr, flush=True)
         with _group(world, backend, place, COLLECTIVE_TIMEOUT, device):
@@ -316,6 +318,7 @@ def _rendezvous(world: World) -> dist.Store:
             "rank 0's host and reachable from all nodes, and that MASTER_PORT is free and not "
             "blocked by a firewall"
         ) from error
+    # After torchrun's restart the store still holds keys of the attempt before.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = dist.PrefixStore(f"langsteer{attempt}", tcp)
     _wait_for_all(store, world, where, max(1.0, deadline - time.monotonic()))
@@ -383,6 +386,7 @@ class Vote:
         if self._steps < self._every:
             return False
         now = self._clock()
+        # Ask about twice a second, in steps: time itself differs between the ranks.
         of_step = (now - self._since) / self._steps
         proposed = min(MOST_STEPS, max(1, int(VOTE_SECONDS / max(of_step, 1e-6))))
         # One maximum serves both: of the flags, and of the negated proposals for the least one.

@@ -45,6 +45,7 @@ class EMAModel:
         """Move the average towards the model's present weights."""
         averages: list[torch.Tensor] = list(self.model.parameters())
         weights: list[torch.Tensor] = list(model.parameters())
+        # One call for all weights: a loop would launch a kernel for each.
         torch._foreach_lerp_(averages, weights, 1.0 - self.decay)
         self.updates += 1
 

@@ -64,6 +64,7 @@ def open_experiment(config: TrainingConfig, world: World) -> Experiment:
     Raises:
         UserError: there is nothing to resume, or a new run would mix with an old one's files.
     """
+    # One rank looks at the disk: two might find different newest files.
     chosen = _choose(config) if world.is_main else (Path(), None)
     folder = Path(from_main(str(chosen[0])))
     checkpoint = from_main(str(chosen[1] or ""))
@@ -78,6 +79,7 @@ def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
     root = Path(config.checkpoint_dir)
     if config.resume is False:
         return _new_folder(root, config), None
+    # A named checkpoint counts for the first start alone; a requeued job goes on with its own.
     if config.resume_checkpoint_path is not None and not _began_already(root, config):
         path = Path(config.resume_checkpoint_path)
         verified_checkpoint(path)

@@ -182,8 +182,10 @@ def step_unless_broken(optimizer: AdamW, model: nn.Module) -> torch.Tensor:
     """
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
+    # AdamW's fused kernel skips the step if this flag is set, without asking the CPU.
     optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
     optimizer.step()
+    # Freed and not zeroed: the next backward pass writes instead of adding.
     optimizer.zero_grad(set_to_none=True)
     return norm
 

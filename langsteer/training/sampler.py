@@ -34,6 +34,7 @@ class Windows:
 
     def rows(self, index: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Frames (n, len(offsets)) at ``offsets`` from the first of windows ``index`` (n,)."""
+        # Clipping repeats an episode's first and last frame, as DP3 pads.
         frames = self.first[index, None] + offsets
         return np.clip(frames, self.start[index, None], self.end[index, None] - 1)
 
@@ -131,8 +132,10 @@ class Schedule:
         batches = []
         for begin in range(0, count, micro_size):
             positions = np.arange(begin, min(begin + micro_size, count))
+            # Ranks take neighbouring parts of one list, so their number changes no step's windows.
             mine = np.array_split(positions, self.world_size)[self.rank]
             share, last = len(mine) / count, begin + micro_size >= count
+            # A rank without work computes one window at weight 0: all ranks must take part.
             mine = mine if len(mine) else positions[:1]
             batches.append(MicroBatch(epoch, step, windows[mine], mine, count, share, last))
         return batches

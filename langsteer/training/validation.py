@@ -56,11 +56,13 @@ def validate(
     """
     if not len(data.val):
         return {}
+    # Evaluation mode withholds no sentences; the weights are rounded once for all blocks.
     was_training = policy.training
     policy.eval()
     precision = policy.precision
     with precision.products(policy.device), precision.weights_cast(policy.model):
         losses = torch.zeros(2, dtype=torch.float64)
+        # Blocks have fixed sizes and seeds of their own, so the ranks only divide them.
         for number, block in _own_blocks(np.arange(len(data.val)), world, stop):
             losses += _block_loss(policy, data, block, number)
         numbers = {"val_loss": _mean(all_sum(losses))}
@@ -75,6 +77,7 @@ def _own_blocks(
     """This rank's blocks with their numbers; the ranks ask in step whether to go on."""
     blocks = np.array_split(windows, -(-len(windows) // BLOCK))
     for first in range(0, len(blocks), world.world_size):
+        # All ranks ask before each block, or one would wait for another's sum.
         if any_rank(stop.requested):
             raise Stopped
         number = first + world.rank
@@ -89,6 +92,7 @@ def _mean(sum_and_count: Tensor) -> float:
 def _block_loss(policy: DP3, data: CalvinData, index: NDArray[np.int64], number: int) -> Tensor:
     """Sum of the windows' losses and their count, (2,) float64."""
     batch = _batch(policy, data, index)
+    # The same noise in every validation: losses differ by the weights alone.
     drawn = diffusion_draws(policy.config, len(index), [_SEED, number])
     noise, timesteps = (torch.from_numpy(part).flatten(0, 1).to(policy.device) for part in drawn)
     loss = policy(batch, noise, timesteps)
@@ -128,6 +132,7 @@ def _block_errors(policy: DP3, data: CalvinData, index: NDArray[np.int64], numbe
     predicted = policy.predict_action(batch["obs"], generator=generator)["action"]
     first = config.n_obs_steps - 1
     wanted = batch["action"][:, first : first + config.n_action_steps]
+    # Only the executed part of a trajectory counts: the robot never sees the rest.
     error = (predicted.float() - wanted).double()
     position = error[..., :3].norm(dim=-1).sum() * MILLIMETRES
     rotation = error[..., 3:6].norm(dim=-1).sum() * DEGREES
