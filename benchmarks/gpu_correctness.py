@@ -20,7 +20,7 @@ from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3
 from langsteer.training.calvin_dataset import CalvinData
 from langsteer.training.checkpoint_util import CheckpointManager
-from langsteer.training.config import DatasetConfig, TrainingConfig
+from langsteer.training.config import TrainingConfig, TrainingDatasetConfig
 from langsteer.training.pytorch_util import make_optimizer, step_unless_broken, to_device
 
 CPU = torch.device("cpu")
@@ -123,7 +123,7 @@ def resident_points(bench: Bench) -> list[Check]:
     policy = bench.policy("simple_dp3", "fp32", CPU).config
 
     def batch(resident: bool) -> Tensor:
-        data = CalvinData(open_store(bench.store), policy, DatasetConfig(), seed=0)
+        data = CalvinData(open_store(bench.store), policy, TrainingDatasetConfig(), seed=0)
         if resident:
             data.buffer.move_points_to(bench.device, data.used_rows())
         index = torch.arange(40).numpy()

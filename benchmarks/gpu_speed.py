@@ -19,7 +19,7 @@ from langsteer.policies.dp3.graphs import DenoiserGraphs
 from langsteer.steering.guidance import GradientGuidance, Strength
 from langsteer.steering.objectives import Reference
 from langsteer.training.calvin_dataset import CalvinData, train_loader
-from langsteer.training.config import DatasetConfig
+from langsteer.training.config import TrainingDatasetConfig
 from langsteer.training.ema_model import EMAModel
 from langsteer.training.pytorch_util import step_unless_broken, to_device
 from langsteer.training.sampler import Schedule
@@ -113,7 +113,7 @@ def through_the_loader(bench: Bench) -> list[Check]:
     resident = samples_a_second(step, batch)
     checks = []
     for kind, on_device, workers in (("store", False, 8), ("device", True, 1)):
-        data = CalvinData(open_store(bench.store), policy.config, DatasetConfig(), seed=0)
+        data = CalvinData(open_store(bench.store), policy.config, TrainingDatasetConfig(), seed=0)
         if on_device:
             data.buffer.move_points_to(bench.device, data.used_rows())
         schedule = Schedule(len(data.train), BATCH, 1, seed=0)

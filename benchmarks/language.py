@@ -27,7 +27,7 @@ from langsteer.calvin.task import COLOURS, TASKS
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.sentences import SentenceEncoder, make_encoder
 from langsteer.steering.language import InstructionReader
-from langsteer.steering.wording import told_by
+from langsteer.steering.wording import wording_of
 
 FROZEN = Path(__file__).with_name("instructions.yaml")
 Pairs = list[tuple[str, str | None]]
@@ -75,11 +75,11 @@ def leave_one_out() -> None:
     pairs = [(phrase, task) for task in TASKS for phrase in phrasings(task)]
     groups: dict[str, Pairs] = {}
     for phrase, task in pairs:
-        groups.setdefault(told_by(phrase).rest, []).append((phrase, task))
+        groups.setdefault(wording_of(phrase).rest, []).append((phrase, task))
     for encoder in (None, Remembered(make_encoder("minilm"))):
         found: Counter[str] = Counter()
         for rest, group in groups.items():
-            reader = InstructionReader(encoder, [p for p in pairs if told_by(p[0]).rest != rest])
+            reader = InstructionReader(encoder, [p for p in pairs if wording_of(p[0]).rest != rest])
             found.update(verdict(reader, *pair) for pair in group)
         shares = {what: f"{count / len(pairs):.1%}" for what, count in found.items()}
         print("lexical" if encoder is None else "minilm", len(pairs), shares)

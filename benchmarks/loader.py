@@ -32,7 +32,7 @@ from langsteer.data.store import EpisodeTable, open_array, open_store
 from langsteer.data.store_writer import create_arrays, write_metadata
 from langsteer.policies.dp3 import DP3Config
 from langsteer.training.calvin_dataset import CalvinData, train_loader
-from langsteer.training.config import DatasetConfig
+from langsteer.training.config import TrainingDatasetConfig
 from langsteer.training.sampler import Schedule
 
 BATCH, HORIZON, EPISODE = 128, 16, 60
@@ -77,7 +77,7 @@ def usual(folder: Path) -> tuple[Iterator[Any], int]:
 def ours(folder: Path) -> tuple[Iterator[Any], int]:
     """Batches of our loader, noise and timesteps included, and samples of an epoch."""
     store = open_store(folder / "store.zarr")
-    data = CalvinData(store, DP3Config(), DatasetConfig(val_ratio=0.0), seed=0)
+    data = CalvinData(store, DP3Config(), TrainingDatasetConfig(val_ratio=0.0), seed=0)
     schedule = Schedule(len(data.train), BATCH, 1, seed=0)
     return train_loader(data, schedule, 0, 0, num_epochs=1, num_workers=0), len(data.train)
 

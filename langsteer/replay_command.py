@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with the given arguments, by default those of the process."""
     options = _parser().parse_args(arguments)
     # Here, since help needs no simulator.
+    from langsteer.experts.filming import filming
     from langsteer.experts.replay import replay_all, table
-    from langsteer.experts.video import filming
 
     chosen = [
         (split, annotation)

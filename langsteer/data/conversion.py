@@ -110,7 +110,7 @@ def convert(
         ) from error
 
 
-def rehearse(
+def dry_run(
     roots: Path | Sequence[Path], path: Path, settings: ConversionSettings
 ) -> ConversionPlan:
     """The plan of `convert`, and a check of the disk's room for it, without writing anything.

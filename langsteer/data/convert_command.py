@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from langsteer.command_line import called_as
-from langsteer.data.conversion import ConversionSummary, convert, rehearse
+from langsteer.data.conversion import ConversionSummary, convert, dry_run
 from langsteer.data.plan import ConversionSettings
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box
 from langsteer.data.store import SPLITS, Store
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     share = Share.parse(options.shard, "--shard ")
     if options.dry_run:
-        plan = rehearse(options.root_dir, options.save_path, settings)
+        plan = dry_run(options.root_dir, options.save_path, settings)
         print(f"would convert {plan.n_frames} frames in {plan.n_shards} parts; nothing was written")
         return
     summary = convert(

@@ -51,7 +51,7 @@ from langsteer.envs.rendering import (
     CAMERA_NAMES,
     Renderer,
     RendererName,
-    View,
+    Viewpoint,
     gripper_view,
     make_renderer,
     static_view,
@@ -84,6 +84,8 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         config: of the scene.
         pipeline: the observation pipeline in use.
         renderer_name: of the renderer.
+        physics: the PyBullet world.
+        table: the play table in it.
 
     Raises:
         UserError: an unknown scene, renderer or LED behaviour, or incomplete assets.
@@ -118,10 +120,10 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
             }
         )
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float64)
-        self._physics = Physics()
-        self._close_physics = weakref.finalize(self, self._physics.close)
+        self.physics = Physics()
+        self._close_physics = weakref.finalize(self, self.physics.close)
         try:
-            self._renderer: Renderer = make_renderer(renderer, self._physics)
+            self._renderer: Renderer = make_renderer(renderer, self.physics)
             self._load()
         except BaseException:
             self.close()
@@ -133,21 +135,21 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         config = self.config
         with config.robot_urdf() as urdf:
             self._robot = Robot(
-                self._physics,
+                self.physics,
                 urdf,
                 config.robot_base_position,
                 config.robot_base_euler,
                 config.robot_initial_joints,
             )
-        self._table = PlayTable(self._physics, config, self.led_reset)
-        self._oracle_view = OracleView(self._physics, self._robot, self._table)
+        self.table = PlayTable(self.physics, config, self.led_reset)
+        self._oracle_view = OracleView(self.physics, self._robot, self.table)
         self._is_fresh = True
         self._look()
 
     def _look(self) -> None:
         """Keep the states of this moment: drawing moves PyBullet's links on by a substep."""
         self._robot_obs = self._robot.observe()
-        self._scene_obs = self._table.observe()
+        self._scene_obs = self.table.observe()
         self._camera_link_pose = self._robot.camera_pose()
 
     def reset(
@@ -177,9 +179,9 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
             self._renderer.empty_world()
             self._load()
         self._is_fresh = False
-        self._table.reset(scene_obs)
+        self.table.reset(scene_obs)
         self._robot.reset(robot_obs)
-        self._physics.stepSimulation()
+        self.physics.stepSimulation()
         self._look()
         return self._state(), {}
 
@@ -204,7 +206,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
     def _random_scene(self) -> NDArray[np.float64]:
         self._is_fresh = False
         scene = SceneObs.at_rest()
-        scene.blocks[:] = self._table.sample_block_poses(self.np_random)
+        scene.blocks[:] = self.table.sample_block_poses(self.np_random)
         return scene.vector
 
     def step(
@@ -228,9 +230,9 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         self._is_fresh = False
         self._robot.apply(checked)
         for _ in range(SUBSTEPS):
-            self._physics.stepSimulation()
+            self.physics.stepSimulation()
         # Lights follow the joints once per control step, as in CALVIN.
-        self._table.step()
+        self.table.step()
         self._look()
         return self._state(), 0.0, False, False, {}
 
@@ -281,7 +283,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
     def calvin_info(self) -> dict[str, Any]:
         """The scene as ``get_info`` of calvin_env tells it, with PyBullet's numbers for bodies."""
         self._require_open()
-        return calvin_info(self._physics, self._robot, self._table)
+        return calvin_info(self.physics, self._robot, self.table)
 
     def observe(
         self, cameras: tuple[str, ...] = (), point_cloud: bool = False, coloured: bool = False
@@ -349,7 +351,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         self._require_open()
         return self._renderer.render_depth(self.view(name))
 
-    def view(self, name: str) -> View:
+    def view(self, name: str) -> Viewpoint:
         """The present view of a camera."""
         if name not in CAMERA_NAMES:
             raise UserError(f"no camera {name!r}: expected one of {', '.join(CAMERA_NAMES)}")
@@ -374,7 +376,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         }
 
     def _require_open(self) -> None:
-        if self._physics.client_id < 0:
+        if self.physics.client_id < 0:
             raise UserError("this environment is closed; make another one")
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from langsteer.envs import meshes
 from langsteer.envs.meshlets import Meshlets
 from langsteer.envs.physics import pybullet
-from langsteer.envs.rasterizer import Window, draw
+from langsteer.envs.rasterizer import Viewport, draw
 from langsteer.envs.shading import Surface
 from langsteer.errors import UserError
 
@@ -70,11 +70,11 @@ class Frame:
         return rows, columns
 
     @property
-    def camera(self) -> Window:
+    def camera(self) -> Viewport:
         """The part to draw, for the rasteriser."""
         left, top, *_ = self.window or (0, 0)
         column, row = self.centre[0] - self.pixel_centre[0], self.centre[1] - self.pixel_centre[1]
-        return Window(self.focal, column - left, row - top, self.near, self.far)
+        return Viewport(self.focal, column - left, row - top, self.near, self.far)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class DepthRenderer:
         image: _Image,
         optical_from_shapes: NDArray[np.float64],
         drawn: NDArray[np.bool_],
-        camera: Window,
+        camera: Viewport,
     ) -> None:
         draw(image.inverse_depth, self._meshlets, optical_from_shapes, drawn, camera, image.owner)
 

@@ -31,7 +31,7 @@ _EDGE_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
-class Window:
+class Viewport:
     """A rectangle of an image, for the rasteriser.
 
     Attributes:
@@ -52,7 +52,7 @@ def draw(
     meshlets: Meshlets,
     optical_from_part: Floats,
     visible: NDArray[np.bool_],
-    window: Window,
+    window: Viewport,
     owner: Owners | None = None,
 ) -> None:
     """Draw parts into ``inverse_depth`` (H, W), 1 / metres, over its content.

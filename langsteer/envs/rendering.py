@@ -54,7 +54,7 @@ Depth = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class View:
+class Viewpoint:
     """A camera at a place: its position, its aim, its upward direction; metres, world frame."""
 
     camera: Camera
@@ -67,18 +67,20 @@ class View:
         return look_at_pose(self.eye, self.target, self.up)
 
 
-def static_view() -> View:
+def static_view() -> Viewpoint:
     """CALVIN's static camera."""
-    return View(STATIC_CAMERA, STATIC_CAMERA.look_from, STATIC_CAMERA.look_at, STATIC_CAMERA.up)
+    return Viewpoint(
+        STATIC_CAMERA, STATIC_CAMERA.look_from, STATIC_CAMERA.look_at, STATIC_CAMERA.up
+    )
 
 
-def gripper_view(position: tuple[float, ...], quaternion: tuple[float, ...]) -> View:
+def gripper_view(position: tuple[float, ...], quaternion: tuple[float, ...]) -> Viewpoint:
     """CALVIN's gripper camera, from the pose of its link: it looks along +y, −z is up."""
     eye = np.array(position)
     rotation = np.array(pybullet.getMatrixFromQuaternion(quaternion)).reshape(3, 3)
     x, y, z = (eye + rotation[:, 1]).tolist()
     up_x, up_y, up_z = (-rotation[:, 2]).tolist()
-    return View(GRIPPER_CAMERA, tuple(eye.tolist()), (x, y, z), (up_x, up_y, up_z))
+    return Viewpoint(GRIPPER_CAMERA, tuple(eye.tolist()), (x, y, z), (up_x, up_y, up_z))
 
 
 class Renderer(Protocol):
@@ -95,10 +97,10 @@ class Renderer(Protocol):
     def empty_world(self) -> None:
         """Empty the world, and forget everything loaded from it."""
 
-    def render(self, view: View) -> tuple[Image, Depth]:
+    def render(self, view: Viewpoint) -> tuple[Image, Depth]:
         """Colours (H, W, 3) uint8 and depth (H, W) float32 in metres along the camera's axis."""
 
-    def render_depth(self, view: View, crop: int | None = None) -> Depth:
+    def render_depth(self, view: Viewpoint, crop: int | None = None) -> Depth:
         """Depth alone, (H, W) float32 in metres, or the central (crop, crop) pixels of it."""
 
 
@@ -124,7 +126,7 @@ class BulletRenderer:
         self._physics.reopen()
         _load_egl(self._physics)
 
-    def render(self, view: View) -> tuple[Image, Depth]:
+    def render(self, view: Viewpoint) -> tuple[Image, Depth]:
         """See `Renderer.render`."""
         camera = view.camera
         width, height, colours, z_buffer, _ = self._physics.getCameraImage(
@@ -148,7 +150,7 @@ class BulletRenderer:
         depth = scale / (np.float32(far) - np.float32(far - near) * z)
         return rgb, depth
 
-    def render_depth(self, view: View, crop: int | None = None) -> Depth:
+    def render_depth(self, view: Viewpoint, crop: int | None = None) -> Depth:
         """See `Renderer.render_depth`; the whole image is drawn and then cut."""
         depth = self.render(view)[1]
         if crop is None:
@@ -170,15 +172,15 @@ class FastRenderer:
         """See `Renderer.empty_world`; meshes are kept, for the same bodies are loaded again."""
         self._physics.empty()
 
-    def render(self, view: View, crop: int | None = None) -> tuple[Image, Depth]:
+    def render(self, view: Viewpoint, crop: int | None = None) -> tuple[Image, Depth]:
         """See `Renderer.render`; with ``crop``, nothing else is drawn."""
         return self._loaded().render_coloured(self._frame(view, crop))
 
-    def render_depth(self, view: View, crop: int | None = None) -> Depth:
+    def render_depth(self, view: Viewpoint, crop: int | None = None) -> Depth:
         """See `Renderer.render_depth`; with ``crop``, nothing else is drawn."""
         return self._loaded().render(self._frame(view, crop))
 
-    def _frame(self, view: View, crop: int | None) -> "Frame":
+    def _frame(self, view: Viewpoint, crop: int | None) -> "Frame":
         from langsteer.envs.depth_renderer import Frame
 
         camera = view.camera

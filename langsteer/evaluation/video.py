@@ -17,7 +17,7 @@ import numpy as np
 from imageio_ffmpeg import read_frames
 from PIL import Image, ImageDraw, ImageFont
 
-from langsteer.envs.video import Mp4Writer
+from langsteer.envs.mp4 import Mp4Writer
 from langsteer.files import replacing
 
 SIDE = 256

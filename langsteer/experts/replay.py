@@ -23,7 +23,7 @@ from langsteer.calvin.dataset import (
 from langsteer.calvin.scenes import scene_of
 from langsteer.calvin.tasks import achieved
 from langsteer.envs.calvin_env import CalvinEnv
-from langsteer.experts.video import Video
+from langsteer.experts.filming import Video
 from langsteer.progress import track
 
 _VECTORS = ("robot_obs", "scene_obs", "rel_actions")

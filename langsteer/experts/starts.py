@@ -29,7 +29,7 @@ _TRIES = 200
 
 
 @dataclass(frozen=True)
-class Start:
+class TaskStart:
     """A scene to begin with, (24,) float64, and the tasks to do before the wanted one."""
 
     scene_obs: np.ndarray
@@ -41,7 +41,7 @@ def benchmark_robot_obs() -> np.ndarray:
     return np.array(INITIAL_ROBOT_OBS)
 
 
-def sample_start(name: str, layout: Layout, rng: np.random.Generator) -> Start:
+def sample_start(name: str, layout: Layout, rng: np.random.Generator) -> TaskStart:
     """A start with the task of this ``name`` feasible."""
     task = Task.named(name)
     # These begin with a block in hand: any block on the table is lifted first.
@@ -49,19 +49,19 @@ def sample_start(name: str, layout: Layout, rng: np.random.Generator) -> Start:
         colour = COLOURS[rng.integers(len(COLOURS))]
         lift = f"lift_{colour}_block_table"
         state = _sample_state((lift, name), rng)
-        return Start(sample_scene(state, layout, rng), (lift,))
+        return TaskStart(sample_scene(state, layout, rng), (lift,))
     # No initial state has a block in the drawer: take one with the block on the table and move it.
     if task.verb == "lift" and task.surface == "drawer":
         state = _sample_state((f"lift_{task.colour}_block_table",), rng)
         block = f"{task.colour}_block"
-        return Start(sample_scene({**state, "drawer": "open", block: "drawer"}, layout, rng))
+        return TaskStart(sample_scene({**state, "drawer": "open", block: "drawer"}, layout, rng))
     for _ in range(_TRIES):
         if task.verb == "unstack":
             scene = _sample_tower(layout, rng)
         else:
             scene = sample_scene(_sample_state((name,), rng), layout, rng)
         if has_room(name, View(layout, benchmark_robot_obs(), scene)):
-            return Start(scene)
+            return TaskStart(scene)
     raise RuntimeError(f"no start for {name} found")
 
 

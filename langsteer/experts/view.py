@@ -208,7 +208,7 @@ def half_extents(half_length: float, yaw: float) -> tuple[float, float]:
 
 def read_layout(env: "CalvinEnv") -> Layout:
     """The places of the scene's parts, read from its links and joints."""
-    config, physics, table = env.config, env._physics, env._table
+    config, physics, table = env.config, env.physics, env.table
     joints = joint_ids(physics, table.table)
 
     def place(name: str) -> tuple[np.ndarray, np.ndarray, float]:

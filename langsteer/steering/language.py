@@ -26,7 +26,7 @@ from langsteer.errors import UserError
 from langsteer.sentences import SentenceEncoder
 from langsteer.steering.embedding import reading_encoder
 from langsteer.steering.lexical import LexicalFeatures, words_of
-from langsteer.steering.wording import SIDES, Told, actions_in, may_mean, template_of, told_by
+from langsteer.steering.wording import SIDES, Wording, actions_in, may_mean, template_of, wording_of
 
 _PARTS = (
     *("open", "close", "turn_on", "turn_off", "lightbulb", "led", "slider", "drawer", "table"),
@@ -80,7 +80,7 @@ class InstructionReader:
         if known is None:
             said = [(phrase, task) for task in TASKS for phrase in phrasings(task)]
             known = [*said, *((task.replace("_", " "), task) for task in TASKS)]
-        meaning = {told_by(phrase).rest: template_of(task) for phrase, task in known}
+        meaning = {wording_of(phrase).rest: template_of(task) for phrase, task in known}
         names = list(_TEMPLATES)
         self._vocabulary = set().union(*map(words_of, meaning))
         self._lexical = LexicalFeatures(list(meaning))
@@ -107,10 +107,10 @@ class InstructionReader:
         A task of another colour, side or thing than those named has 0. If no task fits the things
         named, the shares only rank the nearest.
         """
-        told = told_by(instruction)
+        told = wording_of(instruction)
         return self._shares(told, self._features([told.rest])[0])
 
-    def _shares(self, told: Told, features: NDArray[np.float64]) -> dict[str, float]:
+    def _shares(self, told: Wording, features: NDArray[np.float64]) -> dict[str, float]:
         fits = np.array([may_mean(told, task) for task in _TEMPLATES.values()])
         distances = np.square(features @ self._weights - _CODES).sum(axis=1)
         if fits.any():
@@ -130,7 +130,7 @@ class InstructionReader:
         Raises:
             UserError: the instruction is unclear; the message names the nearest tasks.
         """
-        told = told_by(instruction)
+        told = wording_of(instruction)
         features = self._features([told.rest])[0]
         shares = self._shares(told, features)
         nearest = sorted(shares, key=lambda task: -shares[task])[:3]

@@ -5,7 +5,7 @@ different. So they are read as words; only the action is learnt.
 
 Example::
 
-    told = told_by("slide the door leftwards")
+    told = wording_of("slide the door leftwards")
     told.sides, told.things                     # {"left"}, {"slider"}
     told.rest                                   # "slide the door sideways"
     may_mean(told, "move_slider_left")          # True: it names a door, and no other thing
@@ -99,7 +99,7 @@ fits counts."""
 
 
 @dataclass(frozen=True)
-class Told:
+class Wording:
     """The plain words of an instruction.
 
     Attributes:
@@ -117,7 +117,7 @@ class Told:
     rest: str
 
 
-def told_by(instruction: str) -> Told:
+def wording_of(instruction: str) -> Wording:
     """The plain words of an instruction."""
     text = _plainly_written(instruction)
     colours = frozenset(re.findall(rf"\b(?:{'|'.join(COLOURS)})\b", text))
@@ -132,7 +132,7 @@ def told_by(instruction: str) -> Told:
         things.add("lightbulb")
     if things == {"drawer"} and _INTO_DRAWER.search(rest):
         things.add("block")
-    return Told(colours, sides, frozenset(things), _NEGATION.search(rest) is not None, rest)
+    return Wording(colours, sides, frozenset(things), _NEGATION.search(rest) is not None, rest)
 
 
 def _plainly_written(instruction: str) -> str:
@@ -160,7 +160,7 @@ def template_of(task: str) -> str:
     return re.sub("left|right", _SIDEWAYS, re.sub("|".join(COLOURS), _COLOURED, task))
 
 
-def may_mean(told: Told, task: str) -> bool:
+def may_mean(told: Wording, task: str) -> bool:
     """Whether an instruction names the task's things and no others."""
     needed, others = next((needs, may) for part, needs, may in _ABOUT if part in task)
     named = told.things & (set(needed) | set(others))

@@ -7,7 +7,8 @@ language also gets sentences, and a mask of those withheld, drawn likewise.
 
 Example::
 
-    data = CalvinData(open_store(path), policy_config, DatasetConfig(zarr_path=path), seed=42)
+    windows = TrainingDatasetConfig(zarr_path=path)
+    data = CalvinData(open_store(path), policy_config, windows, seed=42)
     schedule = Schedule(len(data.train), batch_size=16, accumulation=1, seed=42)
     for batch in train_loader(data, schedule, epoch=0, first_step=0, num_epochs=9, num_workers=2):
         loss = policy(batch, batch["noise"], batch["timesteps"], withheld=batch.get("withheld"))
@@ -27,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from langsteer.data.store import Store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config
-from langsteer.training.config import DatasetConfig
+from langsteer.training.config import TrainingDatasetConfig
 from langsteer.training.replay_buffer import ReplayBuffer
 from langsteer.training.sampler import MicroBatch, Schedule, Windows, make_windows
 from langsteer.training.sentences import EpisodeSentences
@@ -49,7 +50,9 @@ class CalvinData:
         sentences: of all episodes; None for a policy without language.
     """
 
-    def __init__(self, store: Store, policy: DP3Config, config: DatasetConfig, seed: int) -> None:
+    def __init__(
+        self, store: Store, policy: DP3Config, config: TrainingDatasetConfig, seed: int
+    ) -> None:
         self.store = store
         self.policy = policy
         self.tail = config.tail
@@ -193,7 +196,7 @@ def language_draws(
 
 
 def split_episodes(
-    store: Store, config: DatasetConfig, seed: int
+    store: Store, config: TrainingDatasetConfig, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
     """Indices of the training and validation episodes, and whether the latter are official.
 

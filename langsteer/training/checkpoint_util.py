@@ -102,10 +102,10 @@ class CheckpointManager:
         self._write_index(index)
         _write(payload, self.folder / name)
         # Links: both names of the newest file exist at once, and no name ever lacks its file.
-        _name_also(self.folder / name, self.folder / LATEST)
+        _link_or_copy(self.folder / name, self.folder / LATEST)
         kept = _best(index, self.top_k)
         # Files go last, after their successors are in place.
-        _name_also(self.folder / kept[0], self.folder / BEST)
+        _link_or_copy(self.folder / kept[0], self.folder / BEST)
         for key in index.keys() - set(kept):
             (self.folder / key).unlink()
         self._write_index({key: index[key] for key in kept})
@@ -147,7 +147,7 @@ def _write(payload: dict[str, Any], path: Path) -> None:
         torch.save(payload, temporary)
 
 
-def _name_also(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name; a copy if the file system has no hard links."""
     with replacing(target) as temporary:
         try:

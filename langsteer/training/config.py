@@ -18,7 +18,7 @@ WhereFit = bool | Literal["auto"]
 
 
 @dataclass(frozen=True)
-class DatasetConfig(Settings, prefix="training.dataset."):
+class TrainingDatasetConfig(Settings, prefix="training.dataset."):
     """The store and its windows; see ``conf/training/dp3_calvin.yaml``."""
 
     zarr_path: str | None = None
@@ -70,7 +70,7 @@ class TrainingConfig(Settings, prefix="training."):
     deterministic: bool = False
     gradient_compression: Literal["none", "bf16"] = "none"
     init_from: str | None = None
-    dataset: DatasetConfig = DatasetConfig()
+    dataset: TrainingDatasetConfig = TrainingDatasetConfig()
     wandb: WandbConfig = WandbConfig()
 
     def __post_init__(self) -> None:

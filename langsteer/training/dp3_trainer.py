@@ -118,7 +118,7 @@ class Trainer:
             self.state.begin_from(config.init_from)
         self._keep_points_on_device()
         if config.compile:  # after the copy to average was made
-            for policy in {self.state.policy, self.state.evaluated}:
+            for policy in {self.state.policy, self.state.validated_policy}:
                 policy.compile_parts()
         self.learner = Learner(self.state, world)
         self.vote = Vote(world)
@@ -248,7 +248,7 @@ class Trainer:
 
     def _validate(self, stop: StopRequest) -> dict[str, float]:
         count = self.config.val_action_samples
-        return validate(self.state.evaluated, self.data, count, self.world, stop)
+        return validate(self.state.validated_policy, self.data, count, self.world, stop)
 
     def _what_a_stop_does(self, size: str, signal_name: str) -> str:
         """The line for a person at the terminal; saving a large policy takes minutes."""

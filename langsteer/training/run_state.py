@@ -71,7 +71,7 @@ class RunState:
         self.metrics: dict[str, float] = {}
 
     @property
-    def evaluated(self) -> DP3:
+    def validated_policy(self) -> DP3:
         """The validated weights: the averaged ones, if there are any."""
         model = self.policy if self.ema is None else self.ema.model
         assert isinstance(model, DP3)
@@ -132,7 +132,7 @@ class RunState:
                 "set policy.* as it was, or train from nothing"
             )
         trained.check_pipeline(self.data.store.pipeline)
-        for policy in {self.policy, self.evaluated}:
+        for policy in {self.policy, self.validated_policy}:
             policy.load_state_dict(trained.state_dict())
 
     def restore(self, payload: dict[str, Any], path: Path | None) -> None:

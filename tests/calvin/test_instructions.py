@@ -10,7 +10,7 @@ from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import TASKS
 from langsteer.errors import UserError
 from langsteer.steering.lexical import words_of
-from langsteer.steering.wording import ACTIONS, THINGS, told_by
+from langsteer.steering.wording import ACTIONS, THINGS, wording_of
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -52,7 +52,7 @@ def test_words_that_are_read_as_words_come_from_phrasings_to_train_on():
 
 
 def _told(phrase: str) -> list[str]:
-    return words_of(told_by(phrase).rest)
+    return words_of(wording_of(phrase).rest)
 
 
 def _plain(sentence: str) -> str:

@@ -23,7 +23,7 @@ def both(make_env, calvin_assets):
 
 def parts(env):
     """Numbers of all links and the moving joints, and their ranges."""
-    physics, table = env._physics, env._table.table
+    physics, table = env.physics, env.table.table
     joints = joint_ids(physics, table)
     ranges = {name: physics.getJointInfo(table, joints[name])[8:10] for name in MOVING}
     return link_ids(physics, table), link_ids(physics, env._robot.body), joints, ranges
@@ -45,8 +45,8 @@ def test_parts_move_where_those_of_scene_d_move(both, joint):
         scene_obs[6:] = env.scene_obs[6:]
         scene_obs[joint] = (0.28, 0.22, 0.02, 0.088)[joint]
         env.reset(options={"scene_obs": scene_obs})
-        link = joint_ids(env._physics, env._table.table)[MOVING[joint]]
-        boxes.append(env._physics.getAABB(env._table.table, link))
+        link = joint_ids(env.physics, env.table.table)[MOVING[joint]]
+        boxes.append(env.physics.getAABB(env.table.table, link))
     np.testing.assert_allclose(boxes[0], boxes[1], atol=0.007)
 
 

@@ -56,7 +56,7 @@ def test_random_start_and_the_same_start_given_are_one(env):
     env.reset(seed=9)
     expected = env.step(NOTHING)[0]["scene_obs"]
     scene_obs = np.zeros(24)
-    scene_obs[6:] = env._table.sample_block_poses(np.random.default_rng(9)).ravel()
+    scene_obs[6:] = env.table.sample_block_poses(np.random.default_rng(9)).ravel()
     env.reset(options={"scene_obs": scene_obs})
     assert np.array_equal(env.step(NOTHING)[0]["scene_obs"], expected)
 
@@ -94,7 +94,7 @@ def test_environments_in_one_process_do_not_touch_each_other(make_env):
 
 def test_close_can_be_repeated_and_frees_the_world(make_env):
     env = make_env("builtin", renderer="tiny")
-    client = env._physics.client_id
+    client = env.physics.client_id
     env.close()
     env.close()
     assert not pybullet.isConnected(client)
@@ -111,7 +111,7 @@ def test_close_can_be_repeated_and_frees_the_world(make_env):
 def test_a_forgotten_environment_frees_its_world(make_env):
     from langsteer.envs.calvin_env import CalvinEnv
 
-    client = CalvinEnv("builtin", renderer="tiny")._physics.client_id
+    client = CalvinEnv("builtin", renderer="tiny").physics.client_id
     assert not pybullet.isConnected(client)
 
 
@@ -172,9 +172,9 @@ def test_led_that_was_reset_lit_goes_out_at_the_first_press_or_the_second(led_re
     seen = []
     for _ in range(2):
         for joint in (0.02, 0.0):  # down and up
-            env._physics.resetJointState(env._table.table, env._table._button, joint)
-            env._table.step()
-        seen.append(int(env._table.observe()[5]))
+            env.physics.resetJointState(env.table.table, env.table._button, joint)
+            env.table.step()
+        seen.append(int(env.table.observe()[5]))
     assert seen == lit
 
 

@@ -23,7 +23,7 @@ def test_colours_are_near_those_of_tiny_renderer(
     env = make_env(scene, assets, renderer="depth")
     env.reset(seed=3)
     for name in ("static", "gripper"):
-        expected = BulletRenderer(env._physics, "tiny").render(env.view(name))[0].astype(float)
+        expected = BulletRenderer(env.physics, "tiny").render(env.view(name))[0].astype(float)
         found = env.render_camera(name)[0].astype(float)
         np.testing.assert_allclose(found.mean((0, 1)), expected.mean((0, 1)), atol=8)
         assert np.median(np.abs(found - expected)) < 15

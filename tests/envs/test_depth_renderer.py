@@ -19,7 +19,7 @@ from langsteer.envs import meshes
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.envs.depth_renderer import DepthRenderer, Frame
 from langsteer.envs.meshlets import Meshlets
-from langsteer.envs.rasterizer import Window, draw
+from langsteer.envs.rasterizer import Viewport, draw
 from langsteer.envs.rendering import BulletRenderer
 from langsteer.errors import UserError
 
@@ -144,7 +144,7 @@ def test_depth_equals_tiny_renderer_in_every_scene(
     env = make_env(scene, assets, renderer="depth")
     env._renderer.pixel_centre = PIXEL_CENTRE["tiny"]
     env.reset(seed=3)
-    tiny_renderer = BulletRenderer(env._physics, "tiny")
+    tiny_renderer = BulletRenderer(env.physics, "tiny")
     for name in ("static", "gripper"):
         expected = tiny_renderer.render(env.view(name))[1]
         error = np.abs(env.render_depth(name) - expected)[away_from_silhouettes(expected)]
@@ -221,7 +221,7 @@ def test_camera_inside_a_box_sees_through_its_back_faces(world: int) -> None:
     assert 1.0 < depth[SIZE // 2, SIZE // 2] < 2.0
 
 
-def draw_one(triangles: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
+def draw_one(triangles: np.ndarray, window: Viewport, size: tuple[int, int]) -> np.ndarray:
     """Depth of triangles given in the optical frame."""
     image = np.full(size, 1 / window.far, np.float32)
     draw(image, Meshlets.build([triangles]), np.eye(4)[None, :3], np.ones(1, np.bool_), window)
@@ -233,7 +233,7 @@ def test_floor_through_the_camera_is_cut_at_the_near_plane() -> None:
     corners = np.array([[-50, 0.5, -50], [50, 0.5, -50], [50, 0.5, 50], [-50, 0.5, 50]])
     floor = corners[[[0, 3, 2], [0, 2, 1]]]
     floor = floor if np.cross(*(floor[0, 1:] - floor[0, 0]))[1] < 0 else floor[:, ::-1]
-    window = Window(focal=50.0, column=50.0, row=50.0, near=0.1, far=20.0)
+    window = Viewport(focal=50.0, column=50.0, row=50.0, near=0.1, far=20.0)
     depth = draw_one(floor.astype(np.float64), window, (101, 101))
     rows = np.arange(53, 101)
     expected = 0.5 * 50.0 / (rows - 50)
@@ -254,7 +254,7 @@ def test_culling_meshlets_changes_no_pixel(seed: int) -> None:
             + [middle]
         )
     hull = hull * rng.uniform(0.1, 1.0) + (*rng.uniform(-2, 2, 2), rng.uniform(-0.5, 3.0))
-    window = Window(focal=40.0, column=31.5, row=23.5, near=0.1, far=9.0)
+    window = Viewport(focal=40.0, column=31.5, row=23.5, near=0.1, far=9.0)
     expected = np.full((48, 64), 9.0)
     for triangle in hull:  # one by one: each has a meshlet of its own
         expected = np.minimum(expected, draw_one(triangle[None], window, (48, 64)))
@@ -270,7 +270,7 @@ def test_neighbouring_triangles_leave_no_gap(seed: int) -> None:
     corners = np.concatenate([grid, np.full((12, 12, 1), 1.5)], axis=-1)
     a, b, c, d = corners[:-1, :-1], corners[:-1, 1:], corners[1:, 1:], corners[1:, :-1]
     quads = np.concatenate([np.stack([a, d, c], 2), np.stack([a, c, b], 2)]).reshape(-1, 3, 3)
-    window = Window(focal=40.0, column=31.5, row=23.5, near=0.1, far=9.0)
+    window = Viewport(focal=40.0, column=31.5, row=23.5, near=0.1, far=9.0)
     np.testing.assert_allclose(draw_one(quads, window, (48, 64)), 1.5, rtol=1e-6)
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 pytest.importorskip("imageio_ffmpeg")
 
-from langsteer.envs.video import Mp4Writer
+from langsteer.envs.mp4 import Mp4Writer
 from langsteer.evaluation.video import write_gif
 
 MAGENTA, BLUE = (230, 0, 230), (0, 0, 230)

@@ -9,7 +9,7 @@ from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import TASKS
 from langsteer.steering.lexical import words_of
 from langsteer.steering.spelling import corrected
-from langsteer.steering.wording import ACTIONS, SPELLED, THINGS, told_by
+from langsteer.steering.wording import ACTIONS, SPELLED, THINGS, wording_of
 
 
 @pytest.mark.parametrize("word", ["closer", "stick", "light", "draw", "tower", "closely", "lit"])
@@ -21,7 +21,7 @@ def test_known_sentences_are_left_as_they_are():
     for task in TASKS:
         for phrase in phrasings(task):
             # "lightbulb" and the drawer's furniture are all that is written otherwise.
-            rest = told_by(phrase).rest
+            rest = wording_of(phrase).rest
             assert len(words_of(rest)) >= len(words_of(phrase)) - 1
             assert "side" not in words_of(phrase) or "side" in words_of(rest)
 
@@ -29,7 +29,7 @@ def test_known_sentences_are_left_as_they_are():
 def test_the_frozen_sentences_have_no_slip_and_get_none():
     said = [sentence for pairs in frozen_sentences().values() for sentence, _ in pairs]
     for sentence in said:
-        rest, own = set(words_of(told_by(sentence).rest)), set(words_of(sentence))
+        rest, own = set(words_of(wording_of(sentence).rest)), set(words_of(sentence))
         assert rest - own <= {"coloured", "sideways", "clockwise", "towards", "light"}
 
 

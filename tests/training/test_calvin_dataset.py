@@ -13,7 +13,7 @@ from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config, Normalizer
 from langsteer.training import calvin_dataset
 from langsteer.training.calvin_dataset import CalvinData, diffusion_draws, train_loader
-from langsteer.training.config import DatasetConfig
+from langsteer.training.config import TrainingDatasetConfig
 from langsteer.training.pytorch_util import to_device
 from langsteer.training.sampler import Schedule
 
@@ -21,7 +21,7 @@ POLICY = DP3Config()
 
 
 def open_data(path, policy=POLICY, seed=0, **changes):
-    return CalvinData(open_store(path), policy, DatasetConfig(**changes), seed)
+    return CalvinData(open_store(path), policy, TrainingDatasetConfig(**changes), seed)
 
 
 @pytest.fixture

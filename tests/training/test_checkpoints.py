@@ -118,7 +118,7 @@ def test_killed_at_any_file_operation_of_a_save_the_folder_stays_usable(
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint_util, "_write", counted(checkpoint_util._write))
-        patch.setattr(checkpoint_util, "_name_also", counted(checkpoint_util._name_also))
+        patch.setattr(checkpoint_util, "_link_or_copy", counted(checkpoint_util._link_or_copy))
         patch.setattr(manager, "_write_index", counted(manager._write_index))
         patch.setattr(type(tmp_path), "unlink", counted(type(tmp_path).unlink))
         with pytest.raises((UserError, Killed)):

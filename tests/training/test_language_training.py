@@ -14,7 +14,7 @@ from langsteer.policies.dp3 import DP3Config
 from langsteer.policies.loading import load_policy
 from langsteer.sentences import HashedWords, make_encoder
 from langsteer.training.calvin_dataset import CalvinData
-from langsteer.training.config import DatasetConfig, RunConfig
+from langsteer.training.config import RunConfig, TrainingDatasetConfig
 from langsteer.training.preflight import check
 from langsteer.training.sampler import Schedule
 
@@ -75,7 +75,7 @@ def assert_same(one, other, tolerance=0.0):
 
 
 def data_of(store, kind="own", policy=POLICY):
-    return CalvinData(open_store(store), policy, DatasetConfig(sentences=kind), seed=0)
+    return CalvinData(open_store(store), policy, TrainingDatasetConfig(sentences=kind), seed=0)
 
 
 def test_every_window_is_given_the_sentence_of_its_episode(spoken_store):

@@ -7,7 +7,7 @@ import torch
 from langsteer.data.store import open_store
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.training.calvin_dataset import CalvinData, diffusion_draws
-from langsteer.training.config import DatasetConfig
+from langsteer.training.config import TrainingDatasetConfig
 from langsteer.training.distributed import World
 from langsteer.training.signals import Stopped, StopRequest
 from langsteer.training.validation import BLOCK, validate
@@ -22,7 +22,7 @@ NEVER = StopRequest()
 def data(tmp_path, store_factory):
     """Validation windows that are no multiple of the block."""
     path = store_factory(tmp_path / "s.zarr", [30, 90], ["training", "validation"])
-    return CalvinData(open_store(path), POLICY, DatasetConfig(), seed=0)
+    return CalvinData(open_store(path), POLICY, TrainingDatasetConfig(), seed=0)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_trainer_validates_the_averaged_weights(training):
     data = CalvinData(
         open_store(training.store),
         DP3Config.from_dict(content["config"]["policy"]),
-        DatasetConfig(),
+        TrainingDatasetConfig(),
         seed=42,
     )
     losses = {}

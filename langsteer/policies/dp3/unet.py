@@ -109,7 +109,7 @@ class Upsample(nn.Module):
         return out
 
 
-class Stage(nn.ModuleList):
+class UNetStage(nn.ModuleList):
     """Residual blocks of one length, then perhaps a change of length."""
 
     def residual_blocks(self) -> list[ResidualBlock]:
@@ -149,13 +149,13 @@ class FilmUNet(nn.Module):
             return [ResidualBlock(dim, dim_out, total, config) for dim in inputs]
 
         stages = list(pairwise(dims))
-        down = [Stage([*blocks(*stage), Downsample(stage[1])]) for stage in stages[:-1]]
+        down = [UNetStage([*blocks(*stage), Downsample(stage[1])]) for stage in stages[:-1]]
         up = [
-            Stage([*blocks(2 * dim_out, dim_in), Upsample(dim_in)])
+            UNetStage([*blocks(2 * dim_out, dim_in), Upsample(dim_in)])
             for dim_in, dim_out in reversed(stages[1:])
         ]
-        self.down_modules = nn.ModuleList([*down, Stage(blocks(*stages[-1]))])
-        self.mid_modules = Stage(blocks(dims[-1], dims[-1]))
+        self.down_modules = nn.ModuleList([*down, UNetStage(blocks(*stages[-1]))])
+        self.mid_modules = UNetStage(blocks(dims[-1], dims[-1]))
         self.up_modules = nn.ModuleList(up)
         self.final_conv = nn.Sequential(
             ConvBlock(dims[1], dims[1], config), Conv(dims[1], config.action_dim, 1)
@@ -192,5 +192,5 @@ class FilmUNet(nn.Module):
         return self.denoise(sample, self.modulations(timesteps, condition))
 
 
-def _stages(modules: nn.ModuleList) -> list[Stage]:
-    return [stage for stage in modules if isinstance(stage, Stage)]
+def _stages(modules: nn.ModuleList) -> list[UNetStage]:
+    return [stage for stage in modules if isinstance(stage, UNetStage)]

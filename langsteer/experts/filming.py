@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.envs.calvin_env import CalvinEnv
-from langsteer.envs.video import Mp4Writer
+from langsteer.envs.mp4 import Mp4Writer
 from langsteer.experts.motion import CONTROL_RATE
 
 _ENLARGED = 2
