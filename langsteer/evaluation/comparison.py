@@ -39,9 +39,9 @@ from langsteer.evaluation.attempts import (
     sample_starts,
 )
 from langsteer.evaluation.page import (
-    MAX_PANELS,
-    Panel,
+    MAX_VIEWS,
     Section,
+    View,
     cloud_trace,
     line_trace,
     rate_bars,
@@ -288,15 +288,15 @@ def _write_report(
     """Write ``report.html``: rates, tables, and each method's paths of the hand."""
     compared = rows(attempts)
     pairs = list(dict.fromkeys((one.start, one.task) for one in attempts))
-    panels = []
-    for pair in pairs[:MAX_PANELS]:
+    views = []
+    for pair in pairs[:MAX_VIEWS]:
         tried = [one for one in attempts if (one.start, one.task) == pair]
-        panels.append(_panel(folder, tried, clouds[pair[0]]))
+        views.append(_view(folder, tried, clouds[pair[0]]))
     write_page(
         folder / "report.html",
         title="LangSteer: steering compared",
         section=_SECTION,
-        panels=panels,
+        views=views,
         settings=made_by,
         tiles=[
             tile(str(len({start for start, _ in pairs})), "starts"),
@@ -314,12 +314,12 @@ def _write_report(
     )
 
 
-def _panel(folder: Path, tried: Sequence[Attempt], cloud: NDArray[np.float32]) -> Panel:
+def _view(folder: Path, tried: Sequence[Attempt], cloud: NDArray[np.float32]) -> View:
     """All methods' attempts at a sentence from a start."""
     traces = [cloud_trace(cloud)]
     for one, colour in zip(tried, itertools.cycle(_COLOURS), strict=False):
         traces += _paths(one, colour)
-    return Panel(
+    return View(
         f"start {tried[0].start}: \u201c{tried[0].instruction}\u201d",
         [(f"{one.method} {'✓' if one.success else '✗'}", one.success) for one in tried],
         {one.method: video_path(folder, one.start, one.task, one.method) for one in tried},

@@ -29,9 +29,9 @@ from langsteer.calvin.task import checked_task
 from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.evaluation.page import (
-    MAX_PANELS,
-    Panel,
+    MAX_VIEWS,
     Section,
+    View,
     cloud_trace,
     line_trace,
     rate_bars,
@@ -263,7 +263,7 @@ def _write_report(summary: Summary) -> None:
         summary.folder / "report.html",
         title=f"LangSteer: {next(iter(tasks)) if len(tasks) == 1 else f'{len(tasks)} tasks'}",
         section=_SECTION,
-        panels=[_panel(summary.folder / EPISODES, one) for one in summary.episodes[:MAX_PANELS]],
+        views=[_view(summary.folder / EPISODES, one) for one in summary.episodes[:MAX_VIEWS]],
         settings={"provenance": summary.provenance(), "settings": summary.settings},
         tiles=[
             tile(f"{100 * rate.value:.0f} %", f"success, 95 % interval {low}-{high} %"),
@@ -274,10 +274,10 @@ def _write_report(summary: Summary) -> None:
     )
 
 
-def _panel(folder: Path, episode: Result) -> Panel:
+def _view(folder: Path, episode: Result) -> View:
     """An episode with its video and its path, as far as they were kept."""
     name, success = f"{episode['episode']:04d}", episode["success"]
-    return Panel(
+    return View(
         f"#{episode['episode']} {_caption(episode)}",
         [(f"{'success' if success else 'failed'} ({episode['steps']} steps)", success)],
         {"": folder / f"{name}.mp4"},

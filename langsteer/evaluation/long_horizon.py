@@ -32,7 +32,7 @@ from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import TASKS
 from langsteer.configuration import compose, run_command
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.page import Panel, Section, rate_bars, tile, write_page
+from langsteer.evaluation.page import Section, View, rate_bars, tile, write_page
 from langsteer.evaluation.rates import Rate, rates_by_name
 from langsteer.evaluation.rollout import Player, open_player, require_steerable
 from langsteer.evaluation.run import PlaySettings, open_run, write_csv
@@ -151,7 +151,7 @@ class BenchmarkSummary:
             folder / "report.html",
             title="LangSteer: CALVIN's long-horizon benchmark",
             section=_SECTION,
-            panels=self._filmed(folder / CHAINS, identity["videos"]),
+            views=self._filmed(folder / CHAINS, identity["videos"]),
             settings={**identity, "environment": environment},
             tiles=[
                 tile(f"{self.average_length:.2f}", "average length, of 5"),
@@ -164,10 +164,10 @@ class BenchmarkSummary:
             ],
         )
 
-    def _filmed(self, folder: Path, chains_filmed: int) -> list[Panel]:
+    def _filmed(self, folder: Path, chains_filmed: int) -> list[View]:
         """The subtasks of filmed chains, for the report."""
         return [
-            Panel(
+            View(
                 f"chain {result['chain']}, task {place}: \u201c{subtask['instruction']}\u201d",
                 [("success" if subtask["success"] else "failed", subtask["success"])],
                 {"": folder / f"{result['chain']:04d}_{place}.mp4"},

@@ -2,8 +2,8 @@
 
 Example::
 
-    panels = [Panel("#0 “open the drawer”", [("success", True)], {"": video}, path_traces(...))]
-    write_page(path, "LangSteer: open_drawer", Section("Episodes", "Open one."), panels, settings,
+    views = [View("#0 “open the drawer”", [("success", True)], {"": video}, path_traces(...))]
+    write_page(path, "LangSteer: open_drawer", Section("Episodes", "Open one."), views, settings,
                tiles=[tile("90 %", "success")])
 """
 
@@ -23,17 +23,17 @@ from langsteer.evaluation.rates import Rate
 from langsteer.evaluation.video import video_base64
 from langsteer.files import replacing
 
-MAX_PANELS = 100
+MAX_VIEWS = 100
 """More would make a page that does not open on a phone."""
 _MAX_CLOUD = 2048
 
 
 @dataclass(frozen=True)
-class Panel:
+class View:
     """A part of the page for the reader to open.
 
     Attributes:
-        title: of the panel.
+        title: of the view.
         outcomes: each outcome in words, and whether it is good.
         videos: caption to an MP4 file; missing files are left out.
         traces: Plotly's, of one 3-D figure in metres; none for no figure.
@@ -47,7 +47,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """What stands above the panels."""
+    """What stands above the views."""
 
     title: str
     note: str
@@ -57,20 +57,20 @@ def write_page(
     path: Path,
     title: str,
     section: Section,
-    panels: Sequence[Panel],
+    views: Sequence[View],
     settings: Mapping[str, Any],
     tiles: Sequence[Mapping[str, str]],
     bars: Sequence[Mapping[str, Any]] = (),
     tables: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write a page of `Panel`, `tile`, `rate_bars` and `table` parts, with 100 panels at most."""
+    """Write a page of `View`, `tile`, `rate_bars` and `table` parts, with 100 views at most."""
     data = {
         "title": title,
         "tiles": tiles,
         "bars": bars,
         "tables": tables,
         "section": asdict(section),
-        "panels": [_plain(panel) for panel in panels[:MAX_PANELS]],
+        "views": [_plain(view) for view in views[:MAX_VIEWS]],
         "settings": settings,
     }
     # "</" would end the script element around the data.
@@ -128,11 +128,11 @@ def xyz(points: NDArray[np.floating]) -> dict[str, list[float | None]]:
     }
 
 
-def _plain(panel: Panel) -> dict[str, Any]:
-    encoded = {caption: video_base64(path) for caption, path in panel.videos.items()}
+def _plain(view: View) -> dict[str, Any]:
+    encoded = {caption: video_base64(path) for caption, path in view.videos.items()}
     return {
-        "title": panel.title,
-        "outcomes": panel.outcomes,
+        "title": view.title,
+        "outcomes": view.outcomes,
         "videos": [[caption, video] for caption, video in encoded.items() if video is not None],
-        "traces": panel.traces,
+        "traces": view.traces,
     }

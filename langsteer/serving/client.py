@@ -11,7 +11,6 @@ same command goes on once the server answers again.
 
 import sys
 import time
-from types import TracebackType
 from typing import Any
 
 from langsteer.errors import UserError
@@ -128,12 +127,7 @@ class RemotePolicy:
     def __enter__(self) -> "RemotePolicy":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

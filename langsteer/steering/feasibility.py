@@ -7,26 +7,19 @@ Example::
 
 from collections.abc import Callable
 
-from langsteer.calvin.task import BLOCKS, checked_task
+from langsteer.calvin.scene_obs import DRAWER_RANGE, SLIDER_RANGE
+from langsteer.calvin.task import BLOCKS, Task
 from langsteer.calvin.tasks import (
-    DRAWER,
     DRAWER_TRAVEL,
     ROBOT,
-    SLIDER_PLANK,
     SLIDER_TRAVEL,
+    SURFACE_LINKS,
     TABLE,
     TABLE_TOP,
     BlockInfo,
     SceneInfo,
 )
 from langsteer.errors import UserError
-
-DRAWER_RANGE = 0.22
-"""Travel of the drawer in metres, in every scene (its URDF's joint limit)."""
-SLIDER_RANGE = 0.28
-"""Travel of the sliding door in metres, likewise."""
-
-_SURFACES = {"table": TABLE_TOP, "slider": SLIDER_PLANK, "drawer": DRAWER}
 
 Check = Callable[[SceneInfo], str | None]
 
@@ -39,15 +32,14 @@ def why_infeasible(task: str, scene: SceneInfo) -> str | None:
     Raises:
         UserError: no task has this name.
     """
-    checked_task(task)
+    wanted = Task.named(task)
     if task in _CHECKS:
         return _CHECKS[task](scene)
-    name, surface = f"block_{task.split('_')[1]}", task.rpartition("_")[2]
-    if task.startswith("lift_"):
-        rests = (TABLE, _SURFACES[surface]) in scene.blocks[name].contacts
-        return None if rests else f"{name} does not lie on the {surface}"
-    supports = {contact for contact in scene.blocks[name].contacts if contact[0] != ROBOT}
-    return None if supports else f"{name} lies on nothing"
+    block = scene.blocks[wanted.block]
+    if wanted.verb == "lift":
+        rests = (TABLE, SURFACE_LINKS[wanted.surface]) in block.contacts
+        return None if rests else f"{wanted.block} does not lie on the {wanted.surface}"
+    return None if block.touched_bodies - {ROBOT} else f"{wanted.block} lies on nothing"
 
 
 def require_feasible(task: str, scene: SceneInfo) -> None:

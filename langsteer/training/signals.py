@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 
 EXIT_PREEMPTED = 75
 """Exit status of a training that saved a checkpoint and left on request: EX_TEMPFAIL of
@@ -57,12 +57,7 @@ class StopRequest:
         self._held = signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._held)
         for number, previous in self._previous.items():
             signal.signal(number, previous)  # type: ignore[arg-type]
