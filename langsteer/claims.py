@@ -41,9 +41,11 @@ class Claims:
         Args:
             tidy: called if it is, before another job can join.
         """
+        # Exclusive means nobody else is here: only then may leftovers be removed.
         alone = self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB, 0)
         if alone:
             tidy()
+        # Shared with the jobs to come, and dropped by the system if this one is killed.
         self._lock(fcntl.LOCK_SH, 0)
         return alone
 

@@ -35,6 +35,7 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
         yield temporary
         if durable:
             sync(temporary)
+        # The rename is atomic: a reader sees the old file or the new one.
         temporary.replace(path)
         if durable:
             sync(path.parent)

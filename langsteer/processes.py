@@ -48,6 +48,8 @@ def worker_pool(
     with ProcessPoolExecutor(workers, CONTEXT, _start, start) as pool:
         try:
             yield pool
+        # The pool only knows that a process is gone; a kill for want of memory is the common
+        # reason.
         except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was killed, mostly for want of memory; run the same command "

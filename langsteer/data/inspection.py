@@ -117,6 +117,7 @@ def _check_against(store: Store, roots: Sequence[Path]) -> Iterator[tuple[list[s
         if place not in splits or window not in windows[place]:
             yield [f"{what}: the source has no such window"], rows.stop - rows.start
             continue
+        # The window exists, so its frames can be compared one by one.
         found = _compare(store, splits[place], rows, first)
         yield [f"{what}: {problem}" for problem in found], rows.stop - rows.start
 

@@ -218,6 +218,7 @@ def open_store(path: str | Path) -> Store:
             f"{path}: version {attributes.get('version')} of the format, this LangSteer reads "
             f"{VERSION}; convert the dataset again"
         )
+    # The pipeline travels with the data: training and rollout must make the same clouds.
     pipeline = ObservationPipeline.from_dict(attributes["pipeline"])
     ends = np.asarray(_open(path / "meta" / "episode_ends").read().result())
     store = Store(
@@ -228,6 +229,7 @@ def open_store(path: str | Path) -> Store:
         array_names=tuple(name for name in ARRAYS if (path / "data" / name).is_dir()),
         attributes=attributes,
     )
+    # Parts that contradict each other would only show as wrong samples, hours later.
     _validate(store)
     return store
 

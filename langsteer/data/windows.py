@@ -40,6 +40,7 @@ def wanted_windows(
     for window in read_annotations(split):
         if tasks is not None and window.task not in tasks:
             continue
+        # A repetition would weigh its window twice in training.
         if window in wanted:
             repeated.append(window)
         wanted.add(window)
@@ -79,6 +80,7 @@ def window_problem(
     if len(missing):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return f"frame {missing[0]}{more} missing"
+    # All frames may exist and still belong to two recordings.
     within = (ranges[:, 0] <= window.start) & (window.end - 1 <= ranges[:, 1])
     if not within.any():
         return f"it is not within one recording of {RANGES}, so time would jump in it"

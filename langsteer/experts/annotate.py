@@ -62,6 +62,7 @@ def windows(infos: Sequence[SceneInfo]) -> list[Window]:
     """
     oracle = _Oracle(infos)
     found: set[Window] = set()
+    # Every frame may end a window, and every middle may cut it: CALVIN draws these at random.
     for last in range(WINDOW - max(MIDDLES) - 1, len(infos)):
         first = last - WINDOW + 1
         for middle in (first + offset for offset in MIDDLES if first + offset >= 0):
@@ -72,12 +73,15 @@ def windows(infos: Sequence[SceneInfo]) -> list[Window]:
 
 
 def _judged(oracle: _Oracle, first: int, middle: int, last: int) -> Window | None:
+    # Several tasks at once would leave the sentence unclear.
     tasks = oracle.done(middle, last)
     if len(tasks) != 1:
         return None
     (task,) = tasks
+    # The task must be completed in the window's tail: the window shows how, not the rest after it.
     if oracle.is_done(middle, first + WINDOW - TAIL, task):
         return None
+    # The longer window stays only if its first half shows nothing else.
     whole = (
         first >= 0
         and oracle.is_done(first, last, task)

@@ -97,12 +97,15 @@ class Hand:
         distance = float(np.linalg.norm(ahead))
         # The limit of one unit holds for each axis; half a unit to spare for the tremor.
         top = min(move.speed * self.tempo / CONTROL_RATE, 0.9 * METRES_PER_UNIT)
+        # Brake in time: the arm follows the commanded pose with a lag and would overshoot.
         pace = min(top, _stopping_pace(distance, _ACCELERATION))
         wanted = ahead / max(distance, 1e-9) * pace
+        # The change of velocity is limited, not the velocity alone: corners become round.
         self._velocity += _limited(wanted - self._velocity, _ACCELERATION)
         turn = self._turning(move, steps_left=distance / top)
         step = self._velocity + (0.0 if move.steady else self._tremble(distance))
         step = np.clip(step, -METRES_PER_UNIT, METRES_PER_UNIT)
+        # The same sum as in the controller, so the next action starts from its target.
         self.position += step
         self.euler += turn
         return np.concatenate([step / METRES_PER_UNIT, turn / RADIANS_PER_UNIT, [move.gripper]])

@@ -63,7 +63,9 @@ class Skill:
             self._scene = Scene(view, self._hand, self._rng)
             self._plan = self._planner(self._scene)
             self._move = next(self._plan, None)
+        # The plan reads the view when it yields its next move, not before.
         self._scene.view = view
+        # Several legs may be done at once, such as a short one within the last one's radius.
         while self._move is not None and self._is_done(self._move, view):
             self._move, self._stayed = next(self._plan, None), 0
         return None if self._move is None else self._hand.toward(self._move)

@@ -114,11 +114,13 @@ class EpisodeWriter:
         Raises:
             UserError: the expert failed `MAX_ATTEMPTS` times.
         """
+        # The simulator opens in the worker itself: PyBullet does not travel between processes.
         if self._performer is None:
             self._performer = self._made_performer()
         tried: Counter[str] = Counter()
         done: Counter[str] = Counter()
         for attempt in range(MAX_ATTEMPTS):
+            # Each attempt draws anew, from numbers that do not depend on worker or order.
             rng = np.random.default_rng([self._seed, job.number, attempt])
             if job.chain_length:
                 episode = self._performer.play(job.tasks, job.chain_length, rng, self._instructed)
@@ -126,6 +128,8 @@ class EpisodeWriter:
                 episode = self._performer.single(job.tasks[0], rng)
             tried.update(episode.attempted)
             done.update(episode.achieved)
+            # CALVIN's rule may find no window although the task was done: then the episode shows
+            # nothing.
             chosen = episode.shown if self._instructed else _choose_windows(episode, rng)
             shown = {window.task for window in chosen}
             if shown if job.chain_length else shown >= set(job.tasks):
@@ -146,6 +150,7 @@ class EpisodeWriter:
     ) -> EpisodeNote:
         first = job.first_frame
         robot_obs = np.stack(episode.robot_obs)
+        # As in CALVIN, actions are the achieved motion, not the commanded one.
         actions, rel_actions = achieved_actions(robot_obs)
         files = []
         for index in range(episode.n_frames):

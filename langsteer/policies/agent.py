@@ -146,6 +146,7 @@ class Agent:
             UserError: the policy follows sentences and has heard none since its reset.
         """
         self.observe(observation)
+        # Training pads an episode's start by its first frame: so must the rollout.
         missing = self.n_obs_steps - len(self._frames)
         frames = [self._frames[0]] * missing + list(self._frames)
         obs = {

@@ -60,10 +60,12 @@ def load_policy(
         )
     except RuntimeError as error:
         raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
+    # An unfitted normaliser is NaN: better no policy than a robot on NaN.
     if not policy.normalizer.fitted:
         raise UserError(f"{path}: its normalizer was never fitted; train with a newer version")
     policy.precision = Precision.choose(precision, torch.device(device))
     policy.to(device).eval().requires_grad_(False)
+    # Weights never change from here on, so rounding them once is enough.
     policy.precision.cast_weights(policy.model)
     return policy
 

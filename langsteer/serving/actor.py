@@ -84,6 +84,7 @@ class RemoteActor:
         elif "depth" in parts:
             frame |= {key: env.render_depth(name) for name, key in DEPTHS.items()}
         if "cloud" in parts:
+            # Drawn only if asked for: clouds cost most of a step.
             cloud = env.observe(point_cloud=True, coloured=self.sees_colours)["point_cloud"]
             frame[CLOUD] = frame["point_cloud"] = cloud
         return frame
@@ -109,12 +110,14 @@ class RemoteActor:
         request |= {SEED: self._seed}
         if self.n_obs_steps > 1:
             request[HISTORY] = self._history[-(self.n_obs_steps - 1) :]
+        # The server has these frames now; sending them again would shift its memory.
         self._history, self._is_new = [], False
         try:
             actions = checked_actions(self._policy.infer(request))
         except ValueError as error:
             raise UserError(f"{self._policy.url}: the server answered {error}; {GO_ON}") from error
         actions = actions[: self._action_horizon]
+        # The simulator adds relative actions to a target, and rollouts count on that.
         if self.offer.actions == "absolute":
             actions = as_relative(actions, observation["commanded_pose"])
         return actions.astype(np.float32)

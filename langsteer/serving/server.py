@@ -74,6 +74,7 @@ class AgentServer:
             ) from error
 
     def _answer_all(self, connection: ServerConnection) -> None:
+        # A memory for each connection: evaluations that share the server do not mix frames.
         session = _Session(self._make_agent())
         try:
             connection.send(pack(self._offer.to_metadata()))
@@ -120,6 +121,7 @@ class _Session:
         if not isinstance(history, list):
             raise UserError(f"{HISTORY}: a list of earlier observations was expected")
         frames = [read_frame(frame, self._agent) for frame in [*history, request]]
+        # The policy needs the frames it was not asked about: they come along as history.
         for frame in frames[:-1]:
             self._agent.observe(frame)
         return self._agent.act(frames[-1])

@@ -200,6 +200,8 @@ def _read_split(split: Split) -> Iterator[Demonstration]:
             )
             for number in range(first, last)
         ]
+        # A path is summed up from the actions, so guidance compares commanded poses with commanded
+        # ones.
         actions = np.stack([frame["rel_actions"] for frame in frames])
         names = BLOCK_NAMES[scene_of(split, annotation.start)]
         block = block_place(annotation.task, KnownScene(frames[0]["scene_obs"], names))

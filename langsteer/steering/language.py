@@ -85,6 +85,7 @@ class InstructionReader:
         self._vocabulary = set().union(*map(words_of, meaning))
         self._lexical = LexicalFeatures(list(meaning))
         self._known = self._features(list(meaning))
+        # Kernel ridge regression in closed form: some 700 phrasings take milliseconds.
         gram = self._known @ self._known.T + _RIDGE * np.eye(len(meaning))
         targets = _CODES[[names.index(name) for name in meaning.values()]]
         self._weights = self._known.T @ np.linalg.solve(gram, targets)
@@ -113,6 +114,7 @@ class InstructionReader:
     def _shares(self, told: Wording, features: NDArray[np.float64]) -> dict[str, float]:
         fits = np.array([may_mean(told, task) for task in _TEMPLATES.values()])
         distances = np.square(features @ self._weights - _CODES).sum(axis=1)
+        # Words that decide rule tasks out; what remains is ranked by the action.
         if fits.any():
             distances[~fits] = np.inf
         shares = np.exp((distances.min() - distances) / _TEMPERATURE)

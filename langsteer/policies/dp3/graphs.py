@@ -86,6 +86,7 @@ class DenoiserGraphs:
         if size not in self._graphs:
             self._graphs[size] = self._recorded(denoise, sample, modulations)
         graph = self._graphs[size]
+        # A graph replays on fixed memory: inputs are copied into it, the output out of it.
         graph.sample.copy_(sample)
         # One kernel for all, since there are some twenty of them.
         torch._foreach_copy_(graph.modulations, modulations)

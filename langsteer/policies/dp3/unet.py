@@ -177,11 +177,13 @@ class FilmUNet(nn.Module):
         pending = iter(modulations)
         x = sample.transpose(1, 2)
         skips: list[Tensor] = []
+        # Down: fewer steps, more channels; each stage leaves its detail for the way up.
         for stage in _stages(self.down_modules):
             x = stage.run(x, pending)
             skips.append(x)
             x = stage.resample(x)
         x = self.mid_modules.run(x, pending)
+        # Up: the detail comes back stage by stage, last one first.
         for stage in _stages(self.up_modules):
             x = stage.resample(stage.run(torch.cat([x, skips.pop()], dim=1), pending))
         out: Tensor = self.final_conv(x)
