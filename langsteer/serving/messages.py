@@ -1,4 +1,4 @@
-"""The messages between an evaluation and a policy's server. docs/integrations.md has the table.
+"""The messages between an evaluation and a policy's server. docs/serving.md has the table.
 
 A request is one observation, under the keys of openpi's examples if they have one. The answer has
 ``actions`` (K, 7), to execute one after the other before the next request.

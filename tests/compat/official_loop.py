@@ -1,0 +1,121 @@
+"""mees/calvin's own ``evaluate_policy`` on our environment, and ours on the same chains.
+
+    MEES_CALVIN=CHECKOUT python official_loop.py CHECKPOINT CHAINS MAX_STEPS SCENE FOLDER
+
+Their files of the loop, the chains, the oracle's rules and the sentences run as they are. Models,
+windows and logging that a loop imports and does not use are stood in for where they are not
+installed. It prints both results, and whether each action was the same to the bit.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+
+from langsteer.calvin.benchmark import chain
+from langsteer.compat import calvin_env
+from langsteer.configuration import compose
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.evaluation.long_horizon import BenchmarkSettings, evaluate
+from langsteer.policies.agent import load_agent
+from langsteer.serving.calvin_model import CalvinModel
+
+MODELS = Path(os.environ["MEES_CALVIN"]) / "calvin_models"
+
+
+# What the loop imports and does not use without --debug and without calvin_agent's own models.
+UNUSED = ("pytorch_lightning", "termcolor", "cv2")
+UNUSED_OF_CALVIN = ("calvin_agent.models.mcil", "calvin_agent.utils.utils")
+
+
+def stand_in(name: str) -> None:
+    """A module in which every name is None."""
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__getattr__ = lambda attribute: None
+
+
+def import_official():
+    sys.path.insert(0, str(MODELS))
+    calvin_env.install()
+    for name in UNUSED:
+        if importlib.util.find_spec(name) is None:
+            stand_in(name)
+    for name in UNUSED_OF_CALVIN:
+        stand_in(name)
+    from calvin_agent.evaluation import evaluate_policy
+
+    return evaluate_policy
+
+
+def seeds(env, seed=0):
+    """The noise of our evaluation: another for each chain and each of its tasks."""
+    numbers = {"chain": -1, "place": 0}
+    reset = env.reset
+
+    def count(*args, **states):
+        numbers.update(chain=numbers["chain"] + 1, place=0)
+        return reset(*args, **states)
+
+    env.reset = count
+    while True:
+        number = [seed, numbers["chain"], numbers["place"]]
+        numbers["place"] += 1
+        yield int(np.random.default_rng(number).integers(2**31))
+
+
+def noting_actions():
+    """A list that every action of every simulator is put into."""
+    taken, step = [], CalvinEnv.step
+
+    def noted(self, action):
+        taken.append(np.asarray(action, np.float64))
+        return step(self, action)
+
+    CalvinEnv.step = noted
+    return taken
+
+
+def run_official(checkpoint, chains, max_steps, scene, folder):
+    official = import_official()
+    theirs = official.get_sequences(official.NUM_SEQUENCES)
+    # Theirs are drawn anew on each machine; ours are kept in a table.
+    assert [tasks for _, tasks in theirs] == [chain(n).tasks for n in range(len(theirs))]
+    official.get_sequences = lambda count: theirs[:chains]
+    official.EP_LEN = max_steps
+    env = calvin_env.get_env(scene=scene, renderer="depth")
+    noise = seeds(env)
+    model = CalvinModel(load_agent(checkpoint), noise)
+    results = official.evaluate_policy(model, env, epoch=0, eval_log_dir=folder / "official")
+    env.close()
+    return results
+
+
+def run_ours(checkpoint, chains, max_steps, scene, folder):
+    sentences = MODELS / "conf" / "annotations" / "new_playtable_validation.yaml"
+    keys = [f"policy.ckpt_path={checkpoint}", f"num_chains={chains}", f"max_steps={max_steps}"]
+    keys += [f"env.scene={scene}", "env.renderer=depth", f"annotations={sentences}"]
+    keys += [f"output_dir={folder / 'ours'}", "device=cpu"]
+    summary = evaluate(BenchmarkSettings.from_dict(compose("evaluate", keys)))
+    return [result["completed"] for result in summary.results]
+
+
+def main() -> None:
+    checkpoint, chains, max_steps, scene, folder = sys.argv[1:]
+    arguments = checkpoint, int(chains), int(max_steps), scene, Path(folder)
+    taken = noting_actions()
+    theirs = run_official(*arguments)
+    official, taken[:] = [*taken], []
+    ours = run_ours(*arguments)
+    same = len(taken) == len(official) and all(
+        one[:6].tobytes() == other[:6].tobytes() and (one[6] > 0) == (other[6] > 0)
+        for one, other in zip(taken, official, strict=True)
+    )
+    print(json.dumps({"official": theirs, "ours": ours, "steps": len(taken), "same": same}))
+
+
+if __name__ == "__main__":
+    main()
