@@ -17,7 +17,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Claims:
-    """Locks on single bytes of one file in the folder: one for each piece and its process.
+    """Claims of processes on pieces, as locks on single bytes of one file in the folder.
 
     The system drops them with their process. On a file system without locks every claim succeeds:
     two jobs then do a piece twice, with the same result.

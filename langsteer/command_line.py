@@ -1,4 +1,4 @@
-"""The words a command was called by, and whether they ask for help.
+"""How a command was called, and whether it is asked for help.
 
 Example::
 

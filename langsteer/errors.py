@@ -1,4 +1,4 @@
-"""The error for a user to mend, and its display by a command.
+"""The error a user can mend, and how a command shows it.
 
 Example::
 

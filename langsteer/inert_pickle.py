@@ -227,7 +227,7 @@ class InertUnpickler:
 
 
 def _pairs(items: list[Any]) -> Iterable[tuple[object, object]]:
-    """Keys and values from their alternate places on the stack."""
+    """Keys and values, which alternate on the stack."""
     return zip(items[::2], items[1::2], strict=True)
 
 

@@ -156,7 +156,7 @@ def _do_in_pool(
 
 
 class _Process:
-    """The start arguments of a worker process, and its worker once the first piece came."""
+    """A worker process: how to make its worker, and the worker once the first piece came."""
 
     make_worker: Callable[[], Worker[Any]]
     worker: Worker[Any] | None = None

@@ -40,7 +40,7 @@ _UNIONS = (Union, UnionType)
 
 @dataclass(frozen=True)
 class Bound:
-    """A further condition on a value of the right type, with its words for a message."""
+    """A further condition on a value of the right type, and its wording in messages."""
 
     holds: Callable[[Any], bool]
     expected: str

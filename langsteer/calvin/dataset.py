@@ -55,7 +55,7 @@ class BadFrameError(ValueError):
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """The rendering of the images, from ``.hydra/merged_config.yaml``.
+    """How the images were rendered, from ``.hydra/merged_config.yaml``.
 
     Attributes:
         static: the static camera.
@@ -279,7 +279,7 @@ def read_frame(
 
 
 def _problem(name: str, array: NDArray[Any], config: DatasetConfig) -> str | None:
-    """The fault of an array of a frame, or None."""
+    """What is wrong with an array of a frame, or None."""
     kind = name.partition("_")[0]
     if name in VECTORS:
         shape: tuple[int, ...] = (VECTORS[name],)

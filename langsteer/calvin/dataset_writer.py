@@ -154,7 +154,7 @@ def merged_config(
     static: Camera = STATIC_CAMERA,
     gripper: Camera = GRIPPER_CAMERA,
 ) -> dict[str, Any]:
-    """The part of CALVIN's ``merged_config.yaml`` on the making of the images.
+    """The part of CALVIN's ``merged_config.yaml`` that describes the images.
 
     Args:
         renderer: "egl" or "tiny".

@@ -54,7 +54,6 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 _MAX_HEADER_BYTES = 4096
 _MAX_DEFLATE_RATIO = 1032  # zlib's documentation
-# zipfile, zlib and NumPy raise these for damaged bytes.
 DAMAGE = (
     ValueError,
     NotImplementedError,

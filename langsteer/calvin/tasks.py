@@ -1,4 +1,4 @@
-"""Success at each of the 34 tasks of CALVIN: the task oracle.
+"""What success means at each of the 34 tasks of CALVIN: the task oracle.
 
 A task is a change between two snapshots of the scene: one at the moment the task was given, and one
 now. A snapshot (`SceneInfo`) holds joint values, lights, blocks and contacts. The simulator makes
@@ -118,7 +118,7 @@ def _rotation_matrix(quaternion: tuple[float, ...]) -> np.ndarray:
 
 
 def _travel(start: BlockInfo, end: BlockInfo) -> np.ndarray:
-    """The block's way, (3,) metres."""
+    """How far the block went, (3,) metres."""
     return np.subtract(end.position, start.position)
 
 

@@ -1,4 +1,4 @@
-"""Make the finished store out of the written shards, and let it appear by rename.
+"""Turn the written shards into a finished store, and let it appear by rename.
 
 Several processes may do this at once, and each may be killed at any moment. Each builds a folder of
 its own and only reads the written shards. The rename of one of them succeeds; the others find the
@@ -196,7 +196,7 @@ def _link_shard(name: str, shard: int, partial: Path, final: Path, n_axes: int) 
 
 
 def _provenance(plan: ConversionPlan, left_out: list[LeftOut]) -> dict[str, Any]:
-    """The store's attributes on its making."""
+    """The origin of the store, for its attributes."""
     return {
         "fingerprint": plan.fingerprint,
         "source": _place_of(plan.roots),

@@ -43,7 +43,7 @@ def is_done(folder: Path, shard: int) -> bool:
 
 
 def bad_episodes(folder: Path) -> dict[int, str]:
-    """The reason against each bad episode, by its index, from the markers of the shards."""
+    """Each bad episode's fault, by the episode's index, from the markers of the shards."""
     reasons: dict[int, str] = {}
     for marker in sorted((folder / "done").glob("*.json")):
         found = json.loads(marker.read_text(encoding="utf-8"))["bad"]
@@ -93,7 +93,7 @@ def _fill(
     advance: Advance,
     strict: bool,
 ) -> dict[int, str]:
-    """Convert rows into the buffers; returns the reason against each bad episode.
+    """Convert rows into the buffers; returns each bad episode's fault.
 
     Windows overlap and lie in the order of their frames. So a frame is copied if an earlier row of
     the shard shows it.

@@ -1,4 +1,4 @@
-"""The windows of a CALVIN split that become a store's episodes.
+"""Choose the windows of a CALVIN split to become a store's episodes.
 
 Example::
 

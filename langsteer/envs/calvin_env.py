@@ -254,7 +254,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
 
     @property
     def commanded_pose(self) -> NDArray[np.float64]:
-        """The pose (6,) float64 as base of the next relative action; a copy.
+        """The pose (6,) float64 to which the next relative action is added; a copy.
 
         xyz in metres and Euler angles in radians, not wrapped. The arm lags behind it; after a
         reset they are the same.
@@ -362,7 +362,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         return self.render_camera("static")[0] if self.render_mode == "rgb_array" else None
 
     def provenance(self) -> dict[str, Any]:
-        """The facts behind results of this environment, in plain JSON types."""
+        """All that results of this environment depend on, in plain JSON types."""
         return {
             "scene": self.config.name,
             "assets": {

@@ -71,7 +71,7 @@ class Frame:
 
     @property
     def camera(self) -> Viewport:
-        """The part to draw, for the rasteriser."""
+        """The part to draw, in the rasteriser's terms."""
         left, top, *_ = self.window or (0, 0)
         column, row = self.centre[0] - self.pixel_centre[0], self.centre[1] - self.pixel_centre[1]
         return Viewport(self.focal, column - left, row - top, self.near, self.far)

@@ -49,7 +49,7 @@ class Button:
     """Each press, a rise of the joint over mid-range, toggles the LED.
 
     Attributes:
-        is_on: state to toggle at the next press.
+        is_on: the state the next press toggles.
     """
 
     def __init__(self, threshold: float, light: Light, led_reset: LedReset) -> None:

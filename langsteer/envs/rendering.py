@@ -1,4 +1,4 @@
-"""Renderers of the cameras: TinyRenderer, EGL, or our depth renderer.
+"""The cameras' renderers: TinyRenderer, EGL, or our depth renderer.
 
 | name    | draws            | samples pixels at | needs |
 |---------|------------------|-------------------|-------|
@@ -87,8 +87,8 @@ class Renderer(Protocol):
     """Draws views of one physics world.
 
     Attributes:
-        name: for results.
-        pixel_centre: sample of a pixel, for turning depth into points.
+        name: recorded in results.
+        pixel_centre: point at which a pixel is sampled, for turning depth into points.
     """
 
     name: RendererName
@@ -236,7 +236,7 @@ def _load_egl(physics: Physics) -> None:
 
 @functools.cache
 def _check_egl(plugin: str) -> None:
-    """Try EGL in a process of its own: a broken one ends the process.
+    """Try EGL in a process of its own: a broken EGL ends its process.
 
     Raises:
         UserError: EGL does not work on this machine.

@@ -1,4 +1,4 @@
-"""The simulator's requirements, and a plain word if one is missing.
+"""The packages the simulator needs, and a plain message if one is missing.
 
 Example::
 

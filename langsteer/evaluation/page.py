@@ -30,7 +30,7 @@ _MAX_CLOUD = 2048
 
 @dataclass(frozen=True)
 class View:
-    """A part of the page for the reader to open.
+    """A part of the page, to be opened by a click.
 
     Attributes:
         title: of the view.

@@ -48,7 +48,7 @@ Frame = Mapping[str, Any]
 
 
 class Seeing(Protocol):
-    """An actor, as far as an environment must know it."""
+    """The part of an actor an environment needs."""
 
     sees_colours: bool
 
@@ -69,7 +69,7 @@ class Elsewhere(Protocol):
 
 
 class Actor(Protocol):
-    """Acts: an `Agent`, or a policy of another kind."""
+    """Whatever acts: an `Agent`, or a policy of another kind."""
 
     n_obs_steps: int
     sees_colours: bool
@@ -130,7 +130,7 @@ class TaskRun:
 
     @property
     def outcome(self) -> str:
-        """The words at the end of a video."""
+        """The outcome in words, for the end of a video."""
         return f"{'success' if self.success else 'failed'} after {self.steps / 30:.1f} s"
 
 

@@ -1,4 +1,4 @@
-"""The shared part of all evaluations: policy and simulator, the folder and its files.
+"""What all evaluations share: policy and simulator, the folder and its files.
 
 Example::
 
@@ -72,7 +72,7 @@ class PolicySettings(CheckpointSettings, prefix="policy."):
         return RemotePolicy(self.url, self.connect_seconds, self.answer_seconds)
 
     def said(self) -> dict[str, Any]:
-        """The settings' words in the server's place."""
+        """The settings that replace the server's own description."""
         told = {"observation": self.observation, "actions": self.actions}
         return {key: value for key, value in told.items() if value is not None}
 
@@ -101,7 +101,7 @@ class RunSettings(Settings):
     output_dir: str | None
 
     def identity(self) -> dict[str, Any]:
-        """The settings behind the results, in plain values: not processes, jobs and folders.
+        """All that the results depend on, in plain values: not processes, jobs and folders.
 
         Raises:
             UserError: a file is missing or damaged.

@@ -1,4 +1,4 @@
-"""A film by the static camera, one frame for each control step.
+"""A film from the static camera, one frame for each control step.
 
 Example::
 

@@ -1,4 +1,4 @@
-"""The choice of the next feasible task: long chains, as in a person's free play.
+"""Choose the next feasible task, for long chains as in a person's free play.
 
 Example::
 

@@ -127,7 +127,7 @@ class Performer:
         return self._episode
 
     def prepare(self, task: str, rng: np.random.Generator) -> None:
-        """Leave the environment at a start of ``task`` for another: as `single` begins it."""
+        """Bring the environment to a start of ``task``, as `single` does, for others to act."""
         before, hand = self._begin_task(task, rng)
         for step in before:
             self.attempt(step, hand, rng)

@@ -81,7 +81,7 @@ def has_room(name: str, view: View) -> bool:
 
 
 def _sample_state(tasks: tuple[str, ...], rng: np.random.Generator) -> dict[str, int | str]:
-    """An initial state for the tasks to be done one after the other."""
+    """An initial state that allows the tasks one after the other."""
     feasible = [state for state in initial_states() if is_feasible(state, tasks)]
     return feasible[rng.integers(len(feasible))]
 

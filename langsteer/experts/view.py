@@ -1,4 +1,4 @@
-"""The input of a scripted skill: the places of a scene's parts, and the true state of the moment.
+"""What a scripted skill sees: the places of a scene's parts, and the true state of the moment.
 
 Drawer, door, button and switch sit elsewhere in each scene; the parts themselves are the same. So a
 skill knows each part's shape, and asks the simulator once for each part's place (`read_layout`).
@@ -31,7 +31,7 @@ BLOCK_WIDTH = 0.04
 DOOR_WIDTH = 0.28
 DOOR_FRONT = 0.012
 HANDLE_FRONT = -0.032
-"""No part of the door stands before this y: beside its handle, and at it."""
+"""The door's front in y: beside its handle, and at it. Before it is free space."""
 HANDLE_X = 0.14
 _HANDLE_HALF_WIDTH = 0.02
 BUTTON_RADIUS = 0.036

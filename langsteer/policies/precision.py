@@ -68,7 +68,7 @@ class Precision:
 
     @contextmanager
     def weights_cast(self, model: nn.Module) -> Iterator[None]:
-        """A block of sampling alone: `cast_weights`, and the float32 weights back afterwards."""
+        """For a block that only samples: `cast_weights`, and the float32 weights afterwards."""
         kept = [(weight, weight.data) for weight in _product_weights(model)]
         try:
             self.cast_weights(model)

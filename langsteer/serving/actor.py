@@ -37,7 +37,7 @@ _SCALE = np.repeat([METRES_PER_UNIT, RADIANS_PER_UNIT], 3)
 
 
 class RemoteActor:
-    """Acts on its server's answers.
+    """Acts as its server answers.
 
     Args:
         policy: the connection.
@@ -70,7 +70,7 @@ class RemoteActor:
         self._prompt = sentence or ""
 
     def look(self, env: "CalvinEnv") -> dict[str, Any]:
-        """The message's part on this moment; only the policy's inputs are drawn."""
+        """The present observation, as sent to the server; only the policy's inputs are drawn."""
         frame: dict[str, Any] = {
             STATE: env.robot_obs.astype(np.float32),
             "commanded_pose": env.commanded_pose,
@@ -144,5 +144,5 @@ def as_relative(
 
 
 def _sent(observation: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a look to send."""
+    """The part of an observation to send."""
     return {key: value for key, value in observation.items() if key.startswith("observation/")}

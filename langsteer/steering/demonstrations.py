@@ -37,7 +37,7 @@ from langsteer.steering.blocks import YAW, KnownScene, block_place, yaw_turn
 from langsteer.steering.path import METRIC, POSE_DIM
 
 MAX_LEAD = 128
-"""Most frames of a demonstration before its annotated window."""
+"""A demonstration has at most this many frames before its annotated window."""
 
 _UNITS = np.array([*[METRES_PER_UNIT] * 3, *[RADIANS_PER_UNIT] * 3])
 _NO_BLOCK = np.full(4, np.nan)

@@ -31,7 +31,7 @@ _PER_UNIT = (
     *[RADIANS_PER_UNIT * METRES_PER_RADIAN] * 3,
     METRES_PER_GRIPPER,
 )
-"""Metres that one unit of each action is worth."""
+"""Metres commanded by one unit of each action."""
 
 
 @dataclass

@@ -161,7 +161,7 @@ def _part(task: str, named: frozenset[str], values: Sequence[str]) -> float:
 
 
 def make_reader(encoder: str = "auto", plugin: str | None = None) -> Reader:
-    """The reader of a configuration.
+    """Make the reader that a configuration names.
 
     Args:
         encoder: of `InstructionReader`: ``auto``, ``minilm`` or ``lexical``.

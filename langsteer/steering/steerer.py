@@ -85,7 +85,7 @@ class _Rollout:
 
 
 class Steerer:
-    """Predictions towards a task.
+    """Predicts actions that lead to a task.
 
     Args:
         config: how to steer.

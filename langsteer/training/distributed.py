@@ -1,4 +1,4 @@
-"""The number of processes of a training, and their meeting.
+"""The processes of one training: how many there are, and how they connect.
 
 One process on a CPU or GPU, ``torchrun``, or tasks of a SLURM step: `detect` reads it from the
 environment, `process_group` connects the ranks. The batch shell of a SLURM job, and a shell with a
@@ -296,7 +296,7 @@ def _try_network(world: World, store: dist.Store) -> None:
 
 
 def _rendezvous(world: World) -> dist.Store:
-    """A store within reach of all ranks, `RENDEZVOUS_SECONDS` from now at most."""
+    """A store reached by all ranks, within `RENDEZVOUS_SECONDS` from now."""
     deadline = time.monotonic() + RENDEZVOUS_SECONDS
     where = f"{world.master_addr}:{world.master_port}"
     # torchrun's agent listens at the address already; elsewhere rank 0 does.

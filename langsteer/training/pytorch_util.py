@@ -53,7 +53,7 @@ def choose_device(wanted: str, world: World, gpus_of_job: int = 0) -> torch.devi
 
 @contextmanager
 def threads_restored() -> Iterator[None]:
-    """Give PyTorch back its threads of before the block."""
+    """Restore PyTorch's number of threads after the block."""
     before = torch.get_num_threads()
     try:
         yield
@@ -153,7 +153,7 @@ def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - nested co
 
 
 def require_gradients(model: nn.Module) -> None:
-    """Raise `UserError` naming the trained weights out of the loss's reach.
+    """Raise `UserError` naming the trained weights that the loss does not reach.
 
     Such layers would stay as drawn, and nothing else would tell. In PyTorch before 2.13, autocast
     does that to a weight it first meets without gradients (its issue 112583).

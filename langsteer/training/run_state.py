@@ -1,4 +1,4 @@
-"""The state of a run: all that training changes and a checkpoint holds, fresh or restored.
+"""The state of a run: what training changes and a checkpoint holds, fresh or restored.
 
 Example::
 

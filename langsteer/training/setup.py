@@ -1,4 +1,4 @@
-"""A run's inputs and its announcements, before it begins.
+"""Check a run's inputs and describe it, before it begins.
 
 Example::
 

@@ -41,7 +41,7 @@ class StopRequest:
     Attributes:
         requested: whether a signal came.
         signal_name: of the first one, such as ``SIGTERM``.
-        explain: from the signal's name to a line, printed at once on stderr.
+        explain: makes a line of the signal's name; it is printed at once on stderr.
     """
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class DenoisingStep:
-    """The denoising step, as far as a guidance may know it.
+    """A denoising step, as a guidance sees it.
 
     Attributes:
         plan: index, total, timestep and noise levels.

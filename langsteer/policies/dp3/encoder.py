@@ -65,7 +65,7 @@ class PointEncoder(nn.Module):
         return torch.cat([self.mlp(frame).amax(dim=1) for frame in frames])
 
     def _pool_selected(self, points: Tensor) -> Tensor:
-        """`_pool` by way of the points at the maximum."""
+        """`_pool` through the points at the maximum alone."""
         if not goes_by_frames(points):
             # One point per channel, repeated or not: no wait for the device.
             # Find the winners first, without gradients: the pass over all points is the long one.
@@ -103,7 +103,7 @@ def _argmax_over_rows(values: Tensor) -> Tensor:
 
 
 class PointAttention(nn.Module):
-    """Attention to the things of the task: each head weighs some of the points.
+    """Attention over the points: each head looks for a thing the task is about.
 
     A maximum over the points gives a place only to the precision of its channels. A head instead
     weighs the points and returns the weighted mean of the points themselves. The weight is the

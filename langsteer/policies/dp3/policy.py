@@ -45,10 +45,10 @@ class DP3(nn.Module):
     for a policy with language also ``language`` (B, E) float32, a sentence's embedding.
 
     Attributes:
-        config: the choices behind it.
+        config: the choices it was built from.
         pipeline: the observation pipeline's parameters as plain values, or None if unknown.
         normalizer: see `set_normalizer`; not trained, and part of the state dict.
-        precision: of its computations; not part of the state dict.
+        precision: how it computes; not part of the state dict.
         graphs: if set, replay the denoiser's kernels, see `graphs.DenoiserGraphs`.
     """
 
@@ -115,11 +115,11 @@ class DP3(nn.Module):
         generator: torch.Generator | None = None,
         withheld: Tensor | None = None,
     ) -> Tensor:
-        """`compute_loss`, under the name the hooks of DistributedDataParallel run for."""
+        """`compute_loss`, under the name that runs DistributedDataParallel's hooks."""
         return self.compute_loss(batch, noise, timesteps, generator, withheld)
 
     def encode(self, obs: Observation, sentences: Tensor | None = None) -> Tensor:
-        """The network's condition from an observation, (B, D).
+        """The condition (B, D) that the network gets of an observation.
 
         Args:
             obs: of batch B.
