@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 
 @contextmanager
@@ -43,7 +42,7 @@ def replacing(path: str | Path, durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, content: Mapping[str, Any], indent: int | None = 1) -> None:
+def write_json(path: str | Path, content: Mapping[str, object], indent: int | None = 1) -> None:
     """Write plain values as JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent), encoding="utf-8")

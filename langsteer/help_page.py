@@ -170,7 +170,7 @@ def _notes_of(path: Path, prefix: str) -> Iterator[tuple[str, str]]:
             yield prefix + ".".join(key for _, key in above), found["note"]
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")

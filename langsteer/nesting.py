@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """All values but mappings, under their dotted names."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
@@ -24,7 +24,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(
-    one: Mapping[str, Any], other: Mapping[str, Any], line: str, ignored: str = "\0"
+    one: Mapping[str, object], other: Mapping[str, object], line: str, ignored: str = "\0"
 ) -> str:
     """A line for each name with different values, in order; a missing value is None.
 

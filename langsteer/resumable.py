@@ -107,7 +107,7 @@ def read_json(path: Path) -> Result:
     return content
 
 
-def settle_settings(path: Path, settings: Mapping[str, Any], remedy: str) -> None:
+def settle_settings(path: Path, settings: Mapping[str, object], remedy: str) -> None:
     """Write a folder's settings, or compare them with those of its earlier jobs.
 
     If several jobs begin at once, the first one's settings count.

@@ -88,7 +88,7 @@ class Settings:
             )
 
     @classmethod
-    def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
+    def from_dict(cls: type[S], values: Mapping[str, object]) -> S:
         """The settings of plain values.
 
         Raises:

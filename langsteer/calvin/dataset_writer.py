@@ -108,7 +108,7 @@ def save_metadata(
     folder: Path,
     episodes: Sequence[tuple[int, int]],
     annotations: Sequence[Annotation],
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     scene: str = "calvin_scene_D",
     evaluation_sentences: Mapping[str, str] | None = None,
     encoder: SentenceEncoder | None = None,

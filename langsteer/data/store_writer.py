@@ -72,7 +72,7 @@ def write_metadata(
     pipeline: ObservationPipeline,
     episode_ends: NDArray[np.int64],
     episodes: EpisodeTable,
-    attributes: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, object] | None = None,
 ) -> None:
     """Write all of a store but its arrays in ``data/``; last of all the root's attributes.
 
@@ -125,7 +125,7 @@ def write_store(
     return open_store(path)
 
 
-def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
+def _write_group(folder: Path, attributes: Mapping[str, object]) -> None:
     """Write the ``zarr.json`` of a group."""
     node = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
     with replacing(folder / "zarr.json") as temporary:

@@ -36,7 +36,7 @@ def read_frame(observation: object, agent: Agent) -> dict[str, NDArray[Any]]:
 
 
 def _cloud_of_images(
-    observation: Mapping[str, Any],
+    observation: Mapping[str, object],
     pipeline: ObservationPipeline,
     state: NDArray[Any],
     coloured: bool,
@@ -61,7 +61,7 @@ def _cloud_of_images(
         raise UserError(f"the depth images show nothing of the workspace: {error}") from error
 
 
-def _array(observation: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def _array(observation: Mapping[str, object], key: str, shape: tuple[int, ...]) -> NDArray[Any]:
     if key not in observation:
         raise UserError(f"{key!r} is missing; found {sorted(map(str, observation))}")
     value = np.asarray(observation[key])

@@ -13,7 +13,6 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +43,7 @@ class AgentServer:
     """
 
     def __init__(
-        self, make_agent: Callable[[], Agent], policy: Mapping[str, Any] | None = None
+        self, make_agent: Callable[[], Agent], policy: Mapping[str, object] | None = None
     ) -> None:
         self._make_agent = make_agent
         self._offer = offer_of(make_agent(), policy)
@@ -105,7 +104,7 @@ class _Session:
         self._agent = agent
         self._prompt: str | None = None
 
-    def actions(self, request: Mapping[str, Any]) -> np.ndarray:
+    def actions(self, request: Mapping[str, object]) -> np.ndarray:
         """(K, 7) float32 for one request."""
         prompt, seed = request.get(PROMPT), request.get(SEED, 0)
         if not isinstance(prompt, str | None):
@@ -127,7 +126,7 @@ class _Session:
         return self._agent.act(frames[-1])
 
 
-def offer_of(agent: Agent, policy: Mapping[str, Any] | None = None) -> Offer:
+def offer_of(agent: Agent, policy: Mapping[str, object] | None = None) -> Offer:
     """A server's description of an agent."""
     return Offer(
         ("cloud",), "relative", agent.n_obs_steps, agent.sees_colours, agent.pipeline, policy

@@ -74,7 +74,7 @@ def load_reference_state_dict(policy: DP3, reference: Mapping[str, Tensor], sour
 def load_reference_checkpoint(
     path: str | Path,
     config: DP3Config,
-    pipeline: Mapping[str, Any] | None = None,
+    pipeline: Mapping[str, object] | None = None,
     use_ema: bool = True,
 ) -> DP3:
     """A policy with the weights of a reference ``.ckpt``, those of its EMA if it has them.
