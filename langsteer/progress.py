@@ -8,7 +8,7 @@ Example::
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from tqdm import tqdm
 
@@ -17,7 +17,13 @@ T = TypeVar("T")
 LOG_EVERY_SECONDS = 30.0
 
 
-class _Bar(tqdm):
+if TYPE_CHECKING:
+    _Tqdm = tqdm[NoReturn]  # generic in its stubs only
+else:
+    _Tqdm = tqdm
+
+
+class ProgressBar(_Tqdm):
     """Shows the time left from the first step on, however long the next one takes."""
 
     def update(self, n: float | None = 1) -> bool | None:
@@ -31,7 +37,7 @@ class _Bar(tqdm):
 
 def progress_bar(
     total: int | None, description: str, unit: str, initial: int = 0, disable: bool = False
-) -> "tqdm[NoReturn]":
+) -> ProgressBar:
     """A bar with rate and time left on stderr; without a terminal, a line every 30 s.
 
     The first step is shown at once, with the time left that it promises.
@@ -44,7 +50,7 @@ def progress_bar(
         disable: no output at all, for ranks other than 0.
     """
     terminal = sys.stderr.isatty()
-    return _Bar(
+    return ProgressBar(
         total=total,
         desc=description,
         unit=unit,
@@ -59,7 +65,7 @@ def progress_bar(
     )
 
 
-def say_doing(bar: "tqdm[NoReturn]", doing: str) -> None:
+def say_doing(bar: ProgressBar, doing: str) -> None:
     """Change what a bar on a terminal says is being done; a log file gets no line for it."""
     bar.set_description(doing, refresh=sys.stderr.isatty())
 

@@ -14,6 +14,7 @@ Example::
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +158,7 @@ def crop_corner(camera: Camera, crop: int | None) -> tuple[int, int]:
     return (camera.width - crop) // 2, (camera.height - crop) // 2
 
 
-def centre_crop(image: NDArray, camera: Camera, crop: int) -> NDArray:
+def centre_crop(image: NDArray[Any], camera: Camera, crop: int) -> NDArray[Any]:
     """The central ``crop`` x ``crop`` pixels of an image (H, W, ...), a view."""
     left, top = crop_corner(camera, crop)
     return image[top : top + crop, left : left + crop]

@@ -65,7 +65,7 @@ class MappedArray:
     def __len__(self) -> int:
         return self.n_rows
 
-    def gather(self, rows: NDArray[np.integer]) -> NDArray:
+    def gather(self, rows: NDArray[np.integer]) -> NDArray[Any]:
         """The given frames: rows (n,) integers to (n, *row_shape), in their order.
 
         Raises:
@@ -84,7 +84,7 @@ class MappedArray:
             self._read_row(shard, row, target[start : start + self._row_bytes])
         return out
 
-    def read(self) -> NDArray:
+    def read(self) -> NDArray[Any]:
         """All frames (n_rows, *row_shape) in memory: one read for each shard file."""
         out = np.zeros((self.n_rows, *self.row_shape), dtype=self.dtype)
         flat = out.reshape(self.n_rows, -1)

@@ -209,7 +209,7 @@ def _view(pipeline: ObservationPipeline, name: str) -> tuple[Camera, int | None]
     return pipeline.gripper, None
 
 
-def _cropped(image: NDArray, camera: Camera, crop: int | None, what: str) -> NDArray:
+def _cropped(image: NDArray[Any], camera: Camera, crop: int | None, what: str) -> NDArray[Any]:
     """The used part of an image; raises ValueError for another size than the camera's."""
     size = image.shape[:2]
     if crop is not None and size == (crop, crop):

@@ -175,7 +175,7 @@ class Store:
             )
         return open_array(self.path, name)
 
-    def read(self, name: str) -> NDArray:
+    def read(self, name: str) -> NDArray[Any]:
         """A whole array of ``data/`` in memory."""
         return np.asarray(self.array(name).read().result())
 

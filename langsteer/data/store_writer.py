@@ -103,7 +103,7 @@ def write_metadata(
 
 def write_store(
     path: str | Path,
-    arrays: Mapping[str, NDArray],
+    arrays: Mapping[str, NDArray[Any]],
     episode_ends: NDArray[np.int64],
     episodes: EpisodeTable,
     pipeline: ObservationPipeline,

@@ -39,7 +39,7 @@ def _without_standard_error() -> Iterator[None]:
 
 
 with _without_standard_error():  # "pybullet build time: ...", once in each process
-    import pybullet
+    import pybullet as pybullet  # exported: the world's modules import it silently from here
 
 TIME_STEP = 1.0 / 240.0
 GRAVITY = -9.8

@@ -22,7 +22,7 @@ from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.policies.cpu_threads import choose_threads, describe_place
 from langsteer.policies.dp3 import DP3Config
-from langsteer.progress import progress_bar, say_doing
+from langsteer.progress import ProgressBar, progress_bar, say_doing
 from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
 from langsteer.training.checkpoint_util import LATEST, CheckpointManager
 from langsteer.training.config import RunConfig, TrainingConfig
@@ -158,12 +158,7 @@ class Trainer:
         self.log.info("finished: %s", self.folder / LATEST)
         return True
 
-    def _epoch(
-        self,
-        batches: Iterator[Batch],
-        stop: StopRequest,
-        bar: Any,  # noqa: ANN401 - tqdm's type is private
-    ) -> None:
+    def _epoch(self, batches: Iterator[Batch], stop: StopRequest, bar: ProgressBar) -> None:
         """The rest of the present epoch; raises `Stopped` once a rank was asked to stop.
 
         After a stop in its validation the epoch has no steps left. A resume then validates it.
@@ -187,7 +182,7 @@ class Trainer:
                 raise Stopped
         self._end_epoch(stop, bar)
 
-    def _log_step(self, bar: Any) -> None:  # noqa: ANN401 - tqdm's type is private
+    def _log_step(self, bar: ProgressBar) -> None:
         self.learner.collect_losses()
         progress, now = self.progress, time.perf_counter()
         loss = progress.unlogged_loss / progress.unlogged_steps
@@ -210,7 +205,7 @@ class Trainer:
             step, epoch = self.progress.step, self.progress.step / self.schedule.steps_per_epoch
             self.records.metrics({"step": step, "epoch": epoch, **numbers})
 
-    def _end_epoch(self, stop: StopRequest, bar: Any) -> None:  # noqa: ANN401 - tqdm's, as above
+    def _end_epoch(self, stop: StopRequest, bar: ProgressBar) -> None:
         """Validate and save if due, and go to the next epoch."""
         # The ranks' losses come together here, so every rank has the same numbers to save.
         self.learner.collect_losses()
@@ -304,15 +299,14 @@ class Trainer:
         most = min(self.config.num_workers, max(0, cores_per_rank(os.environ) - 1))
         return min(most, 1) if self.data.buffer.points_on_device else most
 
-    def _bar(self) -> Any:  # noqa: ANN401 - tqdm's type is private
-        bar = progress_bar(
+    def _bar(self) -> ProgressBar:
+        return progress_bar(
             self.state.total_steps,
             "training",
             "step",
             initial=self.progress.step,
             disable=not self.world.is_main,
         )
-        return bar
 
     def _open_records(self) -> RunLogger | None:
         if not self.world.is_main:
