@@ -148,6 +148,7 @@ _CATEGORY_BIT = np.array([1 << _CATEGORIES.index(category(task)) for task in TAS
 def is_feasible(state: State, sequence: tuple[str, ...]) -> bool:
     """Whether every task in turn leads to exactly one next state."""
     for task in sequence:
+        # Two possible outcomes would make the next task's start uncertain, so CALVIN drops them.
         following = successors(state, task)
         if len(following) != 1:
             return False

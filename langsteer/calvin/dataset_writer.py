@@ -65,6 +65,7 @@ def achieved_actions(
     now, later = np.asarray(robot_obs[:-1], np.float64), np.asarray(robot_obs[1:], np.float64)
     actions = np.concatenate([later[:, :6], later[:, 14:15]], axis=1)
     step = actions[:, :6] - now[:, :6]
+    # The short way round: roll flips between -pi and pi.
     step[:, 3:] = (step[:, 3:] + np.pi) % (2 * np.pi) - np.pi
     scale = np.repeat([METRES_PER_UNIT, RADIANS_PER_UNIT], 3)
     return actions, np.concatenate([np.clip(step / scale, -1, 1), actions[:, 6:]], axis=1)
@@ -131,6 +132,7 @@ def save_metadata(
     """
     encoder = encoder or HashedWords()
     table = np.array(sorted(episodes), dtype=np.int64).reshape(-1, 2)
+    # The configuration comes first: reading the frames below needs its cameras.
     with replacing(folder / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
     with replacing(folder / "statistics.yaml") as temporary:
@@ -145,6 +147,7 @@ def save_metadata(
             for task, sentence in evaluation_sentences.items()
         }
         _save_npy(folder / ANNOTATIONS.with_name("embeddings.npy"), tree)
+    # Last, since a folder with its table of recordings counts as complete.
     _save_npy(folder / RANGES, table)
 
 
@@ -202,6 +205,7 @@ def _statistics(folder: Path, episodes: NDArray[np.int64], config: DatasetConfig
     low, high = np.full(VECTORS["actions"], np.inf), np.full(VECTORS["actions"], -np.inf)
     for first, last in episodes.tolist():
         for number in range(first, last + 1):
+            # Frame by frame: a dataset does not fit into memory, two sums do.
             frame = read_frame(folder / frame_name(number), names, config)
             for name in names:
                 sums[name] += frame[name], frame[name] ** 2

@@ -156,6 +156,7 @@ def get_env(
         raise UserError("show_gui=True: there is no window; use render(mode='rgb_array')")
     if dataset_path is None and scene is None:
         raise UserError("get_env: give dataset_path or scene")
+    # The dataset says how its images were made, and the arguments overrule it.
     if dataset_path is not None:
         told_scene, told_renderer = _told(Path(dataset_path))
         scene, renderer = scene or told_scene, renderer or told_renderer
@@ -217,8 +218,10 @@ def install() -> None:
         UserError: the real calvin_env was imported already.
     """
     found = sys.modules.get("calvin_env")
+    # Two simulators under one name would mix silently.
     if found is not None and not getattr(found, "__langsteer__", False):
         raise UserError(f"calvin_env is imported already, from {found.__file__}; install() first")
+    # Parents first: an import of a submodule looks them up.
     _module("calvin_env", __langsteer__=True, __file__=__file__)
     _module("calvin_env.envs")
     _module("calvin_env.envs.tasks", Tasks=Tasks)

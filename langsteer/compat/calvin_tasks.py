@@ -78,6 +78,7 @@ def scene_info(info: Info) -> SceneInfo:
     The doors are the slider and the drawer, in this order, as in every scene of CALVIN.
     """
     scene, robot = info["scene_info"], info["robot_info"]
+    # The oracle judges by names; PyBullet's numbers differ from run to run.
     names = _names_of_contacts(info)
     slider, drawer = (door["current_state"] for door in scene["doors"].values())
     (button,), (switch,) = scene["buttons"].values(), scene["switches"].values()
@@ -117,6 +118,7 @@ def _names_of_contacts(info: Info) -> dict[tuple[int, int], Contact]:
 
 def _contacts(part: Info, names: Mapping[tuple[int, int], Contact]) -> frozenset[Contact]:
     """The contacts of a part; fields 2 and 4 of a contact are the other body and its link."""
+    # Links nobody asks about still tell their body, e.g. the robot's fingers.
     bodies = {body: name for (body, _), (name, _) in names.items()}
     found = ((point[2], point[4]) for point in part["contacts"])
     return frozenset(

@@ -69,6 +69,7 @@ class _CalvinGym(gymnasium.Env[Any, Any]):
     def _give(self, task: str) -> None:
         """Begin with ``task``."""
         self.task, self.task_description = task, phrasings(task)[0]
+        # The oracle compares with this moment: success is a change, not a state.
         self._start, self._steps = self.env.info(), 0
 
     def _act(self, action: ArrayLike) -> bool:
@@ -131,6 +132,7 @@ class CalvinTaskEnv(_CalvinGym):
         if state:
             self.env.reset(options=state)
         else:
+            # Experts do whatever must come first, such as lifting a block to be placed.
             self._performer.prepare(self.task, self.np_random)
         self._give(self.task)
         return self._observations.observe(), {"is_success": False}
@@ -171,6 +173,7 @@ class CalvinChainEnv(_CalvinGym):
         """The start of a chain; returns its observation and ``info`` as `step` does."""
         super().reset(seed=seed)
         number = (options or {}).get("chain", seed)
+        # Without a number the chains come in turn, so an evaluation of 1000 resets plays each once.
         self._chain = int(self._chain + 1 if number is None else number) % N_CHAINS
         given = chain(self._chain)
         self._tasks, self._completed = given.tasks, 0
@@ -191,6 +194,7 @@ class CalvinChainEnv(_CalvinGym):
         self._completed += done
         finished = self._completed == CHAIN_LENGTH
         truncated = not done and self._steps >= self._max_steps
+        # Nothing is reset between tasks: the next one begins where this one ended.
         if done and not finished:
             self._give(self._tasks[self._completed])
         return self._observations.observe(), float(done), finished, truncated, self._info()

@@ -54,6 +54,7 @@ def read_mesh(path: str | Path) -> Triangles:
         raise UserError(f"{path}: the mesh cannot be read: {error.strerror}") from error
     except (ValueError, IndexError) as error:
         raise UserError(f"{path}: damaged mesh: {error}") from error
+    # A corner that is no number would spoil the image far from its mesh.
     if not len(triangles) or not np.isfinite(triangles).all():
         raise UserError(f"{path}: the mesh has no triangle, or a corner that is not finite")
     return triangles
@@ -82,6 +83,7 @@ def read_texture(path: Path) -> NDArray[np.float64] | None:
     corners = _texture_corners(path.read_bytes())
     if corners is None:
         return None
+    # One colour a triangle: the mean of a few points within it.
     samples = _WITHIN_TRIANGLE @ corners
     height, width = pixels.shape[:2]
     # OBJ counts texture rows from the bottom, and repeats the image beyond its edges.

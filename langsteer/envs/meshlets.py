@@ -59,6 +59,7 @@ class Meshlets:
         joined: dict[str, NDArray[Any]] = {}
         for field in fields(cls):
             arrays = [getattr(each, field.name) for each in parts]
+            # Parts are numbered anew, and starts of rows are counted on.
             if field.name == "part":
                 arrays = [np.full(len(array), index) for index, array in enumerate(arrays)]
             if field.name.startswith("first"):
@@ -79,10 +80,12 @@ def _part_meshlets(triangles: Triangles) -> Meshlets:
     wide = lengths > 0
     given = np.flatnonzero(wide)
     triangles, normals = triangles[wide], normals[wide] / lengths[wide, None]
+    # Neighbours that face alike go together: one test then drops or keeps them all.
     order = np.lexsort((_morton(triangles.mean(axis=1)), _facing(normals)))
     groups = np.split(order, range(MESHLET_TRIANGLES, len(order), MESHLET_TRIANGLES))
     corners, indices, bounds = [], [], []
     for group in groups:
+        # Shared corners are projected once.
         unique, index = np.unique(triangles[group].reshape(-1, 3), axis=0, return_inverse=True)
         corners.append(unique)
         indices.append(index.reshape(-1, 3))

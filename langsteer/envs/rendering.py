@@ -144,6 +144,7 @@ class BulletRenderer:
         rgb = np.ascontiguousarray(
             np.reshape(np.asarray(colours, dtype=np.uint8), (height, width, 4))[:, :, :3]
         )
+        # OpenGL's depth is not linear: near and far planes turn it into metres.
         z = np.reshape(np.asarray(z_buffer, dtype=np.float32), (height, width))
         # In float32, as in CALVIN: its files hold these roundings.
         scale, far, near = np.float32(camera.far * camera.near), camera.far, camera.near
@@ -229,6 +230,7 @@ def _load_egl(physics: Physics) -> None:
             "renderer 'egl': this PyBullet has no EGL plugin (it comes with the Linux wheels); "
             f"{_WITHOUT_EGL}"
         )
+    # A broken EGL aborts its process, so another one tries first.
     _check_egl(plugin.origin)
     if physics.loadPlugin(plugin.origin, _EGL_SUFFIX) < 0:
         raise UserError(f"renderer 'egl': the EGL plugin did not load; {_WITHOUT_EGL}")

@@ -60,6 +60,7 @@ def paired_gain(attempts: Sequence[Attempt], method: str) -> Gain:
     cluster bootstrap, Efron & Tibshirani 1993, percentile interval, 4000 resamples of seed 0). With
     few starts it is too narrow; if all agree it has no width; with one there is none.
     """
+    # Pairs share scene and noise, so their difference varies less than the rates themselves.
     base = {(one.start, one.task): one.success for one in attempts if one.method == BASE}
     differences: dict[int, list[int]] = {}
     for one in attempts:
@@ -71,6 +72,7 @@ def paired_gain(attempts: Sequence[Attempt], method: str) -> Gain:
     mean = float(sums.sum() / counts.sum())
     if len(sums) < 2:
         return Gain(mean, None)
+    # Whole starts are drawn: attempts of one start are not independent.
     drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])

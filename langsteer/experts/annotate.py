@@ -69,6 +69,7 @@ def windows(infos: Sequence[SceneInfo]) -> list[Window]:
             window = _judged(oracle, first, middle, last)
             if window is not None:
                 found.add(window)
+    # By end and then by start, so that of one completion the longest window comes first.
     return sorted(found, key=lambda window: (window.end, window.start, window.task))
 
 

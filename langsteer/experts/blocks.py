@@ -91,8 +91,10 @@ def _put_down(scene: Scene, place: Vector, yaw: float | None = None, above: floa
     """Carry the held block to a place for its centre, let go, and withdraw upwards."""
     colour = held_colour(scene.view)
     centre = scene.view.tcp if colour is None else scene.view.block(colour).position
+    # The block may sit off the fingers' middle: its own centre must come to the place.
     x, y, z = (np.asarray(place) + (scene.view.tcp - centre)).tolist()
     euler = (DOWN, 0.0, float(np.clip(scene.hand.euler[2] if yaw is None else yaw, *_WRIST)))
+    # Travel high: a held block would sweep others away.
     top = max(z + above, float(scene.hand.position[2]))
     yield Move((x, y, top), euler, CLOSED, radius=0.012)
     yield Move((x, y, z), euler, CLOSED, speed=0.3, radius=0.004)

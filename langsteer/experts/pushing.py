@@ -58,6 +58,7 @@ def _push_along(
     start = float(block.position[axis]) - direction * gap
     yield Move(at(start, z + scene.vary(0.06, 0.1)), euler, radius=0.012)
     yield Move(at(start), euler, radius=0.006)
+    # Aim anew at the block's middle every few centimetres: off it the block turns away.
     while direction * (far - scene.hand.position[axis]) > _AHEAD:
         goal = at(float(scene.hand.position[axis]) + direction * _AHEAD)
         yield Move(goal, euler, speed=0.3, radius=_AHEAD - _STEP, steady=True)
@@ -102,10 +103,12 @@ def push_into_drawer(scene: Scene) -> Plan:
     def lies_in_drawer(view: View) -> bool:
         return bool(view.block(colour).position[2] < DRAWER_FLOOR + BLOCK_WIDTH)
 
+    # A push is the plain way; where it would miss the drawer or hit the door, hold the block.
     is_before_drawer = abs(view.block(colour).position[_X] - middle) < _DRAWER_HALF
     if is_before_drawer and _has_room_behind(view, colour):
         yield from _push_along(scene, colour, _Y, -1, has_fallen, TABLE_EDGE - 0.02)
         yield Move(_place(scene), until=lies_in_drawer)  # it may lean on the edge before it falls
+    # The push may leave the block on the edge: then it is carried.
     if not has_fallen(scene.view):
         yield from _slide_into_drawer(scene, colour)
         yield Move(_place(scene), gripper=OPEN, until=lies_in_drawer)

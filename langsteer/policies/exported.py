@@ -94,6 +94,7 @@ def _make_room(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder}: not empty and no export; choose another folder")
     if not overwrite:
         raise UserError(f"{folder}: holds an export already; give --overwrite to replace it")
+    # By rename, so a kill leaves no half export under this name.
     discard(folder)
 
 
@@ -113,6 +114,7 @@ def read_export(folder: Path) -> ExportedPolicy:
     path = folder / WEIGHTS
     if not path.is_file():
         raise UserError(f"{path}: missing; copy the whole folder of the export again")
+    # Read once and checked as read: the digest is that of the very bytes that are parsed.
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != description.get("weights_sha256"):
         raise UserError(

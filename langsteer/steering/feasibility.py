@@ -36,6 +36,7 @@ def why_infeasible(task: str, scene: SceneInfo) -> str | None:
     if task in _CHECKS:
         return _CHECKS[task](scene)
     block = scene.blocks[wanted.block]
+    # The oracle counts a lift only from the surface in the task's name.
     if wanted.verb == "lift":
         rests = (TABLE, SURFACE_LINKS[wanted.surface]) in block.contacts
         return None if rests else f"{wanted.block} does not lie on the {wanted.surface}"

@@ -206,6 +206,8 @@ def _view(storage: Tensor, offset: object, size: object, stride: object) -> Tens
             count = math.prod(shape)
             if count == 0:
                 return storage.new_empty(shape)
+            # A stride could lead outside the storage, and the memory there belongs to somebody
+            # else.
             last = first + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
             if 0 <= first <= last < storage.numel() >= count:
                 return storage.as_strided(shape, strides, first)
