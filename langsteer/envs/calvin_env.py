@@ -50,14 +50,13 @@ from langsteer.envs.playtable import (
 from langsteer.envs.rendering import (
     CAMERA_NAMES,
     Renderer,
-    RendererName,
     Viewpoint,
     gripper_view,
     make_renderer,
     static_view,
 )
 from langsteer.envs.robot import ROBOT_OBS_SIZE, Robot
-from langsteer.envs.scene import BUILTIN
+from langsteer.envs.scene import BUILTIN, RendererName
 from langsteer.envs.scene_config import load_scene
 from langsteer.errors import UserError
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.compiled import compiled
 from langsteer.envs.meshlets import Floats, Integers, Meshlets
-from langsteer.envs.rasterizer import compiled
 
 # TinyRenderer's defaults with z up (TinyRendererVisualShapeConverter.cpp).
 LAMP = np.array([-50.0, 30.0, 100.0]) / np.linalg.norm([-50.0, 30.0, 100.0])
