@@ -28,6 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 from langsteer.data.store import Store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config
+from langsteer.policies.dp3.config import FRAMES_AHEAD
+from langsteer.policies.dp3.normalizer import TCP_POSITION
 from langsteer.training.config import TrainingDatasetConfig
 from langsteer.training.replay_buffer import ReplayBuffer
 from langsteer.training.sampler import MicroBatch, Schedule, Windows, make_windows
@@ -146,12 +148,20 @@ class CalvinData:
         batch = self.batch(self.train, micro.windows, phrasing)
         if self.sentences is not None:
             batch["withheld"] = torch.from_numpy(withheld)
+        if self.policy.foresight:
+            batch["hand_ahead"] = torch.from_numpy(self._hand_ahead(micro.windows))
         noise, timesteps = self._own_draws(diffusion_draws, micro, seed)
         batch["noise"] = torch.from_numpy(noise).flatten(0, 1)
         batch["timesteps"] = torch.from_numpy(timesteps).flatten()
         batch["share"] = micro.share
         batch["last"] = micro.last
         return batch
+
+    def _hand_ahead(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, K, 3) the tcp's position K times later than the present, metres, in the episode."""
+        present = self.policy.n_obs_steps - 1
+        rows = self.train.rows(index, present + np.array(FRAMES_AHEAD))
+        return self.buffer.states[rows][..., TCP_POSITION]
 
     def _own_draws(self, draw: "Draw", micro: MicroBatch, seed: int) -> tuple[NDArray[Any], ...]:
         """The share of a micro-batch's windows in the draws of its step.

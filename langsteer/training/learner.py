@@ -63,7 +63,7 @@ class Learner:
         together = batch["last"] or self._policy is state.policy
         alone = nullcontext() if together else self._policy.no_sync()  # type: ignore[operator]
         with alone, state.policy.precision.products(state.device):
-            seen = {"obs": moved["obs"], "action": moved["action"]}
+            seen = {key: moved[key] for key in ("obs", "action", "hand_ahead") if key in moved}
             loss = self._policy(
                 seen, moved["noise"], moved["timesteps"], withheld=moved.get("withheld")
             )

@@ -122,8 +122,8 @@ class RunState:
         """
         trained = load_policy(path)
         differing = differences(
-            trained.config.to_dict(),
-            self.policy.config.to_dict(),
+            _lasting(trained.config),
+            _lasting(self.policy.config),
             "  {name}: {one} there, {other} now",
         )
         if differing:
@@ -152,6 +152,14 @@ class RunState:
         torch.set_rng_state(payload["rng"]["torch"])
         if "cuda" in payload["rng"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(payload["rng"]["cuda"], self.device)
+
+
+_OF_TRAINING = ("foresight", "noise_draws", "language_dropout", "language_guidance")
+"""Keys of a policy that change neither its weights' shapes nor what its output stands for."""
+
+
+def _lasting(config: DP3Config) -> dict[str, Any]:
+    return {key: value for key, value in config.to_dict().items() if key not in _OF_TRAINING}
 
 
 def _new_policy(config: DP3Config, data: CalvinData) -> DP3:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.policies.dp3.encoder import PointAttention
 
@@ -88,10 +89,43 @@ def test_attention_finds_the_point_of_one_colour():
 
     for _ in range(600):
         points, target = sample()
-        loss = (attention(points, state, tcp, None) - target).square().mean()
+        loss = (attention(points, state, tcp, None)[0] - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     points, target = sample()
-    error = (attention(points, state, tcp, None) - target).norm(dim=-1)
+    error = (attention(points, state, tcp, None)[0] - target).norm(dim=-1)
     assert error.median() < 0.02
+
+
+def test_foresight_teaches_its_heads_where_the_hand_will_be(policy, obs):
+    """Heads that are told nothing but the hand's future place find the point that lies there."""
+    points = torch.rand(64, 2, 20, 6) - 0.5
+    points[:, :, 0, 3:] = torch.tensor([1.0, 0.0, 0.0])
+    seen = {
+        "point_cloud": points,
+        "agent_pos": torch.zeros(64, 2, 15),
+        "language": torch.zeros(64, 6),
+    }
+    ahead = points[:, -1, :1, :3].expand(-1, 3, -1)
+    batch = {"obs": seen, "action": torch.zeros(64, 16, 7), "hand_ahead": ahead}
+    foreseeing = DP3(dataclasses.replace(CONFIG, attention_heads=3, foresight=1.0))
+    foreseeing.normalizer.load_state_dict(policy.normalizer.state_dict())
+    optimizer = torch.optim.AdamW(foreseeing.parameters(), lr=1e-2)
+
+    @torch.no_grad()
+    def gap() -> float:
+        _, looked_at = foreseeing._look(seen, None)
+        return float((looked_at - ahead).norm(dim=-1).median())
+
+    before = gap()
+    for _ in range(80):
+        optimizer.zero_grad()
+        foreseeing(batch).backward()
+        optimizer.step()
+    assert gap() < before / 3
+
+
+def test_foresight_needs_heads_to_teach():
+    with pytest.raises(UserError, match="foresight"):
+        dataclasses.replace(CONFIG, attention_heads=2, foresight=0.1)

@@ -49,7 +49,9 @@ def test_every_weight_gets_a_gradient_in_bf16_that_points_as_in_fp32(policy, bat
 
 def test_encoder_stays_out_of_bf16(policy, batch):
     seen = {}
-    policy.obs_encoder.register_forward_hook(lambda module, given, out: seen.update(features=out))
+    policy.obs_encoder.register_forward_hook(
+        lambda module, given, out: seen.update(features=out[0])
+    )
     policy.model.down_modules[0][0].register_forward_hook(
         lambda module, given, out: seen.update(within=out.dtype)
     )

@@ -11,6 +11,7 @@ from langsteer.data.store import EpisodeTable, open_store
 from langsteer.data.store_writer import write_store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config, Normalizer
+from langsteer.policies.dp3.config import FRAMES_AHEAD
 from langsteer.training import calvin_dataset
 from langsteer.training.calvin_dataset import CalvinData, diffusion_draws, train_loader
 from langsteer.training.config import TrainingDatasetConfig
@@ -57,6 +58,18 @@ def test_colour_is_read_where_the_policy_sees_it(tiny_store):
     clouds = open_store(tiny_store).read("point_cloud")
     frames = data.train.first[3] + np.arange(2)
     np.testing.assert_array_equal(batch["obs"]["point_cloud"][0], clouds[frames])
+
+
+def test_foresight_is_told_the_hands_place_later_in_the_same_episode(tiny_store):
+    data = open_data(tiny_store, DP3Config(attention_heads=3, foresight=0.1))
+    last = len(data.train) - 1
+    ahead = data._hand_ahead(np.array([0, last]))
+    states = open_store(tiny_store).read("state")
+    present = data.train.first + data.policy.n_obs_steps - 1
+    for row, window in enumerate((0, last)):
+        end = data.train.end[window] - 1
+        frames = [min(present[window] + later, end) for later in FRAMES_AHEAD]
+        np.testing.assert_array_equal(ahead[row], states[frames][:, :3])
 
 
 def test_zero_motion_tail_stops_the_arm_and_keeps_the_gripper(tiny_store):

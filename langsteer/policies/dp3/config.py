@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from langsteer.sentences import ENCODERS
-from langsteer.settings import Count, Natural, Portion, Positive, Settings, one_of
+from langsteer.settings import Count, Natural, NonNegative, Portion, Positive, Settings, one_of
+
+FRAMES_AHEAD = (16, 32, 48)
+"""What the first heads look for, with ``foresight``: the hand's place so many frames later."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class DP3Config(Settings, prefix="policy."):
         point_widths: widths of the per-point layers.
         attention_heads: heads of `encoder.PointAttention`, to look for the things of the sentence;
             0 leaves it out, as in the reference.
+        foresight: weight of teaching the first heads to look where the hand will be
+            (`policy.foresight_loss`), in training alone; 0 leaves it out.
         encoder_output_dim: features of the cloud, and of the state, per observation frame.
         down_dims: channels of the U-Net's stages.
         blocks_per_stage: residual blocks per stage: 2 in DP3, 1 in Simple DP3.
@@ -58,6 +63,7 @@ class DP3Config(Settings, prefix="policy."):
     use_pc_color: bool = False
     point_widths: tuple[Count, ...] = (64, 128, 256)
     attention_heads: Natural = 0
+    foresight: NonNegative = 0.0
     encoder_output_dim: Count = 64
     down_dims: tuple[Count, ...] = (512, 1024, 2048)
     blocks_per_stage: Count = 2
@@ -87,6 +93,11 @@ class DP3Config(Settings, prefix="policy."):
     def _check_shape(self) -> None:
         """Whether the U-Net can be built."""
         self.require(len(self.down_dims) >= 2, "down_dims", "two stages or more")
+        self.require(
+            not self.foresight or self.attention_heads >= len(FRAMES_AHEAD),
+            "foresight",
+            f"0, or attention_heads of {len(FRAMES_AHEAD)} or more",
+        )
         self.require(len(self.point_widths) >= 1, "point_widths", "one layer or more")
         self.require(
             all(width % self.n_groups == 0 for width in self.down_dims),

@@ -139,8 +139,8 @@ class PointAttention(nn.Module):
 
     def forward(
         self, points: Tensor, state: Tensor, tcp: Tensor, sentences: Tensor | None
-    ) -> Tensor:
-        """Features (F, ``output_dim``) of frames.
+    ) -> tuple[Tensor, Tensor]:
+        """Features (F, ``output_dim``) of frames, and where each head looks (F, heads, 3), metres.
 
         Args:
             points: (F, P, 3 or 6), metres, world frame, then colours.
@@ -156,8 +156,7 @@ class PointAttention(nn.Module):
         offset = position - tcp[:, None]
         seen = [position / _FAR, offset / _FAR, (offset / _NEAR).tanh()]
         attended = torch.cat([*seen, weights @ self.values(features)], dim=-1)
-        output: Tensor = self.output(attended.flatten(1))
-        return output
+        return self.output(attended.flatten(1)), position
 
     def _weights(self, features: Tensor, state: Tensor, sentences: Tensor | None) -> Tensor:
         """(F, heads, P), each head's sum to 1."""
@@ -188,8 +187,8 @@ class ObservationEncoder(nn.Module):
         state: Tensor,
         tcp: Tensor | None = None,
         sentences: Tensor | None = None,
-    ) -> Tensor:
-        """Features (F, output_dim) of frames.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features (F, output_dim) of frames, and what each head looks at (F, heads, 3), metres.
 
         Args:
             points: (F, P, 3 or 6), normalised.
@@ -198,7 +197,9 @@ class ObservationEncoder(nn.Module):
             sentences: (F, E) embeddings; needed for attention with language alone.
         """
         features = [self.extractor(points), self.state_mlp(state)]
+        looked_at = None
         if self.attention is not None:
             assert tcp is not None
-            features.append(self.attention(points, state, tcp, sentences))
-        return torch.cat(features, dim=-1)
+            found, looked_at = self.attention(points, state, tcp, sentences)
+            features.append(found)
+        return torch.cat(features, dim=-1), looked_at

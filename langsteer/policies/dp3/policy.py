@@ -35,6 +35,8 @@ from langsteer.policies.dp3.unet import FilmUNet, Modulations
 from langsteer.policies.precision import Precision
 
 Observation = Mapping[str, Tensor]
+_FORESIGHT_SCALE = 0.05
+"""Metres, about a block's size."""
 
 
 class DP3(nn.Module):
@@ -128,26 +130,32 @@ class DP3(nn.Module):
         Raises:
             UserError: the observation has another shape than the policy's.
         """
+        return self._look(obs, sentences)[0]
+
+    def _look(self, obs: Observation, sentences: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """`encode`, and what each head looks at in the present frame (B, heads, 3), metres."""
         self._check(obs)
         if self.language is None:
             return self._features(obs, None)
         told = obs["language"] if sentences is None else sentences
-        return self.language.append(self._features(obs, told), told)
+        features, looked_at = self._features(obs, told)
+        return self.language.append(features, told), looked_at
 
-    def _features(self, obs: Observation, sentences: Tensor | None) -> Tensor:
-        """Features (B, D) of the observation's frames."""
+    def _features(self, obs: Observation, sentences: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Features (B, D) of the observation's frames, and what is looked at in the last one."""
         points, state = obs["point_cloud"], obs["agent_pos"]
         told = None
         if sentences is not None and self.language is not None:
             frames = sentences.repeat_interleave(state.shape[1], 0)
             told = frames * self.language.input_scale
-        features = self.obs_encoder(
+        features, looked_at = self.obs_encoder(
             self.normalizer.point_cloud.normalize(points.flatten(0, 1)),
             self.normalizer.normalize_agent_pos(state.flatten(0, 1)),
             state.flatten(0, 1)[:, TCP_POSITION],
             told,
         )
-        return features.unflatten(0, (len(points), -1)).flatten(1)
+        present = None if looked_at is None else looked_at.unflatten(0, (len(points), -1))[:, -1]
+        return features.unflatten(0, (len(points), -1)).flatten(1), present
 
     def _check(self, obs: Observation) -> None:
         points, state = obs["point_cloud"], obs["agent_pos"]
@@ -184,6 +192,9 @@ class DP3(nn.Module):
     ) -> Tensor:
         """Mean squared error of the network's output over all steps of the horizon.
 
+        With ``foresight`` a batch may have ``hand_ahead`` (B, len(FRAMES_AHEAD), 3), metres: its
+        `foresight_loss` is added.
+
         The caller enters ``precision.products``, around the backward pass, too.
 
         Args:
@@ -198,7 +209,7 @@ class DP3(nn.Module):
         if self.language is not None and self.training:
             sentences = self.language.withhold(batch["obs"]["language"], withheld, generator)
         # One pass of the encoder serves several draws of noise: it is the costly part.
-        condition = self.encode(batch["obs"], sentences)
+        condition, looked_at = self._look(batch["obs"], sentences)
         clean = self.normalizer.action.normalize(batch["action"])
         draws = self.config.noise_draws
         if draws > 1:
@@ -221,7 +232,11 @@ class DP3(nn.Module):
             output = self.model(network_input, timesteps, condition)
         target = self.diffusion.network_target(clean, noise, timesteps)
         # The loss is float32 in any precision: differences of bfloat16 would lose most digits.
-        return functional.mse_loss(output.float(), target)
+        loss = functional.mse_loss(output.float(), target)
+        if "hand_ahead" in batch:
+            assert looked_at is not None  # DP3Config demands heads
+            loss = loss + self.config.foresight * foresight_loss(looked_at, batch["hand_ahead"])
+        return loss
 
     @torch.no_grad()
     def predict_action(
@@ -345,3 +360,22 @@ class DP3(nn.Module):
 def _normal(shape: torch.Size, generator: torch.Generator | None, device: torch.device) -> Tensor:
     drawn_on = device if generator is None else generator.device
     return torch.randn(shape, generator=generator, device=drawn_on).to(device)
+
+
+def foresight_loss(looked_at: Tensor, hand_ahead: Tensor) -> Tensor:
+    """How far the first heads look beside the places of the hand in the future.
+
+    The denoising loss alone teaches attention slowly, since its gradient is mostly noise. Where the
+    hand goes next is mostly where the thing is that the sentence is about, and every recording
+    tells it. Pseudo-Huber norm in units of `_FORESIGHT_SCALE`: a place in the air, which no point
+    can explain, pulls no harder than another.
+
+    Args:
+        looked_at: (B, heads, 3) metres.
+        hand_ahead: (B, K, 3) metres, for the first K heads.
+
+    Returns:
+        The mean over batch and heads, a scalar.
+    """
+    gaps = (looked_at[:, : hand_ahead.shape[1]] - hand_ahead) / _FORESIGHT_SCALE
+    return ((1 + gaps.square().sum(dim=-1)).sqrt() - 1).mean()
