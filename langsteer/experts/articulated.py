@@ -42,13 +42,13 @@ def open_drawer(scene: Scene) -> Plan:
     """Reach behind the handle's bar and pull."""
     x = scene.view.layout.drawer[0] + scene.vary(-0.06, 0.06)
     z = scene.view.layout.drawer[2] + _BAR_HEIGHT + scene.vary(-0.005, 0.006)
-    y = _BEHIND_BAR - scene.view.drawer
+    y = _BEHIND_BAR - scene.view.state.drawer
     euler = _pointing_down(scene)
     yield Move((x, y, z + scene.vary(0.09, 0.14)), euler, radius=0.02)
     yield Move((x, y, z), euler, speed=0.33, radius=0.008)
     goal = scene.view.layout.drawer_range * scene.vary(0.84, 1.0)
     yield Move((x, _BEHIND_BAR - goal - 0.015, z), euler, speed=0.33, radius=0.01)
-    y = _BEHIND_BAR - scene.view.drawer
+    y = _BEHIND_BAR - scene.view.state.drawer
     yield Move((x, y, z + scene.vary(0.08, 0.12)), euler, radius=0.03)
 
 
@@ -56,7 +56,7 @@ def close_drawer(scene: Scene) -> Plan:
     """Push the handle's bar from its front."""
     x = scene.view.layout.drawer[0] + scene.vary(-0.07, 0.07)
     z = scene.view.layout.drawer[2] + _BAR_HEIGHT + scene.vary(-0.005, 0.006)
-    y = _BEFORE_BAR - scene.view.drawer - scene.vary(0.02, 0.035)
+    y = _BEFORE_BAR - scene.view.state.drawer - scene.vary(0.02, 0.035)
     euler = _pointing_down(scene)
     yield Move((x, y, z + scene.vary(0.1, 0.14)), euler, radius=0.02)
     yield Move((x, y, z), euler, speed=0.33, radius=0.012)
@@ -76,7 +76,7 @@ def _move_slider(direction: int) -> Planner:
         def beside(value: float) -> float:
             return float(layout.slider[0] + HANDLE_X - value + side)
 
-        x = beside(scene.view.slider) + direction * scene.vary(0.025, 0.045)
+        x = beside(scene.view.state.slider) + direction * scene.vary(0.025, 0.045)
         y = _HANDLE_Y + scene.vary(-0.006, 0.004)
         euler = _pointing_down(scene)
         yield Move((x, y - 0.05, z + scene.vary(0.02, 0.07)), euler, radius=0.025)
@@ -101,7 +101,7 @@ def press_button(scene: Scene) -> Plan:
     yield Move((x, y, top + scene.vary(0.04, 0.08)), euler, radius=0.015)
 
     def is_pressed(view: View) -> bool:
-        return view.button > 0.016
+        return view.state.button > 0.016
 
     yield Move((x, y, top - 0.035), euler, speed=0.25, radius=0.004, until=is_pressed)
     yield Move((x, y, top + scene.vary(0.05, 0.09)), euler, radius=0.02)
@@ -123,16 +123,18 @@ def _use_switch(on: bool) -> Planner:
         across = scene.vary(-0.058, -0.045) if right else scene.vary(-0.03, 0.02)
         axis = layout.switch_axis * (1 if on else -1)
         lever = (
-            layout.switch + np.array([across, 0.0, 0.0]) + layout.switch_axis * scene.view.switch
+            layout.switch
+            + np.array([across, 0.0, 0.0])
+            + layout.switch_axis * scene.view.state.switch
         )
         contact = lever + np.array(LEVER_FROM_BELOW if on else LEVER_FROM_ABOVE)
         before = contact + np.array(BEFORE_LEVER_FROM_BELOW if on else BEFORE_LEVER_FROM_ABOVE)
         yield Move(_vector(before), euler, radius=0.015)
         yield Move(_vector(contact), euler, speed=0.3, radius=0.008)
-        left = layout.switch_range - scene.view.switch if on else scene.view.switch
+        left = layout.switch_range - scene.view.state.switch if on else scene.view.state.switch
 
         def is_done(view: View) -> bool:
-            share = view.switch / layout.switch_range
+            share = view.state.switch / layout.switch_range
             return share > 0.93 if on else share < 0.07
 
         goal = contact + axis * (left + 0.03) + (_INWARDS if on else 0.0)

@@ -106,7 +106,7 @@ def place_in_drawer(scene: Scene) -> Plan:
     """Put the held block into the open drawer, at a free spot."""
     view = scene.view
     x0 = float(view.layout.drawer[0])
-    y0 = TABLE_EDGE - view.drawer / 2 + 0.015
+    y0 = TABLE_EDGE - view.state.drawer / 2 + 0.015
     spots = [(x0 + scene.vary(-0.09, 0.09), y0 + scene.vary(-0.03, 0.03)) for _ in range(20)]
     x, y = _roomiest(view, spots, "drawer")
     yield from _put_down(scene, (x, y, DRAWER_FLOOR + BLOCK_WIDTH / 2 + scene.vary(0.012, 0.03)))
@@ -115,7 +115,9 @@ def place_in_drawer(scene: Scene) -> Plan:
 def place_in_slider(scene: Scene) -> Plan:
     """Put the held block into the half of the cabinet left open by the door."""
     view = scene.view
-    middle = view.layout.slot("left" if view.slider < view.layout.slider_range / 2 else "right")
+    middle = view.layout.slot(
+        "left" if view.state.slider < view.layout.slider_range / 2 else "right"
+    )
     spots = [(float(middle[0]) + scene.vary(-0.06, 0.06), float(middle[1])) for _ in range(20)]
     x, y = _roomiest(view, spots, "slider")
     z = float(middle[2]) + scene.vary(0.004, 0.012)

@@ -27,10 +27,10 @@ def symbolic_state(view: View) -> dict[str, int | str]:
     """
     held = held_colour(view)
     state: dict[str, int | str] = {
-        "led": int(view.led),
-        "lightbulb": int(view.lightbulb),
-        "slider": _extreme(view.slider / view.layout.slider_range, "right", "left"),
-        "drawer": _extreme(view.drawer / view.layout.drawer_range, "closed", "open"),
+        "led": int(view.state.led),
+        "lightbulb": int(view.state.lightbulb),
+        "slider": _extreme(view.state.slider / view.layout.slider_range, "right", "left"),
+        "drawer": _extreme(view.state.drawer / view.layout.drawer_range, "closed", "open"),
         "grasped": int(held is not None),
     }
     for colour in COLOURS:

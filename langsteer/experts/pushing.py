@@ -121,7 +121,7 @@ def _slide_into_drawer(scene: Scene, colour: str) -> Plan:
     x, y, z = _place(scene)
     middle = float(scene.view.layout.drawer[_X])
     x = float(np.clip(x, middle - _DRAWER_HALF, middle + _DRAWER_HALF))
-    y = TABLE_EDGE - scene.view.drawer / 2 + scene.vary(-0.01, 0.02)
+    y = TABLE_EDGE - scene.view.state.drawer / 2 + scene.vary(-0.01, 0.02)
     z += 0.006  # clear of anything the block may catch on
     yield Move((x, y, z), None, CLOSED, speed=0.3, radius=0.008, steady=True)
     yield Move((x, y, z), None, OPEN, wait=_SETTLING_STEPS)

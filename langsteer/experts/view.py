@@ -7,7 +7,7 @@ Example::
 
     layout = read_layout(env)
     view = View(layout, env.robot_obs, env.scene_obs)
-    view.block("red").position, view.drawer
+    view.block("red").position, view.state.drawer
 """
 
 from collections.abc import Mapping
@@ -133,7 +133,8 @@ class View:
     scene_obs: np.ndarray
 
     @property
-    def _scene(self) -> SceneObs:
+    def state(self) -> SceneObs:
+        """Joints, lights and blocks by name."""
         return SceneObs(self.scene_obs)
 
     @property
@@ -146,39 +147,9 @@ class View:
         """Metres between the fingers, 0 to 0.08."""
         return float(self.robot_obs[6])
 
-    @property
-    def slider(self) -> float:
-        """Joint value of the door, metres."""
-        return self._scene.slider
-
-    @property
-    def drawer(self) -> float:
-        """Joint value of the drawer, metres."""
-        return self._scene.drawer
-
-    @property
-    def button(self) -> float:
-        """Joint value of the button, metres."""
-        return self._scene.button
-
-    @property
-    def switch(self) -> float:
-        """Joint value of the switch, metres."""
-        return self._scene.switch
-
-    @property
-    def lightbulb(self) -> bool:
-        """Whether the bulb is lit."""
-        return self._scene.lightbulb
-
-    @property
-    def led(self) -> bool:
-        """Whether the LED is lit."""
-        return self._scene.led
-
     def door_front(self, x: float, half_width: float) -> float:
         """The y of the door's front within ``half_width`` of ``x``; before it is free space."""
-        from_handle = abs(x - (self.layout.slider[0] + HANDLE_X - self.slider))
+        from_handle = abs(x - (self.layout.slider[0] + HANDLE_X - self.state.slider))
         return HANDLE_FRONT if from_handle < _HANDLE_HALF_WIDTH + half_width else DOOR_FRONT
 
     def room_before_door(self, block: BlockView) -> float:
@@ -193,7 +164,7 @@ class View:
 
     def block(self, colour: str) -> BlockView:
         """The block of this colour."""
-        pose = self._scene.blocks[self.layout.colours.index(colour)]
+        pose = self.state.blocks[self.layout.colours.index(colour)]
         return BlockView(
             pose[:3].copy(), rotation_from_euler(pose[3:]), self.layout.half_lengths[colour]
         )
