@@ -32,7 +32,7 @@ Message = dict[str, Any]
 STATE = DimSpec("state", 15, "calvin_robot_obs")
 
 
-class CalvinBenchmark(StepBenchmark):  # type: ignore[misc] - vla-eval has no types here
+class CalvinBenchmark(StepBenchmark):
     """CALVIN's chains, judged as in `langsteer.evaluation.long_horizon`.
 
     An observation has ``images`` (``rgb_static`` (200, 200, 3) uint8, ``rgb_gripper``), ``depths``

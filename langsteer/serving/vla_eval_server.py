@@ -23,7 +23,7 @@ from langsteer.serving.calvin_model import CalvinModel
 Message = dict[str, Any]
 
 
-class LangSteerServer(PredictModelServer):  # type: ignore[misc] - vla-eval has no types here
+class LangSteerServer(PredictModelServer):
     """One action for each observation, with a memory for each connection.
 
     Args:
