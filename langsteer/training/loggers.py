@@ -15,18 +15,18 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.training.config import WandbConfig
+from langsteer.training.curves import DRAWN, Record, draw_curves
 
 METRICS = "metrics.jsonl"
-_CURVES = ("loss", "val_loss", "learning_rate")
-_MOST_POINTS = 4000  # of a curve: more than a picture of 800 pixels shows
-Record = dict[str, Any]
+_FLAT = ("train_loss", "val_loss", "learning_rate", "epoch")
+"""What the training guide promises in W&B, under these names."""
 
 
 class MetricsSink(Protocol):
@@ -81,10 +81,11 @@ class Wandb:
             dir=str(folder),
             config=dict(settings),
         )
+        self._try(lambda: self.run.define_metric("val/loss", summary="min"))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Log under the record's step."""
-        self._try(lambda: self.run.log(dict(record), step=record["step"]))
+        self._try(lambda: self.run.log(in_groups(record), step=record["step"]))
 
     def close(self) -> None:
         """Upload what is left."""
@@ -98,6 +99,16 @@ class Wandb:
         except Exception as error:  # any fault of a service must not cost a night of training
             self._works = False
             self._say.warning("W&B stopped working (%s): logging to local files only", error)
+
+
+def in_groups(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record under W&B's groups ``train/`` and ``val/``; the guide's keys stand flat, too."""
+    grouped = {_in_group(key): value for key, value in record.items()}
+    return grouped | {key: record[key] for key in _FLAT if key in record}
+
+
+def _in_group(key: str) -> str:
+    return f"val/{key.removeprefix('val_')}" if key.startswith("val_") else f"train/{key}"
 
 
 def make_wandb(
@@ -163,13 +174,7 @@ class RunLogger:
 
 def _drawn(record: Record) -> Record:
     """The part of a record `draw_curves` needs; whole records of a long run take much memory."""
-    return {key: record[key] for key in ("step", *_CURVES) if key in record}
-
-
-def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
-    """Evenly spread points, at most about `_MOST_POINTS`, the last one included."""
-    stride = len(points) // _MOST_POINTS + 1
-    return points[(len(points) - 1) % stride :: stride]
+    return {key: record[key] for key in ("step", *DRAWN) if key in record}
 
 
 def read_metrics(path: Path) -> list[Record]:
@@ -181,30 +186,6 @@ def read_metrics(path: Path) -> list[Record]:
         except json.JSONDecodeError:
             continue
     return records
-
-
-def draw_curves(records: list[Record], path: Path) -> None:
-    """Loss of training and validation, and the learning rate, over optimiser steps, as a PNG."""
-    # Imported here: it takes a second, and most commands draw nothing.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    losses, rate = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    for key, style in (("loss", "-"), ("val_loss", "o-")):
-        points = _thinned([(one["step"], one[key]) for one in records if one.get(key)])
-        if points:
-            losses.plot(*zip(*points, strict=True), style, label=key, markersize=3)
-    losses.set(yscale="log", ylabel="loss")
-    if losses.lines:
-        losses.legend()
-    rates = _thinned([(r["step"], r["learning_rate"]) for r in records if "learning_rate" in r])
-    if rates:
-        rate.plot(*zip(*rates, strict=True))
-    rate.set(ylabel="learning rate", xlabel="optimiser step")
-    FigureCanvasAgg(figure)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
 
 
 def text_logger(folder: Path | None) -> logging.Logger:

@@ -4,10 +4,11 @@ import json
 import logging
 import sys
 import types
+from importlib.machinery import ModuleSpec
 
 import pytest
 
-from langsteer.training import loggers
+from langsteer.training import curves, loggers
 from langsteer.training.config import WandbConfig
 from langsteer.training.loggers import NoWandb, RunLogger, make_wandb, read_metrics
 
@@ -22,11 +23,14 @@ def wandb_wanted(monkeypatch):
 @pytest.fixture
 def fake_wandb(monkeypatch, wandb_wanted):
     """Stands in for the service: remembers what it is given."""
-    calls = types.SimpleNamespace(init=[], log=[])
+    calls = types.SimpleNamespace(init=[], log=[], metrics=[])
     run = types.SimpleNamespace(
-        log=lambda record, step: calls.log.append((step, record)), finish=lambda: None
+        log=lambda record, step: calls.log.append((step, record)),
+        define_metric=lambda name, summary: calls.metrics.append((name, summary)),
+        finish=lambda: None,
     )
     module = types.ModuleType("wandb")
+    module.__spec__ = ModuleSpec("wandb", None)
     module.init = lambda **arguments: calls.init.append(arguments) or run
     monkeypatch.setitem(sys.modules, "wandb", module)
     return calls
@@ -115,7 +119,9 @@ def test_wandb_gets_all_numbers_and_the_same_run_after_a_resume(training, fake_w
     assert second["resume"] == "allow"
     assert first["config"]["training"]["batch_size"] == 8
     keys = {key for _, record in fake_wandb.log for key in record}
-    assert keys >= NUMBERS | {"val_loss", "train_loss"}
+    assert keys >= {"val_loss", "train_loss", "learning_rate", "epoch"}
+    assert keys >= {"train/loss", "train/samples_per_second", "val/loss", "val/gripper_accuracy"}
+    assert fake_wandb.metrics == [("val/loss", "min")] * 2
     assert [step for step, _ in fake_wandb.log] == sorted(step for step, _ in fake_wandb.log)
 
 
@@ -146,7 +152,7 @@ def test_wandb_that_fails_later_warns_once_and_training_goes_on(training, fake_w
     def fail(*arguments, **more):
         raise ConnectionResetError("the service is gone")
 
-    run = types.SimpleNamespace(log=fail, finish=fail)
+    run = types.SimpleNamespace(log=fail, finish=fail, define_metric=lambda name, summary: None)
     monkeypatch.setattr(sys.modules["wandb"], "init", lambda **arguments: run)
     output = training.here("training.experiment_name=run", "training.wandb.enabled=true")
     assert output.count("the service is gone") == 1
@@ -187,7 +193,7 @@ def test_curves_are_drawn_without_reading_the_records_again(tmp_path, monkeypatc
 
 def test_long_curves_are_thinned_and_end_at_the_last_step():
     points = [(step, 1.0) for step in range(200_001)]
-    thinned = loggers._thinned(points)
-    assert len(thinned) <= loggers._MOST_POINTS + 1
-    assert thinned[-1] == points[-1]
-    assert loggers._thinned(points[:10]) == points[:10]
+    drawn = curves.thinned(points)
+    assert len(drawn) <= curves._MOST_POINTS + 1
+    assert drawn[-1] == points[-1]
+    assert curves.thinned(points[:10]) == points[:10]
