@@ -38,10 +38,24 @@ STAGES = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """The quickstart's result: episodes of the first task, and both tasks from shared starts."""
+    """The quickstart's result.
+
+    Attributes:
+        summary: of episodes of the first task.
+        attempts: at both tasks, from shared starts.
+        checkpoint, demos, store: the files behind them.
+    """
 
     summary: Summary
     attempts: list[Attempt]
+    checkpoint: Path
+    demos: Path
+    store: Path
+
+    @property
+    def demonstrations(self) -> int:
+        """Number of training demonstrations."""
+        return DEMONSTRATIONS * len(TASKS)
 
 
 def quickstart(folder: Path) -> Outcome:
@@ -63,7 +77,7 @@ def quickstart(folder: Path) -> Outcome:
         video = summary.folder / "episodes" / f"{best['episode']:04d}.mp4"
         write_gif([video], folder / f"{TASKS[0]}.gif")
     write_gif(_first_videos(folder / "two_sentences", attempts), folder / "two_sentences.gif")
-    return Outcome(summary, attempts)
+    return Outcome(summary, attempts, checkpoint, demos, store)
 
 
 @contextlib.contextmanager

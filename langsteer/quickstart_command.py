@@ -23,12 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs/quickstart"))
     options = parser.parse_args(arguments)
     from langsteer.quickstart import quickstart  # PyTorch, which help does without
+    from langsteer.quickstart_page import write_page
 
     begun = time.perf_counter()
     outcome = quickstart(options.folder)
-    summary = outcome.summary
-    print(f"\nAsked to open the drawer, it did in {summary.rate}.")
-    print("\n".join(summary.lines()))
-    print(f"videos:  {summary.folder / 'episodes'}/0000.mp4 ...")
-    print(f"one scene, two sentences: {options.folder / 'two_sentences.gif'}")
-    print(f"all in {(time.perf_counter() - begun) / 60:.1f} minutes")
+    seconds = time.perf_counter() - begun
+    page = write_page(options.folder, outcome, seconds)
+    print(f"\nAsked to open the drawer, it did in {outcome.summary.rate}.")
+    print(f"all in {seconds / 60:.1f} minutes; videos, rates and curves are on one page, open")
+    print(page.resolve().as_uri())

@@ -1,0 +1,38 @@
+"""The quickstart's last page shows both sentences beside their control, and leads on."""
+
+import re
+
+import pytest
+
+pytest.importorskip("pybullet")
+
+from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.experiment import Summary
+from langsteer.quickstart import TASKS, Outcome
+from langsteer.quickstart_page import write_page
+
+
+def attempt(task, method, start, success):
+    return Attempt(
+        start=start, method=method, task=task, instruction=task, understood=task, success=success,
+        others=[], steps=9, prediction_ms=1.0, denoiser_calls=1, gradient_calls=0, path=[],
+        samples=[],
+    )  # fmt: skip
+
+
+def test_page_has_each_sentence_beside_its_control_and_links_that_lead(tmp_path):
+    attempts = [
+        attempt(task, method, start, method == "reference")
+        for start in range(5)
+        for task in TASKS
+        for method in ("none", "reference")
+    ]
+    checkpoint = tmp_path / "checkpoints" / "run" / "latest.ckpt"
+    summary = Summary(tmp_path / "experiment", {}, [{"success": True}] * 9 + [{"success": False}])
+    outcome = Outcome(summary, attempts, checkpoint, tmp_path / "demos", tmp_path / "a.zarr")
+    page = write_page(tmp_path, outcome, seconds=90).read_text()
+    assert page.count("<td>0 of 5 (0-43 %)</td><td>5 of 5 (57-100 %)</td>") == len(TASKS)
+    assert "90.0 % (9 of 10" in page
+    assert "1.5 minutes" in page
+    links = {"two_sentences.gif", "checkpoints/run/curves.png", "experiment/report.html"}
+    assert links < set(re.findall(r'(?:src|href)="([^"]+)"', page))
