@@ -9,6 +9,8 @@ Example::
     config["training"]["batch_size"]      # 4
 """
 
+import itertools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,6 +62,15 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
             # The lines after the first are about OmegaConf's own objects.
             reason = str(error).splitlines()[0]
             raise UserError(f"configuration {' '.join(overrides)}: {reason}") from error
+
+
+def option_note(group: str, option: str) -> str:
+    """The first sentence of the comment above ``conf/<group>/<option>.yaml``; empty without one."""
+    path = config_folder() / group / f"{option}.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    above = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    comment = " ".join(line.removeprefix("# ") for line in above)
+    return re.split(r"(?<=\.)\s", comment, maxsplit=1)[0].rstrip(".")
 
 
 def run_command(name: str, command: Callable[[dict[str, Any]], None]) -> None:

@@ -16,7 +16,7 @@ import yaml
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import TASKS
 from langsteer.command_line import HELP, called_as
-from langsteer.configuration import compose, config_folder
+from langsteer.configuration import compose, config_folder, option_note
 from langsteer.envs.scene import SCENE_NOTES
 from langsteer.settings import shown
 
@@ -122,22 +122,8 @@ def _choices(group: str, chosen: str) -> list[str]:
     if len(options) < 2:
         return []
     mark = {chosen: " (taken)"}
-    rows = (_row(one, _title(group, one) + mark.get(one, "")) for one in options)
+    rows = (_row(one, option_note(group, one) + mark.get(one, "")) for one in options)
     return [f"{group}=", *rows, ""]
-
-
-def _title(group: str, option: str) -> str:
-    """The first sentence of an option's file."""
-    lines = _file(group, option).read_text(encoding="utf-8").splitlines()
-    head = " ".join(line.removeprefix("# ") for line in _leading_comments(lines))
-    return re.split(r"(?<=\.)\s", head, maxsplit=1)[0].rstrip(".")
-
-
-def _leading_comments(lines: list[str]) -> Iterator[str]:
-    for line in lines:
-        if not line.startswith("#"):
-            return
-        yield line
 
 
 def _notes(config: str, chosen: Mapping[str, str]) -> dict[str, str]:

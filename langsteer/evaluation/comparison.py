@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import checked_task
-from langsteer.configuration import compose, run_command
+from langsteer.configuration import compose, option_note, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.attempts import (
@@ -40,6 +40,7 @@ from langsteer.evaluation.attempts import (
 )
 from langsteer.evaluation.page import (
     MAX_VIEWS,
+    Film,
     Section,
     View,
     cloud_trace,
@@ -50,7 +51,7 @@ from langsteer.evaluation.page import (
     write_page,
 )
 from langsteer.evaluation.rollout import one_thread_of_many, open_env, require_steerable
-from langsteer.evaluation.run import RunSettings, open_run
+from langsteer.evaluation.run import RunSettings, facts, open_run
 from langsteer.evaluation.table import BASE, rows, table_cells, tables, task_cells
 from langsteer.files import replacing, write_json
 from langsteer.policies.agent import Agent
@@ -298,13 +299,18 @@ def _write_report(
         section=_SECTION,
         views=views,
         settings=made_by,
+        facts=facts(made_by["settings"], made_by["environment"]),
         tiles=[
             tile(str(len({start for start, _ in pairs})), "starts"),
             tile(str(len(pairs)), "pairs of a start and a sentence"),
             tile(str(len(compared)), "methods, each tried at all pairs"),
         ],
         bars=[
-            rate_bars("Instructed task done", {row.method: row.success for row in compared}),
+            rate_bars(
+                "Instructed task done",
+                {row.method: row.success for row in compared},
+                {row.method: option_note("steering", row.method) for row in compared},
+            ),
             rate_bars("Another task done", {row.method: row.others for row in compared}),
         ],
         tables=[
@@ -320,9 +326,17 @@ def _view(folder: Path, tried: Sequence[Attempt], cloud: NDArray[np.float32]) ->
     for one, colour in zip(tried, itertools.cycle(_COLOURS), strict=False):
         traces += _paths(one, colour)
     return View(
-        f"start {tried[0].start}: \u201c{tried[0].instruction}\u201d",
+        f"start {tried[0].start + 1}: \u201c{tried[0].instruction}\u201d",
         [(f"{one.method} {'✓' if one.success else '✗'}", one.success) for one in tried],
-        {one.method: video_path(folder, one.start, one.task, one.method) for one in tried},
+        [
+            Film(
+                one.method,
+                video_path(folder, one.start, one.task, one.method),
+                np.array(one.path),
+                colour,
+            )
+            for one, colour in zip(tried, itertools.cycle(_COLOURS), strict=False)
+        ],
         traces,
     )
 

@@ -12,7 +12,8 @@ Each episode is a function of (settings, its number). The folder of a run::
     ├── results.json        rates, per task and in all, with intervals; provenance
     ├── episodes.csv        one line for each episode
     ├── report.html
-    └── episodes/           NNNN.json, NNNN.npz (trajectory), NNNN.mp4
+    ├── episodes/           NNNN.json, NNNN.npz (trajectory), NNNN.mp4
+    └── control/            the same of the untrained network, without films
 """
 
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import checked_task
@@ -30,6 +32,7 @@ from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.evaluation.page import (
     MAX_VIEWS,
+    Film,
     Section,
     View,
     cloud_trace,
@@ -41,14 +44,14 @@ from langsteer.evaluation.page import (
 )
 from langsteer.evaluation.rates import Rate, rates_by_name
 from langsteer.evaluation.rollout import TaskRun, open_player, steered_tasks
-from langsteer.evaluation.run import EnvSettings, PlaySettings, open_run, write_csv
+from langsteer.evaluation.run import EnvSettings, PlaySettings, facts, open_run, write_csv
 from langsteer.experts.recording import Performer
 from langsteer.files import replacing, write_json
 from langsteer.resumable import Pieces, Result, run_pieces
 from langsteer.settings import Count
 from langsteer.steering.feasibility import require_feasible
 
-EPISODES = "episodes"
+EPISODES, CONTROL = "episodes", "control"
 # Besides the seed: no demonstration of the same seed begins at an evaluation's start.
 _EVALUATION = 0xE7A1
 _COLUMNS = (
@@ -85,6 +88,14 @@ class ExperimentSettings(PlaySettings):
 
     env: TaskEnvSettings
     num_episodes: Count
+    control: bool = False
+
+    def check(self) -> None:
+        """Raise `UserError` for a control of a policy elsewhere."""
+        super().check()
+        self.require(
+            not self.control or self.policy.url is None, "control", "false where policy.url is set"
+        )
 
 
 @dataclass(frozen=True)
@@ -95,20 +106,32 @@ class Summary:
         folder: the run's.
         settings: what it was made with, plain; see `PlaySettings.identity`.
         episodes: one plain result each.
+        control: the untrained network's results at the same starts, if it played.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     episodes: Sequence[Result]
+    control: Sequence[Result] = ()
 
     @property
     def rate(self) -> Rate:
         """Successful episodes of all."""
-        return Rate(sum(episode["success"] for episode in self.episodes), len(self.episodes))
+        return _rate(self.episodes)
 
     def task_rates(self) -> dict[str, Rate]:
         """Task to its rate, in order of name."""
-        return rates_by_name((episode["task"], episode["success"]) for episode in self.episodes)
+        return _rates(self.episodes)
+
+    def bars(self) -> dict[str, Rate]:
+        """The tasks' rates, each before that of the untrained network."""
+        control = _rates(self.control)
+        found: dict[str, Rate] = {}
+        for task, rate in self.task_rates().items():
+            found[task] = rate
+            if task in control:
+                found[f"{task}, untrained network"] = control[task]
+        return found
 
     @property
     def prediction_ms(self) -> float:
@@ -130,7 +153,9 @@ class Summary:
         """What a terminal shows after the rate."""
         made_by = self.provenance()
         env = made_by["environment"] or {}
+        control = [f"untrained network at the same starts: {_rate(self.control)}"]
         return [
+            *(control if self.control else []),
             f"median time per prediction: {self.prediction_ms:.0f} ms",
             f"checkpoint {made_by['checkpoint']['path']}, scene {env.get('scene')}, renderer "
             f"{env.get('renderer')}, seed {made_by['seed']}, commit {made_by['commit']}",
@@ -143,6 +168,7 @@ class Summary:
         content = {
             "success": self.rate.to_dict(),
             "tasks": {task: rate.to_dict() for task, rate in self.task_rates().items()},
+            "control": _rate(self.control).to_dict() if self.control else None,
             "median_prediction_ms": self.prediction_ms,
             "provenance": self.provenance(),
             "settings": self.settings,
@@ -166,18 +192,33 @@ def run_experiment(settings: ExperimentSettings) -> Summary:
     _warn_of_unread_words(settings)
     what = f"{len(tasks)}_tasks" if len(tasks) > 1 else tasks[0]
     folder = open_run(settings.output_dir, "outputs/experiments", identity, what)
-    pieces = Pieces(folder / EPISODES, "episode", "episodes")
+    episodes = _play(settings, folder / EPISODES)
+    control = _play(settings, folder / CONTROL, control=True) if settings.control else []
+    summary = Summary(folder, identity, episodes, control)
+    summary.write()
+    return summary
+
+
+def _play(settings: ExperimentSettings, folder: Path, control: bool = False) -> list[Result]:
+    """All episodes, the missing ones played first."""
+    pieces = Pieces(folder, "episode", "control" if control else "episodes")
     # Episodes of an earlier run of the same settings are kept; only the others are played.
     results = run_pieces(
         pieces,
         range(settings.num_episodes),
-        partial(_Episodes, settings, pieces.folder),
+        partial(_Episodes, replace(settings, videos=0) if control else settings, folder, control),
         settings.num_workers,
         summarise=_so_far,
     )
-    summary = Summary(folder, identity, list(results.values()))
-    summary.write()
-    return summary
+    return list(results.values())
+
+
+def _rate(episodes: Sequence[Result]) -> Rate:
+    return Rate(sum(episode["success"] for episode in episodes), len(episodes))
+
+
+def _rates(episodes: Sequence[Result]) -> dict[str, Rate]:
+    return rates_by_name((episode["task"], episode["success"]) for episode in episodes)
 
 
 def _warn_of_unread_words(settings: ExperimentSettings) -> None:
@@ -203,9 +244,9 @@ def _so_far(results: Collection[Result]) -> str:
 class _Episodes:
     """Plays episodes by their numbers."""
 
-    def __init__(self, settings: ExperimentSettings, folder: Path) -> None:
+    def __init__(self, settings: ExperimentSettings, folder: Path, control: bool) -> None:
         self._settings, self._folder = settings, folder
-        self._player = open_player(settings)
+        self._player = open_player(settings, control)
 
     def do(self, number: int) -> Result:
         """One episode: a start like the benchmark's, the policy, and its files."""
@@ -270,18 +311,20 @@ def _write_report(summary: Summary) -> None:
             tile(f"{rate.successes} of {rate.attempts}", "episodes"),
             tile(f"{summary.prediction_ms:.0f} ms", "median time per prediction"),
         ],
-        bars=[rate_bars("Success by task", tasks)],
+        bars=[rate_bars("Success by task, with 95 % intervals", summary.bars())],
+        facts=facts(summary.settings, summary.provenance()["environment"]),
     )
 
 
 def _view(folder: Path, episode: Result) -> View:
     """An episode with its video and its path, as far as they were kept."""
     name, success = f"{episode['episode']:04d}", episode["success"]
+    hand, traces = _traces(folder / f"{name}.npz", success)
     return View(
         f"#{episode['episode']} {_caption(episode)}",
         [(f"{'success' if success else 'failed'} ({episode['steps']} steps)", success)],
-        {"": folder / f"{name}.mp4"},
-        _traces(folder / f"{name}.npz", success),
+        [Film("", folder / f"{name}.mp4", hand)],
+        traces,
     )
 
 
@@ -291,15 +334,18 @@ def _caption(episode: Result) -> str:
     return given if given.startswith(episode["task"]) else f"{episode['task']}: {given}"
 
 
-def _traces(path: Path, success: bool) -> list[dict[str, Any]]:
-    """The first cloud, the tcp's path and the places of predictions."""
+def _traces(path: Path, success: bool) -> tuple[NDArray[np.floating] | None, list[dict[str, Any]]]:
+    """The tcp's path (T + 1, 3), and traces of it, the first cloud and the places of predictions.
+
+    Nothing where no trajectory was kept.
+    """
     if not path.exists():
-        return []
+        return None, []
     with np.load(path, allow_pickle=False) as trajectory:
         cloud, hand = trajectory["point_cloud"], trajectory["robot_obs"][:, :3]
         places = hand[trajectory["predicted_at"]]
     dots = {"type": "scatter3d", "mode": "markers", "marker": {"size": 4, "color": _PREDICTED}}
-    return [
+    return hand, [
         cloud_trace(cloud),
         line_trace(hand, _GOOD if success else _BAD, 5),
         {**xyz(places), **dots, "showlegend": False},

@@ -32,10 +32,10 @@ from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import TASKS
 from langsteer.configuration import compose, run_command
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.page import Section, View, rate_bars, tile, write_page
+from langsteer.evaluation.page import Film, Section, View, rate_bars, tile, write_page
 from langsteer.evaluation.rates import Rate, rates_by_name
 from langsteer.evaluation.rollout import Player, open_player, require_steerable
-from langsteer.evaluation.run import PlaySettings, open_run, write_csv
+from langsteer.evaluation.run import PlaySettings, facts, open_run, write_csv
 from langsteer.files import write_json
 from langsteer.resumable import Pieces, Result, Share, run_pieces
 from langsteer.settings import Count
@@ -153,6 +153,7 @@ class BenchmarkSummary:
             section=_SECTION,
             views=self._filmed(folder / CHAINS, identity["videos"]),
             settings={**identity, "environment": environment},
+            facts=facts(identity, environment),
             tiles=[
                 tile(f"{self.average_length:.2f}", "average length, of 5"),
                 tile(str(len(self.results)), "chains"),
@@ -170,7 +171,7 @@ class BenchmarkSummary:
             View(
                 f"chain {result['chain']}, task {place}: \u201c{subtask['instruction']}\u201d",
                 [("success" if subtask["success"] else "failed", subtask["success"])],
-                {"": folder / f"{result['chain']:04d}_{place}.mp4"},
+                [Film("", folder / f"{result['chain']:04d}_{place}.mp4")],
             )
             for result in self.results[:chains_filmed]
             for place, subtask in enumerate(result["subtasks"], start=1)

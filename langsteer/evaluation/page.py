@@ -2,17 +2,20 @@
 
 Example::
 
-    views = [View("#0 “open the drawer”", [("success", True)], {"": video}, path_traces(...))]
+    film = Film("", video, hand_path)
+    views = [View("#0 “open the drawer”", [("success", True)], [film], path_traces(...))]
     write_page(path, "LangSteer: open_drawer", Section("Episodes", "Open one."), views, settings,
                tiles=[tile("90 %", "success")])
 """
 
+import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,12 +23,31 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs
 
 from langsteer.evaluation.rates import Rate
-from langsteer.evaluation.video import video_base64
+from langsteer.evaluation.video import thumbnail_base64
 from langsteer.files import replacing
 
 MAX_VIEWS = 100
 """More would make a page that does not open on a phone."""
 _MAX_CLOUD = 2048
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Film:
+    """A video of an attempt.
+
+    Attributes:
+        caption: of the video; empty where the view has but one.
+        path: an MP4 file; a missing one is left out.
+        track: (K, 3) places of the hand in metres, 30 for each second of the video; a dot in the
+            figure follows them as the video plays. None for no dot.
+        colour: of the dot and the caption's mark; empty for the page's own.
+    """
+
+    caption: str
+    path: Path
+    track: NDArray[np.floating] | None = None
+    colour: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,13 +57,13 @@ class View:
     Attributes:
         title: of the view.
         outcomes: each outcome in words, and whether it is good.
-        videos: caption to an MP4 file; missing files are left out.
+        films: play together, and the last frame of the first one stands beside the title.
         traces: Plotly's, of one 3-D figure in metres; none for no figure.
     """
 
     title: str
     outcomes: Sequence[tuple[str, bool]]
-    videos: Mapping[str, Path] = field(default_factory=dict)
+    films: Sequence[Film] = ()
     traces: Sequence[Mapping[str, Any]] = ()
 
 
@@ -62,10 +84,15 @@ def write_page(
     tiles: Sequence[Mapping[str, str]],
     bars: Sequence[Mapping[str, Any]] = (),
     tables: Sequence[Mapping[str, Any]] = (),
+    facts: Mapping[str, str] = NOTHING,
 ) -> None:
-    """Write a page of `View`, `tile`, `rate_bars` and `table` parts, with 100 views at most."""
+    """Write a page of `View`, `tile`, `rate_bars` and `table` parts, with 100 views at most.
+
+    ``facts`` stand below the title, by their names.
+    """
     data = {
         "title": title,
+        "facts": list(facts.items()),
         "tiles": tiles,
         "bars": bars,
         "tables": tables,
@@ -73,8 +100,8 @@ def write_page(
         "views": [_plain(view) for view in views[:MAX_VIEWS]],
         "settings": settings,
     }
-    # "</" would end the script element around the data.
-    text = json.dumps(data).replace("</", "<\\/")
+    # "</script" or "<!--" would end, or swallow, the script element around the data.
+    text = json.dumps(data).replace("<", "\\u003c")
     template = resources.files("langsteer.evaluation").joinpath("page.html").read_text("utf-8")
     before, after = template.replace("{{title}}", html.escape(title)).split("{{plotly}}")
     with replacing(path) as temporary:
@@ -87,10 +114,18 @@ def tile(value: str, label: str) -> dict[str, str]:
     return {"value": value, "label": label}
 
 
-def rate_bars(title: str, rates: Mapping[str, Rate]) -> dict[str, Any]:
-    """A bar for each rate."""
+def rate_bars(
+    title: str, rates: Mapping[str, Rate], notes: Mapping[str, str] = NOTHING
+) -> dict[str, Any]:
+    """A bar for each rate with its 95 % interval, and a note on some of them."""
     rows = [
-        {"label": label, "value": rate.value, "text": f"{rate.successes}/{rate.attempts}"}
+        {
+            "label": label,
+            "value": rate.value,
+            "interval": rate.interval,
+            "text": f"{rate.successes}/{rate.attempts}",
+            "note": notes.get(label, ""),
+        }
         for label, rate in rates.items()
         if rate.attempts
     ]
@@ -129,10 +164,19 @@ def xyz(points: NDArray[np.floating]) -> dict[str, list[float | None]]:
 
 
 def _plain(view: View) -> dict[str, Any]:
-    encoded = {caption: video_base64(path) for caption, path in view.videos.items()}
+    made = [film for film in view.films if film.path.exists()]
     return {
         "title": view.title,
         "outcomes": view.outcomes,
-        "videos": [[caption, video] for caption, video in encoded.items() if video is not None],
+        "thumbnail": thumbnail_base64(made[0].path) if made else None,
+        "films": [
+            {
+                "caption": film.caption,
+                "video": base64.b64encode(film.path.read_bytes()).decode("ascii"),
+                "track": None if film.track is None else film.track.round(4).tolist(),
+                "colour": film.colour,
+            }
+            for film in made
+        ],
         "traces": view.traces,
     }

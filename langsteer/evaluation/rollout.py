@@ -293,8 +293,12 @@ def _as_agent(actor: Actor) -> "Agent":
     return actor
 
 
-def open_player(settings: PlaySettings) -> Player:
+def open_player(settings: PlaySettings, control: bool = False) -> Player:
     """A checkpoint, or a policy elsewhere, in the simulator, as an evaluation's settings say.
+
+    Args:
+        settings: of the evaluation.
+        control: let the checkpoint's network act untrained.
 
     Raises:
         UserError: a setting is wrong, the environment cannot make the policy's clouds, or its
@@ -303,14 +307,17 @@ def open_player(settings: PlaySettings) -> Player:
     if settings.policy.url is not None:
         remote = open_remote(settings.policy)
         return Player(open_env(settings.env, remote), remote)
-    from langsteer.policies.agent import load_agent
+    from langsteer.policies.agent import Agent, load_agent
     from langsteer.policies.cpu_threads import choose_threads, describe_place
     from langsteer.policies.loading import checked_path, device_name
+    from langsteer.policies.untrained import untrained
 
     one_thread_of_many()
     policy, device = settings.policy, device_name(settings.device)
     path = checked_path(policy.ckpt_path)
     agent = load_agent(path, device, policy.use_ema, settings.precision)
+    if control:
+        agent = Agent(untrained(agent.policy))
     choose_threads(agent.policy, agent.policy.device, os.environ)
     if multiprocessing.parent_process() is None:
         print(f"policy on {describe_place(agent.policy.device)}", file=sys.stderr)

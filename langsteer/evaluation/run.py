@@ -10,11 +10,15 @@ import csv
 import hashlib
 import json
 import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from langsteer.command_line import called_as
 from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.policies.settings import CheckpointSettings
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 _OF_A_CHECKPOINT = ("ckpt_path", "use_ema")
 _OF_A_SERVER = ("url", "observation", "actions", "action_horizon")
-_NO_PART_OF_RESULTS = ("num_workers", "shard", "output_dir", "annotations")
+_NO_PART_OF_RESULTS = ("control", "num_workers", "shard", "output_dir", "annotations")
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,32 @@ def _names(checkpoint: str) -> list[str]:
     if "://" in checkpoint:
         return [re.sub(r"\W+", "_", checkpoint.partition("://")[2]).strip("_")]
     return [Path(checkpoint).parent.name, Path(checkpoint).stem]
+
+
+def facts(identity: Mapping[str, Any], environment: Mapping[str, Any] | None) -> dict[str, str]:
+    """What made a run, for the head of its report.
+
+    Args:
+        identity: see `RunSettings.identity`.
+        environment: the simulator's provenance.
+    """
+    env, steering = environment or {}, identity.get("steering", {})
+    found = {
+        "checkpoint": identity["checkpoint"]["path"],
+        "steering": _steering_words(steering) if steering else "",
+        "scene": f"{env.get('scene', identity['env']['scene'])}, drawn by {env.get('renderer')}",
+        "seed": str(identity["seed"]),
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "command": shlex.join([*called_as().split(), *sys.argv[1:]]),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def _steering_words(steering: Mapping[str, Any]) -> str:
+    """Its name, and the keys that differ from those of none."""
+    plain = SteeringConfig().to_dict()
+    changed = [f"{key}={value}" for key, value in steering.items() if plain.get(key) != value]
+    return ", ".join([steering["name"], *(one for one in changed if not one.startswith("name="))])
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -15,18 +15,19 @@ from langsteer.evaluation.rates import Rate
 
 BASE = "none"
 RESAMPLES = 4000
+_FEWEST_STARTS = 3  # resamples of two have three values: no interval
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A method's success less the base's, with its 95 % interval; of one start there is none."""
+    """A method's success less the base's, with its 95 % interval; of one or two starts none."""
 
     mean: float
     interval: tuple[float, float] | None
 
     def __str__(self) -> str:
         if self.interval is None:
-            return f"{100 * self.mean:+.0f} (one start)"
+            return f"{100 * self.mean:+.0f} (too few starts)"
         low, high = (100 * bound for bound in self.interval)
         return f"{100 * self.mean:+.0f} ({low:+.0f} to {high:+.0f})"
 
@@ -70,7 +71,7 @@ def paired_gain(attempts: Sequence[Attempt], method: str) -> Gain:
     sums = np.array([sum(gains) for gains in differences.values()])
     counts = np.array([len(gains) for gains in differences.values()])
     mean = float(sums.sum() / counts.sum())
-    if len(sums) < 2:
+    if len(sums) < _FEWEST_STARTS:
         return Gain(mean, None)
     # Whole starts are drawn: attempts of one start are not independent.
     drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))

@@ -8,6 +8,7 @@ Example::
 """
 
 import base64
+import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ STEPS_PER_FRAME = 2
 FRAMES_PER_SECOND = 15
 """Real time: a control step is 1/30 s."""
 _LAST_FRAME_REPEATS = 15
+_THUMBNAIL = 72
+"""Pixels of height."""
 _COLOURS, _PALETTE_FRAMES = 128, 6
 """Of a GIF, and the number of frames to choose them from."""
 
@@ -110,9 +113,16 @@ def _palette(images: Sequence[Image.Image]) -> Image.Image:
     return mosaic.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=3)
 
 
-def video_base64(path: Path) -> str | None:
-    """A video for a data URL, or None if it was not made."""
-    return base64.b64encode(path.read_bytes()).decode("ascii") if path.exists() else None
+def thumbnail_base64(video: Path) -> str:
+    """The last frame without its caption, small, as JPEG in base64."""
+    frames = read_frames(str(video), input_params=["-sseof", "-0.5"])
+    size = next(frames)["size"]
+    *_, last = frames
+    image = Image.frombytes("RGB", size, last).crop((0, CAPTION, *size))
+    image.thumbnail((2 * _THUMBNAIL, _THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=80)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _square(image: np.ndarray) -> np.ndarray:

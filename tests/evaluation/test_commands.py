@@ -1,6 +1,8 @@
 """``run_experiment.py`` and ``evaluate_calvin.py``: whole, resumable, clear about bad input."""
 
+import base64
 import json
+import re
 import signal
 import time
 
@@ -28,7 +30,7 @@ def benchmark(checkpoint, *arguments):
 
 
 def test_experiment_leaves_results_episodes_videos_and_report(run_command, checkpoint, tmp_path):
-    output = run_command(*experiment(checkpoint, "num_episodes=2", "videos=1"))
+    output = run_command(*experiment(checkpoint, "num_episodes=2", "videos=1", "control=true"))
     assert "success rate: 0.0 % (0 of 2; 95 % interval 0.0-65.8 %)" in output
     folder = tmp_path / "run"
     results = json.loads((folder / "results.json").read_text())
@@ -42,7 +44,25 @@ def test_experiment_leaves_results_episodes_videos_and_report(run_command, check
     assert (folder / "episodes" / "0000.mp4").stat().st_size > 1000
     assert not (folder / "episodes" / "0001.mp4").exists()
     page = (folder / "report.html").read_text()
-    assert "open the drawer" in page
+    assert "open_drawer; the policy is told nothing" in page
+    data = json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+    facts = dict(data["facts"])
+    assert facts["checkpoint"] == str(checkpoint)
+    assert "run_experiment.py" in facts["command"]
+    assert "num_episodes=2" in facts["command"]
+    low, high = data["bars"][0]["rows"][0]["interval"]
+    assert low == 0 < high < 1
+    assert [row["label"] for row in data["bars"][0]["rows"]] == [
+        "open_drawer",
+        "open_drawer, untrained network",
+    ]
+    assert "untrained network at the same starts: 0.0 % (0 of 2" in output
+    filmed, unfilmed = data["views"]
+    (film,) = filmed["films"]
+    played = json.loads((folder / "episodes" / "0000.json").read_text())
+    assert len(film["track"]) == played["steps"] + 1
+    assert base64.b64decode(filmed["thumbnail"]).startswith(b"\xff\xd8")
+    assert unfilmed["films"] == []
     assert "<script src" not in page  # needs no network
 
 

@@ -296,7 +296,7 @@ def test_a_gain_over_starts_is_no_surer_for_many_tasks_of_each():
 
 def test_a_gain_from_one_start_has_no_interval():
     attempts = [synthetic("none", 3, False), synthetic("reference", 3, True)]
-    assert str(paired_gain(attempts, "reference")) == "+100 (one start)"
+    assert str(paired_gain(attempts, "reference")) == "+100 (too few starts)"
 
 
 def test_bad_input_is_refused_before_the_first_attempt(results, spoken_checkpoint, tmp_path):

@@ -1,0 +1,29 @@
+"""The control of a policy: the same network as it was before training.
+
+Example::
+
+    control = untrained(load_policy("outputs/checkpoints/my_run/latest.ckpt"))
+"""
+
+import torch
+
+from langsteer.policies.dp3 import DP3
+
+_SEED = 0
+
+
+def untrained(policy: DP3) -> DP3:
+    """A network of the same configuration, normaliser and precision, with freshly drawn weights.
+
+    The draw is the same each time; the caller's random numbers stay as they are.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        fresh = DP3(policy.config, policy.pipeline)
+    fresh.normalizer.load_state_dict(policy.normalizer.state_dict())
+    if fresh.language is not None and policy.language is not None:
+        fresh.language.load_state_dict(policy.language.state_dict())
+    fresh.precision = policy.precision
+    fresh.to(policy.device).eval().requires_grad_(False)
+    fresh.precision.cast_weights(fresh.model)
+    return fresh
