@@ -186,7 +186,7 @@ class DepthRenderer:
         key = (frame.world_from_optical.tobytes(), frame.camera, frame.size, coloured)
         fixed_poses = poses[self._fixed]
         known = self._cameras.get(key)
-        # A place seen once gets no background: a moving camera would fill the memory.
+        # A place seen once gets no background: a moving camera would never use it.
         if known is None or not np.array_equal(known.fixed_poses, fixed_poses):
             self._cameras[key] = _Camera(fixed_poses)
             if len(self._cameras) > CAMERAS_REMEMBERED:

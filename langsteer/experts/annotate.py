@@ -62,7 +62,7 @@ def windows(infos: Sequence[SceneInfo]) -> list[Window]:
     """
     oracle = _Oracle(infos)
     found: set[Window] = set()
-    # Every frame may end a window, and every middle may cut it: CALVIN draws these at random.
+    # Every frame may end a window, and every middle may cut it: the rule holds for all of them.
     for last in range(WINDOW - max(MIDDLES) - 1, len(infos)):
         first = last - WINDOW + 1
         for middle in (first + offset for offset in MIDDLES if first + offset >= 0):

@@ -232,7 +232,7 @@ class Trainer:
         self.checkpoints.check()
         if saves:
             say_doing(bar, "saving")
-            # Every rank makes the payload, the main one writes it: gathering is the ranks' work.
+            # The payload is copied at once; its file is written while the next epoch runs.
             payload = self.state.payload()
             if self.world.is_main:
                 self.checkpoints.save_epoch(payload, done, metrics.get("val_loss"))

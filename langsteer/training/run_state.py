@@ -148,7 +148,7 @@ class RunState:
         names = [field.name for field in fields(Progress)]
         self.progress = Progress(**{name: payload["progress"][name] for name in names})
         self.metrics = payload["metrics"]
-        # Last: building the policy and the optimiser above has drawn numbers.
+        # Last: building policy and optimiser has drawn numbers.
         torch.set_rng_state(payload["rng"]["torch"])
         if "cuda" in payload["rng"] and self.device.type == "cuda":
             torch.cuda.set_rng_state(payload["rng"]["cuda"], self.device)
