@@ -75,9 +75,9 @@ class Observations:
             spaces["point_cloud"] = _floats(self._env.pipeline.n_points, 3)
         return spaces
 
-    def observe(self) -> dict[str, Any]:
+    def observe(self) -> dict[str, object]:
         """The observation of this moment."""
-        found: dict[str, Any] = {"agent_pos": self._env.robot_obs.astype(np.float32)}
+        found: dict[str, object] = {"agent_pos": self._env.robot_obs.astype(np.float32)}
         if "state" in self.parts:
             found["environment_state"] = self._env.scene_obs.astype(np.float32)
         if "rgb" in self.parts:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -344,7 +344,7 @@ def _listing(left_out: Sequence[LeftOut], limit: int = 20) -> str:
     return ":" + "".join(lines)
 
 
-def settings_to_dict(settings: ConversionSettings) -> dict[str, Any]:
+def settings_to_dict(settings: ConversionSettings) -> dict[str, object]:
     """The settings in plain JSON types."""
-    result: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    result: dict[str, object] = json.loads(json.dumps(asdict(settings)))
     return result

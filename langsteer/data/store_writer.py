@@ -132,9 +132,9 @@ def _write_group(folder: Path, attributes: Mapping[str, object]) -> None:
         temporary.write_text(json.dumps(node, indent=1), encoding="utf-8")
 
 
-def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -> dict[str, Any]:
+def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -> dict[str, object]:
     """The ``zarr.json`` of a sharded array, as tensorstore takes it."""
-    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    codecs: list[dict[str, object]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
     if layout.dtype == "uint8":
         codecs = [{"name": "bytes"}]
     if layout.compressed:
@@ -160,5 +160,5 @@ def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -
     }
 
 
-def _regular_grid(chunk: list[int]) -> dict[str, Any]:
+def _regular_grid(chunk: list[int]) -> dict[str, object]:
     return {"name": "regular", "configuration": {"chunk_shape": chunk}}

@@ -153,7 +153,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, ArrayLike] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, object]]:
         """Start anew, at a given state or at random, from a clean physics state.
 
         Args:
@@ -210,7 +210,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
 
     def step(
         self, action: ArrayLike | Command
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    ) -> tuple[Observation, float, bool, bool, dict[str, object]]:
         """One control step of 1/30 s.
 
         Args:
@@ -279,7 +279,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         self._require_open()
         return self._oracle_view.snapshot()
 
-    def calvin_info(self) -> dict[str, Any]:
+    def calvin_info(self) -> dict[str, object]:
         """The scene as ``get_info`` of calvin_env tells it, with PyBullet's numbers for bodies."""
         self._require_open()
         return calvin_info(self.physics, self._robot, self.table)
@@ -300,7 +300,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
             and so on; with ``point_cloud`` a (P, 3) float32 cloud, metres, world frame; (P, 6)
             if ``coloured``.
         """
-        observation: dict[str, Any] = {**self._state()}
+        observation: dict[str, object] = {**self._state()}
         if cameras:
             images = {name: self.render_camera(name) for name in cameras}
             observation["rgb_obs"] = {f"rgb_{name}": rgb for name, (rgb, _) in images.items()}
@@ -360,7 +360,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         """Gymnasium's: the static camera's colours (200, 200, 3) uint8, or None without a mode."""
         return self.render_camera("static")[0] if self.render_mode == "rgb_array" else None
 
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, object]:
         """All that results of this environment depend on, in plain JSON types."""
         return {
             "scene": self.config.name,

@@ -4,14 +4,12 @@ Code for calvin_env reads contacts, poses and joint values from them. So does th
 `langsteer.compat.calvin_tasks`.
 """
 
-from typing import Any
-
 from langsteer.envs.physics import Physics, link_ids, pybullet
 from langsteer.envs.playtable import Light, PlayTable
 from langsteer.envs.robot import Robot
 
 
-def calvin_info(physics: Physics, robot: Robot, table: PlayTable) -> dict[str, Any]:
+def calvin_info(physics: Physics, robot: Robot, table: PlayTable) -> dict[str, object]:
     """``robot_info`` and ``scene_info`` with calvin_env's keys, at this moment.
 
     Contacts are the tuples of PyBullet's ``getContactPoints``: fields 2 and 4 are the other body
@@ -20,7 +18,7 @@ def calvin_info(physics: Physics, robot: Robot, table: PlayTable) -> dict[str, A
     return {"robot_info": _robot_info(physics, robot), "scene_info": _scene_info(physics, table)}
 
 
-def _robot_info(physics: Physics, robot: Robot) -> dict[str, Any]:
+def _robot_info(physics: Physics, robot: Robot) -> dict[str, object]:
     state = robot.observe()
     position, quaternion = robot.link_pose(robot.links["tcp"])
     return {
@@ -34,7 +32,7 @@ def _robot_info(physics: Physics, robot: Robot) -> dict[str, Any]:
     }
 
 
-def _scene_info(physics: Physics, table: PlayTable) -> dict[str, Any]:
+def _scene_info(physics: Physics, table: PlayTable) -> dict[str, object]:
     slider, drawer, button, switch = table.joint_values()
     config = table.config
     fixed = {"uid": table.table, "links": link_ids(physics, table.table) | {"base_link": -1}}
@@ -65,7 +63,7 @@ def _scene_info(physics: Physics, table: PlayTable) -> dict[str, Any]:
     }
 
 
-def _block_info(physics: Physics, body: int) -> dict[str, Any]:
+def _block_info(physics: Physics, body: int) -> dict[str, object]:
     position, quaternion = physics.getBasePositionAndOrientation(body)
     linear, angular = physics.getBaseVelocity(body)
     return {
@@ -78,5 +76,5 @@ def _block_info(physics: Physics, body: int) -> dict[str, Any]:
     }
 
 
-def _light_info(light: Light) -> dict[str, Any]:
+def _light_info(light: Light) -> dict[str, object]:
     return {"logical_state": int(light.lit)}
