@@ -1,10 +1,11 @@
 """mees/calvin's own ``evaluate_policy`` on our environment, and ours on the same chains.
 
-    MEES_CALVIN=CHECKOUT python official_loop.py CHECKPOINT CHAINS MAX_STEPS SCENE FOLDER
+    MEES_CALVIN=CHECKOUT python official_loop.py CHECKPOINT CHAINS MAX_STEPS SCENE FOLDER [draw]
 
-Their files of the loop, the chains, the oracle's rules and the sentences run as they are. Models,
-windows and logging that a loop imports and does not use are stood in for where they are not
-installed. It prints both results, and whether each action was the same to the bit.
+Their files of the loop, the oracle's rules and the sentences run as they are. Models, windows and
+logging that a loop imports and does not use are stood in for where they are not installed. With
+``draw`` their code draws the 1000 chains anew, in minutes, and they are compared with our table.
+It prints both results, and whether each action was the same to the bit.
 """
 
 import importlib.util
@@ -27,6 +28,7 @@ from langsteer.serving.calvin_model import CalvinModel
 MODELS = Path(os.environ["MEES_CALVIN"]) / "calvin_models"
 
 
+DRAW = "draw"
 # What the loop imports and does not use without --debug and without calvin_agent's own models.
 UNUSED = ("pytorch_lightning", "termcolor", "cv2")
 UNUSED_OF_CALVIN = ("calvin_agent.models.mcil", "calvin_agent.utils.utils")
@@ -51,20 +53,24 @@ def import_official():
     return evaluate_policy
 
 
-def seeds(env, seed=0):
+class Seeds:
     """The noise of our evaluation: another for each chain and each of its tasks."""
-    numbers = {"chain": -1, "place": 0}
-    reset = env.reset
 
-    def count(*args, **states):
-        numbers.update(chain=numbers["chain"] + 1, place=0)
-        return reset(*args, **states)
+    def __init__(self, env, seed=0):
+        self.seed, self.chain, self.place, self.reset = seed, -1, 0, env.reset
+        env.reset = self.count
 
-    env.reset = count
-    while True:
-        number = [seed, numbers["chain"], numbers["place"]]
-        numbers["place"] += 1
-        yield int(np.random.default_rng(number).integers(2**31))
+    def count(self, *args, **states):
+        self.chain, self.place = self.chain + 1, 0
+        return self.reset(*args, **states)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        number = [self.seed, self.chain, self.place]
+        self.place += 1
+        return int(np.random.default_rng(number).integers(2**31))
 
 
 def noting_actions():
@@ -81,14 +87,15 @@ def noting_actions():
 
 def run_official(checkpoint, chains, max_steps, scene, folder):
     official = import_official()
-    theirs = official.get_sequences(official.NUM_SEQUENCES)
-    # Theirs are drawn anew on each machine; ours are kept in a table.
-    assert [tasks for _, tasks in theirs] == [chain(n).tasks for n in range(len(theirs))]
+    if DRAW in sys.argv:
+        theirs = official.get_sequences(official.NUM_SEQUENCES)
+        assert [tasks for _, tasks in theirs] == [chain(n).tasks for n in range(len(theirs))]
+    else:
+        theirs = calvin_env.get_sequences(chains)
     official.get_sequences = lambda count: theirs[:chains]
     official.EP_LEN = max_steps
     env = calvin_env.get_env(scene=scene, renderer="depth")
-    noise = seeds(env)
-    model = CalvinModel(load_agent(checkpoint), noise)
+    model = CalvinModel(load_agent(checkpoint), Seeds(env))
     results = official.evaluate_policy(model, env, epoch=0, eval_log_dir=folder / "official")
     env.close()
     return results
@@ -104,7 +111,7 @@ def run_ours(checkpoint, chains, max_steps, scene, folder):
 
 
 def main() -> None:
-    checkpoint, chains, max_steps, scene, folder = sys.argv[1:]
+    checkpoint, chains, max_steps, scene, folder = [one for one in sys.argv[1:] if one != DRAW]
     arguments = checkpoint, int(chains), int(max_steps), scene, Path(folder)
     taken = noting_actions()
     theirs = run_official(*arguments)

@@ -20,7 +20,8 @@ def test_official_evaluation_and_ours_do_the_same_to_the_bit(checkpoint, tmp_pat
         pytest.skip("MEES_CALVIN names no checkout of github.com/mees/calvin")
     script = Path(__file__).with_name("official_loop.py")
     command = [sys.executable, str(script), str(checkpoint), "3", "12", "builtin", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["same"] and found["official"] == found["ours"]
