@@ -12,6 +12,7 @@ comparison, pair by pair. ``starts/NNNN.json`` marks a start done; in the end co
 """
 
 import itertools
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -55,6 +56,7 @@ from langsteer.evaluation.run import RunSettings, facts, open_run
 from langsteer.evaluation.table import BASE, rows, table_cells, tables, task_cells
 from langsteer.files import replacing, write_json
 from langsteer.policies.agent import Agent
+from langsteer.policies.cpu_threads import choose_threads
 from langsteer.policies.loading import checkpoint_identity, device_name
 from langsteer.resumable import Pieces, Result, Share, run_pieces
 from langsteer.settings import Count
@@ -167,6 +169,7 @@ def _open(
     assert settings.checkpoint is not None  # or the settings would not be
     device = device_name(settings.device)
     policy = load_base(settings.checkpoint, device, settings.precision)
+    choose_threads(policy, policy.device, os.environ)
     rival = None
     if settings.rival is not None:
         rival = load_rival(settings.rival, settings.rival_guidance, policy, device)

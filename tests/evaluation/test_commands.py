@@ -108,6 +108,7 @@ def test_benchmark_plays_the_official_chains_and_stops_at_the_first_failure(
 ):
     output = run_command(*benchmark(checkpoint, "num_chains=2"))
     assert "average length: 0.000 of 5" in output
+    assert "report:  run/report.html" in output
     for number, chain in enumerate(chains(2)):
         played = json.loads((tmp_path / "run" / "chains" / f"{number:04d}.json").read_text())
         assert tuple(played["tasks"]) == chain.tasks
