@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("pybullet")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINTS = "outputs/checkpoints"
@@ -149,7 +150,6 @@ def after_readme(run_page, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_readme_runs_in_order_in_an_empty_folder(after_readme):
     assert (after_readme / CHECKPOINTS / "my_run" / "latest.ckpt").exists()
     assert list(after_readme.glob("outputs/experiments/*/report.html"))
@@ -161,7 +161,6 @@ PAGES = sorted({*(ROOT / "docs").glob("*.md")} - {ROOT / "docs" / "architecture.
 PAGES = [page for page in PAGES if page.name != "slurm.md" and "```" in page.read_text("utf-8")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page_runs_in_order(page, after_readme, run_page, tmp_path):
     folder = tmp_path / "work"
