@@ -20,7 +20,7 @@ from langsteer.calvin.benchmark import initial_states, is_feasible
 from langsteer.calvin.dataset import METRES_PER_UNIT
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
-from langsteer.evaluation.rollout import UNSTEERED, Player
+from langsteer.evaluation.rollout import UNSTEERED, Judge, Player
 from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
 from langsteer.experts.view import Layout, View, read_layout
 from langsteer.policies.agent import Agent
@@ -248,12 +248,18 @@ def attempt(
     request: Request,
     max_steps: int,
     video: Path | None = None,
+    judge: Judge | None = None,
 ) -> Attempt:
-    """Give the instruction at the start and let one method try; ``video`` is an MP4 to film to."""
+    """Give the instruction at the start and let one method try.
+
+    Args:
+        video: an MP4 to film to.
+        judge: instead of the oracle.
+    """
     start.enter(env)
     player = Player(env, Agent(contender.policy), contender.steering)
     run = player.play(
-        request.task, request.instruction, start.seed, max_steps, request.understood, video
+        request.task, request.instruction, start.seed, max_steps, request.understood, video, judge
     )
     predictions, policy = len(run.predicted_at), contender.policy
     # Costs are counted in evaluations of the denoiser: times differ between machines.

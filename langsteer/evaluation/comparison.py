@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,8 @@ from langsteer.evaluation.page import (
     tile,
     write_page,
 )
-from langsteer.evaluation.rollout import one_thread_of_many, open_env, require_steerable
+from langsteer.evaluation.protocols import CALVIN, PROTOCOLS, behaviour_of
+from langsteer.evaluation.rollout import Judge, one_thread_of_many, open_env, require_steerable
 from langsteer.evaluation.run import RunSettings, facts, open_run
 from langsteer.evaluation.table import BASE, rows, table_cells, tables, task_cells
 from langsteer.files import replacing, write_json
@@ -59,7 +60,7 @@ from langsteer.policies.agent import Agent
 from langsteer.policies.cpu_threads import choose_threads
 from langsteer.policies.loading import checkpoint_identity, device_name
 from langsteer.resumable import Pieces, Result, Share, run_pieces
-from langsteer.settings import Count
+from langsteer.settings import Count, one_of
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.language import make_reader
 
@@ -84,6 +85,7 @@ class ComparisonSettings(RunSettings):
     checkpoint: str | None
     rival: str | None
     rival_guidance: float | None
+    protocol: Annotated[str, one_of(CALVIN, *PROTOCOLS)]
     tasks: tuple[str, ...]
     controls: tuple[str, ...]
     starts: Count
@@ -98,6 +100,8 @@ class ComparisonSettings(RunSettings):
         self.require(bool(self.tasks), "tasks", "at least one")
         for task in self.tasks:
             checked_task(task)
+            if self.protocol != CALVIN:
+                behaviour_of(task)
         if self.checkpoint is None:
             raise UserError("no checkpoint: set checkpoint=outputs/checkpoints/.../latest.ckpt")
 
@@ -209,9 +213,15 @@ class _Starts:
                 request,
                 self._settings.max_steps,
                 video if number in self._filmed else None,
+                self._judge(request.task),
             )
             made.append(asdict(one))
         return {"attempts": made}
+
+    def _judge(self, task: str) -> Judge | None:
+        """Who decides on success: None is CALVIN's oracle."""
+        protocol = PROTOCOLS.get(self._settings.protocol)
+        return None if protocol is None else protocol.judge_of(task, self._env.block_names)
 
     def close(self) -> None:
         """The simulator is closed by whoever opened it."""

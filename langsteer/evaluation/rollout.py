@@ -134,12 +134,17 @@ class TaskRun:
         return f"{'success' if self.success else 'failed'} after {self.steps / 30:.1f} s"
 
 
+Judge = Callable[[TaskRun], bool | None]
+"""Called after each step: True for done, False for failed, None to go on."""
+
+
 def run_task(
     env: "CalvinEnv",
     agent: Actor,
     task: str,
     max_steps: int = STEPS_PER_TASK,
     on_step: Callable[["CalvinEnv"], None] | None = None,
+    judge: Judge | None = None,
 ) -> TaskRun:
     """Let ``agent`` (just reset) act until the oracle sees ``task`` done or no steps are left.
 
@@ -149,6 +154,7 @@ def run_task(
         task: one of `langsteer.calvin.task.TASKS`.
         max_steps: CALVIN's benchmark gives 360.
         on_step: called at the start and after each step, e.g. to film.
+        judge: instead of the oracle, see `langsteer.evaluation.protocols`.
     """
     run, start = TaskRun(task), env.info()
     queue: list[np.ndarray] = []
@@ -165,8 +171,9 @@ def run_task(
         # on for one step counts.
         info = env.info()
         run.tasks_seen |= detect(start, info)
-        if achieved(start, info, task):
-            run.success = True
+        verdict = (achieved(start, info, task) or None) if judge is None else judge(run)
+        if verdict is not None:
+            run.success = verdict
             break
         # The next prediction sees this frame as its past; no other frame needs rendering.
         if 0 < len(queue) < agent.n_obs_steps:
@@ -221,6 +228,7 @@ class Player:
         max_steps: int = STEPS_PER_TASK,
         goal: str | None = None,
         video: Path | None = None,
+        judge: Judge | None = None,
     ) -> TaskRun:
         """Try a task from the environment's present state.
 
@@ -231,6 +239,7 @@ class Player:
             max_steps: control steps at most.
             goal: the task to steer towards; None leaves the policy alone.
             video: an MP4 to film to.
+            judge: instead of the oracle.
 
         Raises:
             UserError: the steering knows no way to the goal from here.
@@ -244,7 +253,7 @@ class Player:
         # A policy with language hears the sentence, steered or not; the others ignore it.
         self.agent.instruct(instruction)
         film = None if video is None else Film(self.caption(task, instruction, goal))
-        run = run_task(self.env, self.agent, task, max_steps, on_step=film)
+        run = run_task(self.env, self.agent, task, max_steps, film, judge)
         if film is not None and video is not None:
             film.write(video, run.outcome)
         # The run keeps the steering's cost: a success that takes ten times as long is told so.

@@ -1,0 +1,88 @@
+"""The papers' judges say what the papers' code says."""
+
+import numpy as np
+import pytest
+
+from langsteer.calvin.scene_obs import SceneObs
+from langsteer.envs.calvin_env import CalvinEnv
+from langsteer.errors import UserError
+from langsteer.evaluation.protocols import PROTOCOLS, behaviour_of
+from langsteer.evaluation.rollout import TaskRun, run_task
+
+NAMES = ("block_red", "block_blue", "block_pink")
+
+
+def verdict(protocol, task, *, gripper=-1.0, hand=(9, 9, 9), block=None, **parts):
+    """The verdict where these parts moved from 0, and the red block by ``block`` metres."""
+    start, now = SceneObs.at_rest(), SceneObs.at_rest(**parts)
+    if block is not None:
+        now.blocks[0, 0] = block
+    robot_obs = np.zeros(15)
+    robot_obs[:3], robot_obs[14] = hand, gripper
+    run = TaskRun(task, scene_obs=[start.vector, now.vector], robot_obs=[robot_obs, robot_obs])
+    return PROTOCOLS[protocol].judge_of(task, NAMES)(run)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "task", "parts", "expected"),
+    [
+        ("dynaguide", "open_drawer", {"drawer": 0.051}, True),
+        ("dynaguide", "open_drawer", {"drawer": 0.05}, None),
+        ("dynaguide", "close_drawer", {"drawer": 0.051}, False),
+        ("dynaguide", "move_slider_left", {"slider": 0.051, "drawer": 0.2}, True),
+        ("dynaguide", "open_drawer", {"slider": 0.051, "drawer": 0.2}, False),
+        ("dynaguide", "turn_on_lightbulb", {"switch": 0.021}, True),
+        ("dynaguide", "turn_on_led", {"led": 1}, True),
+        ("dynaguide", "turn_on_led", {"block": 0.002, "hand": (0, 0, 0), "led": 1}, False),
+        ("dynaguide", "push_red_block_left", {"block": 0.002, "hand": (0, 0, 0.09)}, True),
+        ("dynaguide", "push_red_block_left", {"block": 0.002, "hand": (0, 0, 0.11)}, None),
+        ("dynaguide", "lift_blue_block_table", {"block": 0.002, "hand": (0, 0, 0)}, False),
+        ("vls", "open_drawer", {"drawer": 0.097}, True),
+        ("vls", "open_drawer", {"drawer": 0.095}, None),
+        ("vls", "close_drawer", {"drawer": 0.097}, None),
+        ("vls", "move_slider_left", {"slider": 0.244}, True),
+        ("vls", "move_slider_left", {"slider": 0.2}, None),
+        ("vls", "turn_on_lightbulb", {"switch": 0.057}, True),
+        ("vls", "turn_on_led", {"led": 1, "drawer": 0.2}, True),
+        ("vls", "open_drawer", {"led": 1, "drawer": 0.2}, None),
+        ("vls", "push_red_block_left", {"block": 0.006, "hand": (0, 0, 0.05)}, True),
+        ("vls", "push_red_block_left", {"block": 0.006, "hand": (0, 0, 0), "gripper": 1}, None),
+    ],
+)
+def test_verdict_is_that_of_the_papers_code(protocol, task, parts, expected):
+    assert verdict(protocol, task, **parts) is expected
+
+
+def test_task_that_the_papers_lack_is_refused():
+    with pytest.raises(UserError, match="stack_block is none of the papers' behaviours"):
+        behaviour_of("stack_block")
+
+
+def test_wrong_behaviour_ends_an_attempt_with_dynaguide_alone():
+    assert verdict("dynaguide", "turn_on_led", slider=0.28) is False
+    assert verdict("vls", "turn_on_led", slider=0.28) is None
+
+
+def test_judge_ends_an_attempt_in_the_oracles_place():
+    pytest.importorskip("pybullet")
+    env = CalvinEnv()
+    try:
+        env.reset(seed=0)
+        judges = {"failed": lambda run: False, "done": lambda run: run.steps == 3 or None}
+        runs = {
+            name: run_task(env, StandStill(), "open_drawer", 4, judge=judge)
+            for name, judge in judges.items()
+        }
+    finally:
+        env.close()
+    assert (runs["failed"].steps, runs["failed"].success) == (1, False)
+    assert (runs["done"].steps, runs["done"].success) == (3, True)
+
+
+class StandStill:
+    """Moves nothing."""
+
+    n_obs_steps, sees_colours = 1, False
+
+    def act(self, observation):
+        return np.tile(np.array([0, 0, 0, 0, 0, 0, 1], np.float32), (8, 1))
