@@ -1,8 +1,8 @@
 """Write a CALVIN folder or a store as a LeRobot dataset v3.0.
 
 The episodes are cut into files of some hundred frames. Each file is a piece of work of its own (see
-`langsteer.resumable`): a run that was killed goes on with the files that are missing. They fill
-``<path>.partial``; when the last is written and the metadata are, the folder gets its name.
+`langsteer.resumable`): after a kill the same command writes the missing files. They fill
+``<path>.partial``; after the last file and the metadata the folder gets its name.
 
 Example::
 
@@ -54,7 +54,7 @@ def export(
     Args:
         source: the frames.
         path: the folder to make.
-        overwrite: replace a LeRobot dataset that is there, once the new one is whole.
+        overwrite: replace an existing LeRobot dataset once the new one is whole.
         num_workers: processes; None takes one for each core, 8 at most.
 
     Raises:
@@ -64,6 +64,7 @@ def export(
     if path.exists() and not (overwrite and (path / lerobot.INFO_PATH).is_file()):
         raise UserError(f"{path}: exists already; --overwrite replaces a LeRobot dataset")
     partial_folder = partial_path(path)
+    # The cut follows from the source alone, so a resumed run has the same files.
     files = _cut(source)
     settings = {
         "features": source.features,
@@ -81,6 +82,7 @@ def export(
             f"{path}: cannot write ({error}). Make room or choose another place; the same command "
             "then goes on where it stopped"
         ) from error
+    # All is written: drop the notes of the work, and let the folder appear whole.
     discard(pieces.folder)
     (partial_folder / "export.json").unlink()
     discard(path)
@@ -119,7 +121,7 @@ class _FileWriter:
             replacing(self._folder / lerobot.place(lerobot.DATA_PATH, number)) as temporary,
             pq.ParquetWriter(temporary, schema, compression="snappy") as writer,
         ):
-            # An episode is a row group, so that it can be read alone.
+            # An episode is a row group: it can be read alone.
             for episode in self._files[number]:
                 writer.write_table(self._episode(episode, schema, sums))
         return {"sums": sums.to_dict()}
@@ -135,6 +137,7 @@ class _FileWriter:
                     f"{error}; a dataset has whole episodes only: repair it, or convert it to a "
                     "store, which leaves bad episodes out, and export that"
                 ) from error
+            # LeRobot's own columns: time within the episode, places within the dataset.
             frame |= {
                 "timestamp": frame_index / lerobot.FPS,
                 "frame_index": frame_index,
@@ -161,7 +164,7 @@ def _rows(source: Source, episode: int) -> range:
 def _write_metadata(
     source: Source, folder: Path, files: Sequence[range], done: Mapping[int, Result]
 ) -> None:
-    """All but the data; LeRobot finds a dataset by ``info.json``, so that comes last."""
+    """All but the data; ``info.json`` comes last, since LeRobot finds a dataset by it."""
     features = {**source.features, **lerobot.index_features()}
     frames = int(source.episode_ends[-1])
     tasks = sentences(source)
@@ -172,6 +175,7 @@ def _write_metadata(
     for path, content in tables.items():
         with replacing(folder / path) as temporary:
             pq.write_table(content, temporary)
+    # Each file kept its sums, so the statistics need no second pass over the images.
     sums = (done[number]["sums"] for number in sorted(done))
     write_json(folder / lerobot.STATS_PATH, merged(sums, features, frames))
     if source.cameras is not None:

@@ -1,8 +1,8 @@
 """Make a CALVIN folder of a LeRobot dataset v3.0 with depth; its conversion makes a store.
 
-Read are datasets with the features that `langsteer.data.lerobot_export` writes of a CALVIN folder,
-and with its ``meta/calvin.json``, which tells the cameras. Frames are numbered anew; each episode
-is a recording of its own.
+It reads datasets with the features of `langsteer.data.lerobot_export` from a CALVIN folder, and
+with its ``meta/calvin.json`` for the cameras. Frames are numbered anew; each episode is a recording
+of its own.
 
 Example::
 
@@ -28,7 +28,7 @@ from langsteer.errors import UserError
 from langsteer.files import discard
 from langsteer.progress import track
 
-_GAP = 1  # between recordings, so that no window goes from one to the next
+_GAP = 1  # between recordings: no window goes from one to the next
 _NEEDED = {
     **{key: f"rgb_{name}" for name, key in lerobot.IMAGES.items()},
     **{key: f"depth_{name}" for name, key in lerobot.DEPTHS.items()},
@@ -51,7 +51,7 @@ class _Dataset:
 
 
 def import_dataset(path: Path, target: Path) -> int:
-    """Write the CALVIN folder; returns how many frames it has.
+    """Write the CALVIN folder; returns its number of frames.
 
     Args:
         path: the LeRobot dataset.
@@ -64,6 +64,7 @@ def import_dataset(path: Path, target: Path) -> int:
     if target.exists():
         raise UserError(f"{target}: exists already; choose another folder")
     dataset = _open(path)
+    # A killed import begins anew, and half a folder never looks whole.
     unfinished = partial_path(target)
     discard(unfinished)
     frames = 0
@@ -102,7 +103,7 @@ def _open(path: Path) -> _Dataset:
 
 
 def _write_split(dataset: _Dataset, episodes: list[dict[str, Any]], folder: Path) -> int:
-    """Write the episodes of a split; returns how many frames it has."""
+    """Write the episodes of a split; returns its number of frames."""
     number = 0
     ranges, annotations = [], []
     for episode in track(episodes, f"importing {folder.name}", unit="episode"):
@@ -129,6 +130,7 @@ def _frames(dataset: _Dataset, episode: Mapping[str, Any]) -> Iterator[dict[str,
         rows = pq.read_table(file, filters=[("episode_index", "=", episode["episode_index"])])
         columns = {key: rows[key].to_pylist() for key in _NEEDED}
         states = np.array(columns[lerobot.STATE])
+        # LeRobot holds relative actions only; CALVIN's absolute ones follow from the states.
         actions, _ = achieved_actions(np.concatenate([states, states[-1:]]))
         for row, action in enumerate(actions):
             arrays = {

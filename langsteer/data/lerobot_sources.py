@@ -1,4 +1,4 @@
-"""Where a LeRobot dataset's frames come from: a CALVIN folder or zip, or a store.
+"""Sources of a LeRobot dataset's frames: a CALVIN folder or zip, or a store.
 
 Example::
 
@@ -42,7 +42,7 @@ class Source(Protocol):
 
     @property
     def cameras(self) -> dict[str, Any] | None:
-        """CALVIN's configuration of them; None where frames cannot become a folder again."""
+        """CALVIN's configuration of them; None if frames cannot become a folder again."""
 
     def frame(self, row: int) -> Frame:
         """The values of a frame, by the names of ``features``.
@@ -57,7 +57,7 @@ class CalvinSource:
     """Frames of a CALVIN folder: colours, depth, state, scene, relative action.
 
     Attributes:
-        plan: which episodes.
+        plan: of the episodes.
         clouds: whether each frame has a point cloud, too.
     """
 
@@ -122,7 +122,7 @@ class CalvinSource:
 
 @dataclass(frozen=True)
 class StoreSource:
-    """Frames of a store: what it has of image, depth and cloud, state and action.
+    """Frames of a store: its image, depth and cloud if present, state and action.
 
     Attributes:
         path: of the store.
