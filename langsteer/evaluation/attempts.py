@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from langsteer.calvin.benchmark import initial_states, is_feasible
 from langsteer.calvin.dataset import METRES_PER_UNIT
+from langsteer.calvin.layout import Layout
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.evaluation.rollout import UNSTEERED, Judge, Player
 from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
-from langsteer.experts.view import Layout, View, read_layout
+from langsteer.experts.view import View, read_layout
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
 from langsteer.policies.loading import load_policy

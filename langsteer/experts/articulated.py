@@ -6,6 +6,7 @@ closed and the tcp is 12 mm above their tips.
 
 import numpy as np
 
+from langsteer.calvin.layout import BAR_HEIGHT, BUTTON_TOP
 from langsteer.calvin.scene_obs import (
     BEFORE_LEVER_FROM_ABOVE,
     BEFORE_LEVER_FROM_BELOW,
@@ -14,7 +15,7 @@ from langsteer.calvin.scene_obs import (
 )
 from langsteer.experts.motion import Move
 from langsteer.experts.skill import Plan, Planner, Scene
-from langsteer.experts.view import HANDLE_X, View
+from langsteer.experts.view import View
 
 DOWN = np.pi
 """Roll of a gripper pointing down."""
@@ -24,14 +25,11 @@ ACROSS = np.pi / 2
 # Drawer: the handle's bar is 0.24 long, its back 0.22 and its front 0.26 before the frame.
 _BEHIND_BAR = -0.207
 _BEFORE_BAR = -0.272
-_BAR_HEIGHT = 0.043
 
 # Door: the handle is 0.04 wide and stands out to y = -0.03.
 _HANDLE_HALF = 0.031
 _HANDLE_Y = -0.007
 _HANDLE_Z = 0.536
-
-_BUTTON_TOP = 0.038
 
 
 def _pointing_down(scene: Scene, yaw: float = ACROSS) -> tuple[float, float, float]:
@@ -41,7 +39,7 @@ def _pointing_down(scene: Scene, yaw: float = ACROSS) -> tuple[float, float, flo
 def open_drawer(scene: Scene) -> Plan:
     """Reach behind the handle's bar and pull."""
     x = scene.view.layout.drawer[0] + scene.vary(-0.06, 0.06)
-    z = scene.view.layout.drawer[2] + _BAR_HEIGHT + scene.vary(-0.005, 0.006)
+    z = scene.view.layout.drawer[2] + BAR_HEIGHT + scene.vary(-0.005, 0.006)
     y = _BEHIND_BAR - scene.view.state.drawer
     euler = _pointing_down(scene)
     yield Move((x, y, z + scene.vary(0.09, 0.14)), euler, radius=0.02)
@@ -55,7 +53,7 @@ def open_drawer(scene: Scene) -> Plan:
 def close_drawer(scene: Scene) -> Plan:
     """Push the handle's bar from its front."""
     x = scene.view.layout.drawer[0] + scene.vary(-0.07, 0.07)
-    z = scene.view.layout.drawer[2] + _BAR_HEIGHT + scene.vary(-0.005, 0.006)
+    z = scene.view.layout.drawer[2] + BAR_HEIGHT + scene.vary(-0.005, 0.006)
     y = _BEFORE_BAR - scene.view.state.drawer - scene.vary(0.02, 0.035)
     euler = _pointing_down(scene)
     yield Move((x, y, z + scene.vary(0.1, 0.14)), euler, radius=0.02)
@@ -74,7 +72,7 @@ def _move_slider(direction: int) -> Planner:
         side = _HANDLE_HALF if direction > 0 else -_HANDLE_HALF
 
         def beside(value: float) -> float:
-            return float(layout.slider[0] + HANDLE_X - value + side)
+            return float(layout.handle(value)[0] + side)
 
         x = beside(scene.view.state.slider) + direction * scene.vary(0.025, 0.045)
         y = _HANDLE_Y + scene.vary(-0.006, 0.004)
@@ -96,7 +94,7 @@ def press_button(scene: Scene) -> Plan:
     layout = scene.view.layout
     x = layout.button[0] + scene.vary(-0.008, 0.008)
     y = layout.button[1] + scene.vary(-0.008, 0.008)
-    top = layout.button[2] + _BUTTON_TOP
+    top = layout.button[2] + BUTTON_TOP
     euler = _pointing_down(scene)
     yield Move((x, y, top + scene.vary(0.04, 0.08)), euler, radius=0.015)
 

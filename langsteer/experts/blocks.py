@@ -8,11 +8,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from langsteer.calvin.layout import BLOCK_WIDTH, TABLE_HEIGHT
 from langsteer.calvin.task import ALL_TASKS, COLOURS
 from langsteer.experts.articulated import ACROSS, DOWN
 from langsteer.experts.motion import CLOSED, OPEN, Move, Vector
 from langsteer.experts.skill import Plan, Planner, Scene
-from langsteer.experts.view import BLOCK_WIDTH, TABLE_HEIGHT, BlockView, View, half_extents
+from langsteer.experts.view import BlockView, View, half_extents
 
 GRIP_HEIGHT = 0.012
 """Metres of the tcp above a block's centre while gripping it; the tips reach 12 mm below."""

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from langsteer.calvin.benchmark import category, successors
+from langsteer.calvin.layout import BLOCK_WIDTH, TABLE_HEIGHT
 from langsteer.calvin.task import COLOURS
 from langsteer.experts.blocks import held_colour, surface_of
 from langsteer.experts.starts import has_room
-from langsteer.experts.view import BLOCK_WIDTH, REACH, TABLE_HEIGHT, BlockView, View
+from langsteer.experts.view import REACH, BlockView, View
 
 _OPEN_SHARE, _CLOSED_SHARE = 0.52, 0.48
 

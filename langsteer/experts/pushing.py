@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from langsteer.calvin.layout import BLOCK_WIDTH, TABLE_HEIGHT
 from langsteer.calvin.task import ALL_TASKS, COLOURS
 from langsteer.experts.articulated import ACROSS, DOWN
 from langsteer.experts.blocks import DRAWER_FLOOR, TABLE_EDGE, grip, rise, surface_of
 from langsteer.experts.motion import CLOSED, OPEN, Move, Vector
 from langsteer.experts.skill import Plan, Planner, Scene
-from langsteer.experts.view import BLOCK_WIDTH, TABLE_HEIGHT, BlockView, View
+from langsteer.experts.view import BlockView, View
 
 _X, _Y = 0, 1
 _HEIGHT = TABLE_HEIGHT + 0.018

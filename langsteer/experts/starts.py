@@ -16,10 +16,11 @@ from langsteer.calvin.benchmark import (
     is_feasible,
     scene_in,
 )
+from langsteer.calvin.layout import BLOCK_WIDTH, TABLE_HEIGHT, Layout
 from langsteer.calvin.scene_obs import SceneObs
 from langsteer.calvin.task import COLOURS, SIDES, Task
 from langsteer.experts.blocks import DRAWER_FLOOR
-from langsteer.experts.view import BLOCK_WIDTH, TABLE_HEIGHT, Layout, View
+from langsteer.experts.view import View, has_push_room
 
 _CLEARANCE = 0.06
 """Metres between blocks, so that fingers fit beside each."""
@@ -77,7 +78,7 @@ def has_room(name: str, view: View) -> bool:
     if task.verb != "push":
         return True
     direction = 1 if task.side == "right" else -1
-    return view.layout.has_push_room(view.block(task.colour), direction)
+    return has_push_room(view.layout, view.block(task.colour), direction)
 
 
 def _sample_state(tasks: tuple[str, ...], rng: np.random.Generator) -> dict[str, int | str]:

@@ -1,7 +1,6 @@
 """What a scripted skill sees: the places of a scene's parts, and the true state of the moment.
 
-Drawer, door, button and switch sit elsewhere in each scene; the parts themselves are the same. So a
-skill knows each part's shape, and asks the simulator once for each part's place (`read_layout`).
+A scene tells once where its parts are (`read_layout`).
 
 Example::
 
@@ -10,7 +9,6 @@ Example::
     view.block("red").position, view.state.drawer
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,22 +16,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from langsteer.calvin.cameras import rotation_from_euler
+from langsteer.calvin.layout import (
+    BLOCK_WIDTH,
+    DOOR_FRONT,
+    HANDLE_FRONT,
+    HANDLE_HALF_WIDTH,
+    Layout,
+)
 from langsteer.calvin.scene_obs import SceneObs
 from langsteer.envs.physics import joint_ids, pybullet
 
 if TYPE_CHECKING:
     from langsteer.envs.calvin_env import CalvinEnv
 
-TABLE_HEIGHT = 0.44
-BLOCK_WIDTH = 0.04
-"""All blocks are as wide and as high as this; only their lengths differ."""
-
-DOOR_WIDTH = 0.28
-DOOR_FRONT = 0.012
-HANDLE_FRONT = -0.032
-"""The door's front in y: beside its handle, and at it. Before it is free space."""
-HANDLE_X = 0.14
-_HANDLE_HALF_WIDTH = 0.02
 BUTTON_RADIUS = 0.036
 REACH = 0.4
 """Blocks within these metres to either side of the table's middle are in reach."""
@@ -41,49 +36,15 @@ REACH = 0.4
 PUSH_ROOM = 0.11
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Places of a scene's parts with every joint at zero; metres, world frame.
-
-    Attributes:
-        slider, drawer, button, switch: (3,) origins of the links.
-        switch_axis: (3,) unit vector; the switch turns on along it.
-        slider_range, drawer_range, switch_range: largest joint values.
-        colours: the blocks in the order of ``scene_obs``.
-        half_lengths: colour to half the length of its block.
-        surfaces: name to the lower and upper corner of the blocks' possible places.
-    """
-
-    slider: np.ndarray
-    drawer: np.ndarray
-    button: np.ndarray
-    switch: np.ndarray
-    switch_axis: np.ndarray
-    slider_range: float
-    drawer_range: float
-    switch_range: float
-    colours: tuple[str, ...]
-    half_lengths: Mapping[str, float]
-    surfaces: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
-
-    def slot(self, side: str) -> np.ndarray:
-        """(3,) the middle of the cabinet's ``"left"`` or ``"right"`` half, on its shelf."""
-        # The door opens the half it moved away from.
-        middle = self.slider[0] - self.slider_range / 2
-        if side == "right":
-            middle += DOOR_WIDTH
-        low, high = self.surfaces[f"slider_{side}"]
-        return np.array([middle, (low[1] + high[1]) / 2, (low[2] + high[2]) / 2])
-
-    def has_push_room(self, block: "BlockView", direction: int) -> bool:
-        """Whether a block pushed along x stays in reach and clear of the button."""
-        x, y, _ = block.position
-        ahead = x + direction * (PUSH_ROOM + block.half_extents[0])
-        if abs(ahead) > REACH:
-            return False
-        beside = abs(y - self.button[1]) > BUTTON_RADIUS + BLOCK_WIDTH
-        gap = direction * (self.button[0] - x)
-        return bool(beside or gap < 0 or gap > direction * (ahead - x) + BUTTON_RADIUS)
+def has_push_room(layout: Layout, block: "BlockView", direction: int) -> bool:
+    """Whether a block pushed along x stays in reach and clear of the button."""
+    x, y, _ = block.position
+    ahead = x + direction * (PUSH_ROOM + block.half_extents[0])
+    if abs(ahead) > REACH:
+        return False
+    beside = abs(y - layout.button[1]) > BUTTON_RADIUS + BLOCK_WIDTH
+    gap = direction * (layout.button[0] - x)
+    return bool(beside or gap < 0 or gap > direction * (ahead - x) + BUTTON_RADIUS)
 
 
 @dataclass(frozen=True)
@@ -149,8 +110,8 @@ class View:
 
     def door_front(self, x: float, half_width: float) -> float:
         """The y of the door's front within ``half_width`` of ``x``; before it is free space."""
-        from_handle = abs(x - (self.layout.slider[0] + HANDLE_X - self.state.slider))
-        return HANDLE_FRONT if from_handle < _HANDLE_HALF_WIDTH + half_width else DOOR_FRONT
+        from_handle = abs(x - self.layout.handle(self.state.slider)[0])
+        return HANDLE_FRONT if from_handle < HANDLE_HALF_WIDTH + half_width else DOOR_FRONT
 
     def room_before_door(self, block: BlockView) -> float:
         """Metres between a flat block and the door; negative if they meet."""
