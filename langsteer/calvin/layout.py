@@ -22,7 +22,7 @@ BLOCK_WIDTH = 0.04
 DOOR_WIDTH = 0.28
 DOOR_FRONT = 0.012
 HANDLE_FRONT = -0.032
-"""No part of the door stands before this y: beside its handle, and at it."""
+"""The door's front in y: beside its handle, and at it. Before it is free space."""
 HANDLE_X = 0.14
 HANDLE_HALF_WIDTH = 0.02
 BUTTON_TOP = 0.038

@@ -4,7 +4,7 @@ Example::
 
     for start in sample_starts(env, ["open_drawer", "turn_on_led"], 10, seed=1000, together=True):
         env.reset(options={"robot_obs": start.robot_obs, "scene_obs": start.scene_obs})
-    for name, contender in contenders(policy, methods, ["reference"], rival).items(): ...
+    for name, contender in contenders(policy, methods, ["pointing"], rival).items(): ...
 """
 
 import copy
@@ -32,6 +32,7 @@ from langsteer.steering.feasibility import why_infeasible
 
 RIVAL = "language"
 """The name of the policy trained with sentences, and told them."""
+_BLANK = ", blank network"
 # Besides the seed: no demonstration of the same seed begins at one of these starts.
 _STREAM = 0x57EE
 _DISPLACEMENT = np.array([0.10, 0.08, 0.06])  # metres at most, along x, y and z
@@ -122,10 +123,16 @@ def _sample_start(
 
 @dataclass(frozen=True)
 class Contender:
-    """A policy and how it is steered."""
+    """A policy, how it is steered, and whether it is told the sentence as well."""
 
     policy: DP3
     steering: SteeringConfig
+    tells: bool = False
+
+
+def blank_of(method: str) -> str:
+    """The name of a method's control: the same steering of a blank network."""
+    return method + _BLANK
 
 
 def contenders(
@@ -133,17 +140,21 @@ def contenders(
     methods: Mapping[str, SteeringConfig],
     controls: Sequence[str],
     rival: DP3 | None = None,
+    rival_methods: Sequence[str] = (),
 ) -> dict[str, Contender]:
     """Each method; each control, the same steering of a network that knows nothing; the rival.
 
-    The rival was trained with sentences: it is told the instruction, and not steered.
+    The rival was trained with sentences and is told the instruction. It acts by itself, and steered
+    as well by each of ``rival_methods``.
     """
     found = {name: Contender(policy, steering) for name, steering in methods.items()}
     blank = blank_network(policy)
     for name in controls:
-        found[f"{name}, blank network"] = Contender(blank, methods[name])
+        found[blank_of(name)] = Contender(blank, methods[name])
     if rival is not None:
-        found[RIVAL] = Contender(rival, UNSTEERED)
+        found[RIVAL] = Contender(rival, UNSTEERED, tells=True)
+        for name in rival_methods:
+            found[f"{RIVAL}, {name}"] = Contender(rival, methods[name], tells=True)
     return found
 
 
@@ -163,15 +174,13 @@ def blank_network(policy: DP3) -> DP3:
 def load_base(path: str | Path, device: str = "cpu", precision: str = "auto") -> DP3:
     """The policy to be steered.
 
-    Raises:
-        UserError: it follows sentences: even unsteered it would be told what to do.
+    One that follows sentences has them withheld: it does what it likes to do, as it was trained to
+    with a share of its sentences. Then there is nothing that classifier-free guidance could
+    overstate, and the network is asked once a step.
     """
     policy = load_policy(path, device, precision=precision)
     if policy.language is not None:
-        raise UserError(
-            f"checkpoint={path}: this policy is told the instruction, and the base of a comparison "
-            "must not be; give it as rival="
-        )
+        policy.language.scale = 1.0
     return policy
 
 
@@ -224,6 +233,7 @@ class Attempt:
             the rival's guidance asks the denoiser twice at each step.
         path: (T + 1, 3) measured tcp, metres.
         samples: (N, K, 3) commanded paths of the first prediction; none unsteered.
+        unsteered: why the policy was left alone: its block is hidden from the cameras.
     """
 
     start: int
@@ -239,6 +249,7 @@ class Attempt:
     gradient_calls: float
     path: list[list[float]]
     samples: list[list[list[float]]] = field(default_factory=list)
+    unsteered: str | None = None
 
 
 def attempt(
@@ -258,7 +269,7 @@ def attempt(
         judge: instead of the oracle.
     """
     start.enter(env)
-    player = Player(env, Agent(contender.policy), contender.steering)
+    player = Player(env, Agent(contender.policy), contender.steering, contender.tells)
     run = player.play(
         request.task, request.instruction, start.seed, max_steps, request.understood, video, judge
     )
@@ -280,4 +291,5 @@ def attempt(
         gradient_calls=run.gradient_calls / predictions,
         path=np.stack(run.robot_obs)[:, :3].round(4).tolist(),
         samples=samples,
+        unsteered=run.unsteered,
     )

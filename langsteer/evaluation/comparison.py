@@ -6,8 +6,9 @@ Example::
         steering.demonstrations=data/demos starts=10
 
 From each start every feasible task is asked for in words, and every method tries it with the noise
-of the others. The policy knows no language. Its unsteered attempts, `none`, are the base of the
-comparison, pair by pair. ``starts/NNNN.json`` marks a start done; in the end come ``results.json``,
+of the others. The policy is told nothing. Its unsteered attempts, `none`, are the base of the
+comparison, pair by pair. Each steering leads a blank network, too: what goes beyond that is the
+policy's own. ``starts/NNNN.json`` marks a start done; in the end come ``results.json``,
 ``table.md`` and ``report.html``.
 """
 
@@ -54,7 +55,7 @@ from langsteer.evaluation.page import (
 from langsteer.evaluation.protocols import CALVIN, PROTOCOLS, behaviour_of
 from langsteer.evaluation.rollout import Judge, one_thread_of_many, open_env, require_steerable
 from langsteer.evaluation.run import RunSettings, facts, open_run
-from langsteer.evaluation.table import BASE, rows, table_cells, tables, task_cells
+from langsteer.evaluation.table import BASE, SHARE, rows, table_cells, tables, task_cells
 from langsteer.files import replacing, write_json
 from langsteer.policies.agent import Agent
 from langsteer.policies.cpu_threads import choose_threads
@@ -70,7 +71,7 @@ _SECTION = Section(
     "One start, one sentence, every method",
     "All methods begin alike and draw the same noise. Points: what the policy saw at the start. "
     "Thick lines: where the hand went. Thin lines: what the first prediction's samples commanded. "
-    "Turn with the mouse; click names to hide them.",
+    "Turn with the mouse; click names to hide them. " + SHARE,
 )
 
 
@@ -85,9 +86,10 @@ class ComparisonSettings(RunSettings):
     checkpoint: str | None
     rival: str | None
     rival_guidance: float | None
+    rival_methods: tuple[str, ...]
     protocol: Annotated[str, one_of(CALVIN, *PROTOCOLS)]
     tasks: tuple[str, ...]
-    controls: tuple[str, ...]
+    controls: tuple[str, ...] | None
     starts: Count
     together: bool
     shard: str
@@ -104,6 +106,14 @@ class ComparisonSettings(RunSettings):
                 behaviour_of(task)
         if self.checkpoint is None:
             raise UserError("no checkpoint: set checkpoint=outputs/checkpoints/.../latest.ckpt")
+        alone = self.rival is None and bool(self.rival_methods)
+        self.require(not alone, "rival_methods", "[] without rival")
+
+    def controlled(self, methods: Mapping[str, SteeringConfig]) -> tuple[str, ...]:
+        """The methods that a blank network tries, too: by default all that steer."""
+        if self.controls is None:
+            return tuple(name for name, one in methods.items() if one.steers)
+        return self.controls
 
     def identity(self) -> dict[str, Any]:
         """`RunSettings.identity`, and the checkpoints'."""
@@ -125,7 +135,7 @@ def evaluate(
         UserError: bad input, found before the first attempt.
     """
     # Faults of the settings show before a policy is loaded or a start is drawn.
-    _check_methods(methods, settings.controls)
+    _check_methods(methods, settings)
     identity = settings.identity() | {
         "methods": {name: one.to_dict() for name, one in methods.items()}
     }
@@ -177,7 +187,7 @@ def _open(
     rival = None
     if settings.rival is not None:
         rival = load_rival(settings.rival, settings.rival_guidance, policy, device)
-    tried = contenders(policy, methods, settings.controls, rival)
+    tried = contenders(policy, methods, settings.controlled(methods), rival, settings.rival_methods)
     return open_env(settings.env, Agent(policy)), tried
 
 
@@ -239,13 +249,17 @@ def _require_steerable(
         require_steerable(steering, tasks, scene)
 
 
-def _check_methods(methods: Mapping[str, SteeringConfig], controls: Sequence[str]) -> None:
+def _check_methods(methods: Mapping[str, SteeringConfig], settings: ComparisonSettings) -> None:
     """Raise `UserError` for a missing method, or for different demonstrations."""
     if BASE not in methods:
         raise UserError(f"methods: {BASE!r} is missing, the base that the others are compared with")
-    for name in controls:
-        if name not in methods:
-            raise UserError(f"controls: {name!r} is none of methods={list(methods)}")
+    for key, names in (
+        ("controls", settings.controls or ()),
+        ("rival_methods", settings.rival_methods),
+    ):
+        for name in names:
+            if name not in methods:
+                raise UserError(f"{key}: {name!r} is none of methods={list(methods)}")
     paths = {one.demonstrations for one in methods.values() if one.steers and one.reference}
     if len(paths) > 1:
         named = ", ".join(sorted(map(str, paths)))

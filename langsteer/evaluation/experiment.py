@@ -258,7 +258,7 @@ class _Episodes:
         Performer(player.env, images=False).prepare(task, random)
         seed = int(random.integers(2**31))
         # A steering towards an impossible task would count as the policy's failure.
-        if settings.steering.steers:
+        if settings.steering.steers and settings.steering.point is None:
             require_feasible(task, player.env.info())
         video = self._folder / f"{number:04d}.mp4" if number < settings.videos else None
         run = player.play(task, instruction, seed, settings.max_steps, task, video)
@@ -272,6 +272,7 @@ class _Episodes:
             "success": run.success,
             "steps": run.steps,
             "tasks_seen": sorted(run.tasks_seen),
+            "unsteered": run.unsteered,
             "predictions": len(run.predicted_at),
             "prediction_ms": run.prediction_ms,
             "environment": player.env.provenance(),

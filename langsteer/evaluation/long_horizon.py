@@ -281,6 +281,7 @@ def play_chain(
                 "instruction": instructions[task],
                 "success": run.success,
                 "steps": run.steps,
+                "unsteered": run.unsteered,
                 "prediction_ms": run.prediction_ms,
             }
         )

@@ -30,7 +30,7 @@ from langsteer.calvin.tasks import achieved, detect
 from langsteer.errors import UserError
 from langsteer.evaluation.run import EnvSettings, PlaySettings, PolicySettings
 from langsteer.evaluation.video import Film
-from langsteer.steering.blocks import KnownScene
+from langsteer.steering.blocks import KnownScene, OccludedError
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.language import make_reader
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from langsteer.policies.agent import Agent
     from langsteer.serving.actor import RemoteActor
     from langsteer.steering.demonstrations import DemonstrationLibrary
+    from langsteer.steering.sight import Look
     from langsteer.steering.steerer import Steerer
 
 UNSTEERED = SteeringConfig()
@@ -103,6 +104,7 @@ class TaskRun:
         cloud: (P, 3) the first cloud of the policy, metres.
         denoiser_calls, gradient_calls: of the steering, besides the policy's own.
         first_paths: (N, K, 3) tcp positions commanded by the first steered prediction's samples.
+        unsteered: why the policy was left alone though it was to be steered; None if it was not.
     """
 
     task: str
@@ -117,6 +119,7 @@ class TaskRun:
     denoiser_calls: int = 0
     gradient_calls: int = 0
     first_paths: np.ndarray | None = None
+    unsteered: str | None = None
 
     @property
     def steps(self) -> int:
@@ -145,6 +148,7 @@ def run_task(
     max_steps: int = STEPS_PER_TASK,
     on_step: Callable[["CalvinEnv"], None] | None = None,
     judge: Judge | None = None,
+    before_prediction: Callable[["CalvinEnv"], None] | None = None,
 ) -> TaskRun:
     """Let ``agent`` (just reset) act until the oracle sees ``task`` done or no steps are left.
 
@@ -155,6 +159,7 @@ def run_task(
         max_steps: CALVIN's benchmark gives 360.
         on_step: called at the start and after each step, e.g. to film.
         judge: instead of the oracle, see `langsteer.evaluation.protocols`.
+        before_prediction: called before each prediction, e.g. to look.
     """
     run, start = TaskRun(task), env.info()
     queue: list[np.ndarray] = []
@@ -162,6 +167,8 @@ def run_task(
     for step in range(max_steps):
         # A prediction is executed to its end: replanning at each step would be another policy.
         if not queue:
+            if before_prediction is not None:
+                before_prediction(env)
             queue = _predict(run, env, agent, step)
         action = queue.pop(0)
         env.step(action)
@@ -213,12 +220,18 @@ class Player:
         env: the simulator.
         agent: who acts; only an `Agent` can be steered.
         steering: how.
+        tells: whether the agent is told the instruction; one that follows sentences then does what
+            it likes to do.
     """
 
     def __init__(
-        self, env: "CalvinEnv", agent: Actor, steering: SteeringConfig = UNSTEERED
+        self,
+        env: "CalvinEnv",
+        agent: Actor,
+        steering: SteeringConfig = UNSTEERED,
+        tells: bool = True,
     ) -> None:
-        self.env, self.agent, self.steering = env, agent, steering
+        self.env, self.agent, self.steering, self.tells = env, agent, steering, tells
 
     def play(
         self,
@@ -244,16 +257,23 @@ class Player:
         Raises:
             UserError: the steering knows no way to the goal from here.
         """
-        # The steerer looks once, at the scene as it is now. Without a goal nothing steers.
-        steerer = self._steerer(goal, seed) if goal and self.steering.steers else None
+        # The steerer looks at the scene as it is now. Without a goal nothing steers.
+        steerer, unsteered = None, None
+        if goal and self.steering.steers:
+            try:
+                steerer = self._steerer(goal, seed)
+            except OccludedError as error:  # of one start in many; the result keeps it
+                unsteered = str(error)
         if steerer is None:
             self.agent.reset(seed)
         else:
             _as_agent(self.agent).reset(seed, steerer.predict)
         # A policy with language hears the sentence, steered or not; the others ignore it.
-        self.agent.instruct(instruction)
+        self.agent.instruct(instruction if self.tells else None)
         film = None if video is None else Film(self.caption(task, instruction, goal))
-        run = run_task(self.env, self.agent, task, max_steps, film, judge)
+        look = None if steerer is None else functools.partial(_show, steerer)
+        run = run_task(self.env, self.agent, task, max_steps, film, judge, look)
+        run.unsteered = unsteered
         if film is not None and video is not None:
             film.write(video, run.outcome)
         # The run keeps the steering's cost: a success that takes ten times as long is told so.
@@ -273,7 +293,7 @@ class Player:
             goal: the task to steer towards; None leaves the policy alone.
         """
         # A policy of another kind need not say whether it reads; it hears the sentence.
-        is_told = getattr(self.agent, "reads_sentences", True)
+        is_told = self.tells and getattr(self.agent, "reads_sentences", True)
         if is_told or (goal and self.steering.steers):
             return f"\u201c{instruction}\u201d"
         return f"{task}; the policy is told nothing"
@@ -284,7 +304,12 @@ class Player:
 
         steerer = Steerer(self.steering, open_demonstrations(self.steering))
         known = KnownScene(self.env.scene_obs, self.env.block_names)
-        steerer.begin(goal, self.env.commanded_pose, seed, known)
+        layout, look = None, None
+        if self.steering.points:
+            from langsteer.experts.view import read_layout
+
+            layout, look = read_layout(self.env), look_at(self.env)
+        steerer.begin(goal, self.env.commanded_pose, seed, known, layout, look)
         return steerer
 
     def close(self) -> None:
@@ -292,6 +317,19 @@ class Player:
         self.env.close()
         if isinstance(self.agent, Elsewhere):
             self.agent.close()
+
+
+def look_at(env: "CalvinEnv") -> "Look":
+    """What both cameras show now, in colour and depth."""
+    from langsteer.steering.sight import CAMERAS, Look
+
+    return Look.of(env.observe(cameras=CAMERAS), env.pipeline.pixel_centre)
+
+
+def _show(steerer: "Steerer", env: "CalvinEnv") -> None:
+    """Let a steerer see, where it makes a difference: colours are drawn for nobody else."""
+    if steerer.wants_look:
+        steerer.show(look_at(env))
 
 
 def _as_agent(actor: Actor) -> "Agent":
@@ -375,13 +413,14 @@ def steered_tasks(
 ) -> tuple[str, ...]:
     """The tasks asked for; steering to each of them is possible.
 
-    With steering, an instruction in free words chooses the task; others do not count.
+    With steering, an instruction in free words chooses the task; others do not count. Where a point
+    is given by hand, no words are read.
 
     Raises:
         UserError: the instruction is unclear, or the steering has no demonstration of a task, or
             knows no places for it in the scene.
     """
-    if not steering.steers:
+    if not steering.steers or steering.point is not None:
         return tuple(tasks)
     if instruction is not None:
         tasks = [make_reader(steering.encoder, steering.plugin)(instruction).task]

@@ -1,4 +1,4 @@
-"""The numbers of a comparison of steerings: a row for each method, paired with the base.
+"""The numbers of a comparison of steerings: a row for each method, paired with its control.
 
 Example::
 
@@ -10,17 +10,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.attempts import Attempt, blank_of
 from langsteer.evaluation.rates import Rate
 
 BASE = "none"
 RESAMPLES = 4000
 _FEWEST_STARTS = 3  # resamples of two have three values: no interval
+SHARE = (
+    "The policy's own share is what a method does with the trained network beyond what it does "
+    "with a blank one, its last layer zeroed, from the same starts with the same noise: guidance "
+    "that drives the arm by itself has a share of nothing."
+)
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A method's success less the base's, with its 95 % interval; of one or two starts none."""
+    """A method's success less another's, with its 95 % interval; of one or two starts none."""
 
     mean: float
     interval: tuple[float, float] | None
@@ -38,6 +43,7 @@ class Row:
 
     Attributes:
         method: its name.
+        share: over its control, the policy's own; None without one.
         success: attempts with the instructed task done.
         others: attempts with another task done, too or instead.
         gain: over the base; None for the base itself.
@@ -46,6 +52,7 @@ class Row:
     """
 
     method: str
+    share: Gain | None
     success: Rate
     others: Rate
     gain: Gain | None
@@ -54,19 +61,19 @@ class Row:
     gradient_calls: float
 
 
-def paired_gain(attempts: Sequence[Attempt], method: str) -> Gain:
-    """Mean difference of success to the base over pairs, and its 95 % interval.
+def paired_gain(attempts: Sequence[Attempt], method: str, base: str = BASE) -> Gain:
+    """Mean difference of success to a base over pairs, and its 95 % interval.
 
     Pairs of one start share scene and noise, so whole starts are drawn with replacement (paired
     cluster bootstrap, Efron & Tibshirani 1993, percentile interval, 4000 resamples of seed 0). With
     few starts it is too narrow; if all agree it has no width; with one there is none.
     """
     # Pairs share scene and noise, so their difference varies less than the rates themselves.
-    base = {(one.start, one.task): one.success for one in attempts if one.method == BASE}
+    reached = {(one.start, one.task): one.success for one in attempts if one.method == base}
     differences: dict[int, list[int]] = {}
     for one in attempts:
         if one.method == method:
-            gain = int(one.success) - int(base[one.start, one.task])
+            gain = int(one.success) - int(reached[one.start, one.task])
             differences.setdefault(one.start, []).append(gain)
     sums = np.array([sum(gains) for gains in differences.values()])
     counts = np.array([len(gains) for gains in differences.values()])
@@ -83,11 +90,14 @@ def paired_gain(attempts: Sequence[Attempt], method: str) -> Gain:
 def rows(attempts: Sequence[Attempt]) -> list[Row]:
     """A row for each method, in the order of their attempts."""
     found = []
-    for method in dict.fromkeys(one.method for one in attempts):
+    methods = list(dict.fromkeys(one.method for one in attempts))
+    for method in methods:
+        control = blank_of(method)
         own = [one for one in attempts if one.method == method]
         found.append(
             Row(
                 method,
+                paired_gain(attempts, method, control) if control in methods else None,
                 Rate(sum(one.success for one in own), len(own)),
                 Rate(sum(bool(one.others) for one in own), len(own)),
                 None if method == BASE else paired_gain(attempts, method),
@@ -101,6 +111,7 @@ def rows(attempts: Sequence[Attempt]) -> list[Row]:
 
 _HEADINGS = (
     "method",
+    "the policy's own share, paired (95 %)",
     "instructed task done",
     "gain over none, paired (95 %)",
     "another task done",
@@ -121,6 +132,7 @@ def table_cells(attempts: Sequence[Attempt]) -> list[list[str]]:
         cells.append(
             [
                 row.method,
+                "" if row.share is None else str(row.share),
                 f"{100 * row.success.value:.0f} % ({row.success.successes}/{row.success.attempts}; "
                 f"{low:.0f}-{high:.0f})",
                 "" if row.gain is None else str(row.gain),
@@ -148,8 +160,9 @@ def task_cells(attempts: Sequence[Attempt]) -> list[list[str]]:
 
 
 def tables(attempts: Sequence[Attempt]) -> str:
-    """Both tables in Markdown."""
-    return "\n".join(_markdown(cells) for cells in (table_cells(attempts), task_cells(attempts)))
+    """Both tables in Markdown, and what the main column means."""
+    methods, by_task = _markdown(table_cells(attempts)), _markdown(task_cells(attempts))
+    return f"{methods}\n{SHARE}\n\n{by_task}"
 
 
 def _markdown(cells: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,8 @@
 """The block a task is about: its place, and its turn against a demonstrated one.
 
-A cloud without colours cannot tell red from blue. So the place of a block comes from the simulator,
-and the steering must be allowed to read it (``steering.privileged=true``).
+A cloud without colours cannot tell red from blue. So the place of a block comes from the cameras'
+colours (`langsteer.steering.sight`), or from the simulator, and the steering must be allowed to read
+that (``steering.privileged=true``).
 
 Example::
 
@@ -13,21 +14,48 @@ Example::
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.calvin.layout import TABLE_HEIGHT
+from langsteer.calvin.scene_obs import SceneObs
 from langsteer.calvin.task import COLOURS
 from langsteer.errors import UserError
 
 YAW = 3
-_FIRST_BLOCK, _BLOCK_SIZE = 6, 6
 _YAW_IN_POSE = 5
 
 
 def colour_of(task: str) -> str | None:
     """The colour in a task's name, or None."""
     return next((colour for colour in COLOURS if f"_{colour}_" in task), None)
+
+
+class OccludedError(UserError):
+    """A block is hidden from both cameras."""
+
+
+class Scene(Protocol):
+    """Where things are at a moment, however that is known."""
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """The blocks whose places are known."""
+
+    def place(self, name: str) -> NDArray[np.float64]:
+        """(4,) float64: xyz in metres and yaw in radians of a block.
+
+        Raises:
+            OccludedError: it is not known.
+        """
+
+    def drawer(self) -> float | None:
+        """Joint value of the drawer in metres; None where it is not known."""
+
+    def slider(self) -> float | None:
+        """Joint value of the door in metres; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +72,27 @@ class KnownScene:
 
     def place(self, name: str) -> NDArray[np.float64]:
         """(4,) float64: xyz in metres and yaw in radians of a block."""
-        first = _FIRST_BLOCK + _BLOCK_SIZE * self.block_names.index(name)
-        pose = np.asarray(self.scene_obs[first : first + _BLOCK_SIZE], dtype=np.float64)
+        pose = self._scene.blocks[self.block_names.index(name)]
         return np.array([*pose[:3], pose[_YAW_IN_POSE]])
 
+    def drawer(self) -> float:
+        """Joint value of the drawer in metres."""
+        return self._scene.drawer
 
-def block_place(task: str, scene: KnownScene | None) -> NDArray[np.float64] | None:
+    def slider(self) -> float:
+        """Joint value of the door in metres."""
+        return self._scene.slider
+
+    @property
+    def _scene(self) -> SceneObs:
+        return SceneObs(np.asarray(self.scene_obs, dtype=np.float64))
+
+
+def block_place(task: str, scene: Scene | None) -> NDArray[np.float64] | None:
     """The place of the block a task is about.
 
     The name tells the block. Otherwise: stacking is about the block nearest below the held one;
-    unstacking, about the highest; pushing into the drawer, about the one nearest to the table's
+    unstacking, about the highest; pushing into the drawer, about the one on the table nearest to its
     edge.
 
     Args:
@@ -65,6 +104,7 @@ def block_place(task: str, scene: KnownScene | None) -> NDArray[np.float64] | No
 
     Raises:
         UserError: the task is about a block, and the scene may not be read.
+        OccludedError: the block is hidden.
     """
     colour = colour_of(task)
     if colour is None and task not in _CHOICES:
@@ -78,7 +118,11 @@ def block_place(task: str, scene: KnownScene | None) -> NDArray[np.float64] | No
         )
     if colour is not None:
         return scene.place(f"block_{colour}")
-    return _CHOICES[task]([scene.place(name) for name in scene.block_names])
+    choose, least = _CHOICES[task]
+    places = [scene.place(name) for name in scene.block_names]
+    if len(places) < least:
+        raise OccludedError(f"{task}: too few blocks are seen to choose one; move the arm away")
+    return choose(places)
 
 
 Places = list[NDArray[np.float64]]
@@ -95,14 +139,16 @@ def _stacked_upon(places: Places) -> NDArray[np.float64]:
 
 
 def _nearest_to_edge(places: Places) -> NDArray[np.float64]:
-    return min(places, key=lambda place: float(place[1]))
+    on_table = [place for place in places if place[2] > TABLE_HEIGHT]
+    return min(on_table or places, key=lambda place: float(place[1]))
 
 
-_CHOICES: dict[str, Callable[[Places], NDArray[np.float64]]] = {
-    "stack_block": _stacked_upon,
-    "unstack_block": _highest,
-    "push_into_drawer": _nearest_to_edge,
+_CHOICES: dict[str, tuple[Callable[[Places], NDArray[np.float64]], int]] = {
+    "stack_block": (_stacked_upon, 2),
+    "unstack_block": (_highest, 1),
+    "push_into_drawer": (_nearest_to_edge, 1),
 }
+"""How a block is chosen where the task names none, and among how many at least."""
 
 
 def yaw_turn(before: float, after: float) -> float:

@@ -53,6 +53,12 @@ class SteeringConfig(Settings, prefix="steering."):
         name: of the choice, for tables.
         reference: weight of nearness to demonstrated paths; 0 leaves it out.
         value_map: weight of the map of places to seek and to avoid; 0 leaves it out.
+        pointing: weight of the one point that the sentence is about; 0 leaves it out.
+        intent: weight of what shall happen there, once the hand is there; 0 ranks samples by it and
+            draws nothing.
+        near: metres from the point at which drawing ends.
+        point: a point of your own instead, to be drawn to and to stay at: (3,) metres, or a pixel
+            (2,) of the static camera, from the top left corner. No sentence is read.
         strength: of the gradient, s of `guidance.GradientGuidance`; 0 is no gradient.
         schedule: of `SCHEDULES`.
         start: index of the first guided step.
@@ -64,6 +70,7 @@ class SteeringConfig(Settings, prefix="steering."):
         temperature: in square metres, how softly one of them is chosen.
         avoidance: in ``value_map``, weight of the distance to things not to touch.
         privileged: whether joints and blocks may be read from the simulator; kept in results.
+            ``pointing`` sees them by the robot's cameras instead.
         encoder: of instructions: auto, minilm or lexical.
         plugin: a reader of instructions of your own, ``"package.module:function"``.
     """
@@ -71,6 +78,10 @@ class SteeringConfig(Settings, prefix="steering."):
     name: str = "none"
     reference: NonNegative = 0.0
     value_map: NonNegative = 0.0
+    pointing: NonNegative = 0.0
+    intent: NonNegative = 0.0
+    near: Positive = 0.05
+    point: tuple[float, ...] | None = None
     strength: NonNegative = 0.0
     schedule: Annotated[str, one_of(*SCHEDULES)] = "constant"
     start: Natural = 0
@@ -87,11 +98,15 @@ class SteeringConfig(Settings, prefix="steering."):
 
     def check(self) -> None:
         """Raise `UserError` for a steering without its objective or its demonstrations."""
-        if self.steers and not (self.reference or self.value_map):
+        if self.steers and not (self.pointing or self.reference or self.value_map):
             raise UserError(
-                "steering.strength and steering.samples need an objective: set steering.reference "
-                "or steering.value_map above 0"
+                "steering.strength and steering.samples need an objective: set steering.pointing, "
+                "steering.reference or steering.value_map above 0"
             )
+        fits = self.point is None or len(self.point) in (2, 3)
+        self.require(fits, "point", "[x,y,z] in metres or a pixel [u,v] of the static camera")
+        alone = self.point is None or (self.pointing and not (self.reference or self.value_map))
+        self.require(bool(alone), "point", "null, or steering=pointing")
         if self.steers and self.reference and self.demonstrations is None:
             raise UserError(
                 "steering.demonstrations: missing; name the CALVIN folder whose demonstrations are "
@@ -102,6 +117,11 @@ class SteeringConfig(Settings, prefix="steering."):
     def steers(self) -> bool:
         """Whether anything differs from the policy's own prediction."""
         return self.strength > 0 or self.samples > 1
+
+    @property
+    def points(self) -> bool:
+        """Whether something is pointed at."""
+        return self.steers and self.pointing > 0
 
     @property
     def strength_by_step(self) -> Strength:

@@ -15,7 +15,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from langsteer.steering.path import METRIC, POSITION, constant
+from langsteer.steering.path import (
+    GRIPPER,
+    METRES_PER_GRIPPER,
+    METRES_PER_RADIAN,
+    METRIC,
+    POSITION,
+    constant,
+)
+
+_YAW = 5
 
 
 class Objective(Protocol):
@@ -105,6 +114,70 @@ class ValueMap:
         gaps = torch.linalg.vector_norm(positions - nearest, dim=-1)
         push = (self.radius - gaps).clamp_min(0).square() / 2
         return energy + self.avoidance * push.sum(dim=-1)
+
+
+class Point:
+    """The path's end at one point: a position, without rotation, gripper or sequence.
+
+        E(p) = h^2 (sqrt(1 + |p_K - g|^2 / h^2) - 1)
+
+    The point goal of Wang et al. 2024 (ITPS, arXiv 2411.16627), on the end of the commanded path
+    as DynaGuide (arXiv 2506.13922) draws to a future state. The pseudo-Huber norm of `ValueMap`
+    keeps a far point from pulling harder than the path can follow.
+    """
+
+    def __init__(self, point: Tensor, reach: float = 0.3) -> None:
+        """Draw to ``point`` (3,) in metres; from ``reach`` h metres on no harder."""
+        self.point, self.reach = point, reach
+
+    def __call__(self, poses: Tensor) -> Tensor:
+        """(S, K, 7) to (S,) square metres."""
+        self.point = self.point.to(poses)  # uploaded at the first call alone
+        squared = (poses[:, -1, POSITION] - self.point).square().sum(dim=-1)
+        return self.reach**2 * ((1 + squared / self.reach**2).sqrt() - 1)
+
+
+class Intent:
+    """What shall happen at a point: the hand moves along a direction or turns, fingers close.
+
+        E(p) = 1/2 max(0, l - d.(p_K - p_1))^2 + 1/2 max(0, l - w s (yaw_K - yaw_1))^2
+               + w_g^2 / 2 mean_k (g_k - c)^2
+
+    with w and w_g of `path.METRIC` and l = 0.1 m: more than l is no better. Samples of the policy
+    are ranked by it (best of N), as energies choose among samples in ITPS (arXiv 2411.16627).
+    """
+
+    def __init__(
+        self,
+        toward: tuple[float, float, float] | None = None,
+        turn: int = 0,
+        fingers: float | None = None,
+        way: float = 0.1,
+    ) -> None:
+        """Rank paths.
+
+        Args:
+            toward: unit vector of the hand's way; None for any.
+            turn: 1 counterclockwise seen from above, -1 clockwise, 0 for any.
+            fingers: the gripper's command, -1 closes; None for any.
+            way: l, metres.
+        """
+        self.toward, self.turn, self.fingers, self.way = toward, turn, fingers, way
+
+    def __call__(self, poses: Tensor) -> Tensor:
+        """(S, K, 7) to (S,) square metres."""
+        went = poses[:, -1] - poses[:, 0]
+        energy = torch.zeros_like(went[:, 0])
+        if self.toward is not None:
+            along = went[:, POSITION] @ constant(self.toward, poses.dtype, poses.device)
+            energy = energy + (self.way - along).clamp_min(0).square() / 2
+        if self.turn:
+            turned = METRES_PER_RADIAN * self.turn * went[:, _YAW]
+            energy = energy + (self.way - turned).clamp_min(0).square() / 2
+        if self.fingers is not None:
+            apart = METRES_PER_GRIPPER * (poses[..., GRIPPER] - self.fingers)
+            energy = energy + apart.square().mean(dim=-1) / 2
+        return energy
 
 
 class Sum:

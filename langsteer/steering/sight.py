@@ -36,6 +36,8 @@ from langsteer.calvin.layout import (
     Layout,
 )
 from langsteer.data.pointcloud import WORKSPACE
+from langsteer.errors import UserError
+from langsteer.steering.blocks import OccludedError
 from langsteer.steering.boxes import fit_box
 
 Points = NDArray[np.float32]
@@ -94,6 +96,27 @@ class Look:
         model = STATIC_CAMERA if camera == "static" else GRIPPER_CAMERA
         return deproject(self.depth[camera], model, self.poses[camera], self.pixel_centre)
 
+    def point_at(self, u: float, v: float) -> NDArray[np.float64]:
+        """(3,) metres, world frame: what the static camera shows in a pixel.
+
+        Args:
+            u: column, from the left.
+            v: row, from the top.
+
+        Raises:
+            UserError: there is no such pixel, or nothing near in it.
+        """
+        planes = self.planes("static")
+        _, height, width = planes.shape
+        if not (0 <= u < width and 0 <= v < height):
+            raise UserError(
+                f"steering.point=[{u:g},{v:g}]: the static camera has {width} x {height} pixels"
+            )
+        point: NDArray[np.float64] = planes[:, int(v), int(u)].astype(np.float64)
+        if self.depth["static"][int(v), int(u)] >= STATIC_CAMERA.far:
+            raise UserError(f"steering.point=[{u:g},{v:g}]: nothing is seen in that pixel")
+        return point
+
     def seen_by(self, camera: str) -> tuple[Points, NDArray[np.float64]]:
         """Points (N, 3) of a camera in the workspace, and their hues (N,) in degrees.
 
@@ -116,6 +139,26 @@ class Sight:
     def __init__(self, layout: Layout, look: Look) -> None:
         self.layout, self._look = layout, look
         self._seen = {name: look.seen_by(name) for name in CAMERAS}
+
+    @cached_property
+    def block_names(self) -> tuple[str, ...]:
+        """The blocks that are seen; see `blocks.Scene`."""
+        return tuple(f"block_{one}" for one in _HUES if self.block(one) is not None)
+
+    def place(self, name: str) -> NDArray[np.float64]:
+        """(4,) the place of a block; see `blocks.Scene`.
+
+        Raises:
+            OccludedError: neither camera sees enough of it.
+        """
+        found = self.block(name.removeprefix("block_"))
+        if found is None:
+            raise OccludedError(
+                f"{name} is hidden from both cameras, so no steering can point at it; move what "
+                "stands before it, or set steering.privileged=true to read its place from the "
+                "simulator (results keep that)"
+            )
+        return found
 
     def block(self, colour: str) -> NDArray[np.float64] | None:
         """(4,) float64: xyz of a block's centre in metres and its yaw in radians.

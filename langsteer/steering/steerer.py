@@ -10,7 +10,7 @@ The steerer sums up the actions it returned, to know the commanded pose. So the 
 all of them before the next prediction. Rollouts do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from langsteer.calvin.layout import Layout
+from langsteer.calvin.task import checked_task
 from langsteer.policies.dp3 import DP3
 from langsteer.policies.dp3.ddim import Guidance
-from langsteer.steering.blocks import YAW, KnownScene, block_place, yaw_turn
+from langsteer.steering.blocks import YAW, KnownScene, Scene, block_place, yaw_turn
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.demonstrations import (
     Demonstration,
@@ -34,9 +36,12 @@ from langsteer.steering.path import (
     EULER,
     METRES_PER_RADIAN,
     METRIC,
+    POSITION,
     CommandedPose,
     commanded_path,
 )
+from langsteer.steering.pointer import Pointer
+from langsteer.steering.sight import Look
 from langsteer.steering.waypoints import Joints, require_places, waypoints
 
 LEAST_PROGRESS, MOST_PROGRESS = 5, 14
@@ -79,6 +84,7 @@ class _Rollout:
     hand: CommandedPose
     followed: list[Followed]
     places: list[NDArray[np.float64]]
+    pointer: Pointer | None
     seed: int
     predictions: int = 0
     calls: Calls = field(default_factory=Calls)
@@ -123,6 +129,8 @@ class Steerer:
         commanded: NDArray[np.floating],
         seed: int = 0,
         scene: KnownScene | None = None,
+        layout: Layout | None = None,
+        look: Look | None = None,
     ) -> None:
         """Head for a task from here.
 
@@ -132,16 +140,21 @@ class Steerer:
                 For an arm at rest it is the tcp's pose.
             seed: of the further samples' noise and of repetitions.
             scene: read only with ``privileged``.
+            layout: where the scene's parts are mounted, for ``pointing``.
+            look: what the cameras show now, for ``pointing``.
 
         Raises:
+            OccludedError: a block that is to be pointed at is hidden from both cameras.
             UserError: the task has no demonstration or no known places, or it is about a block
                 and the place may not be read.
         """
         hand = CommandedPose(commanded)
         # Everything the task needs is looked up once here: predictions only follow it.
-        followed, places = [], []
-        if self.config.steers:
-            known = scene if self.config.privileged else None
+        followed, places, pointer = [], [], None
+        known = scene if self.config.privileged else None
+        if self.config.points:
+            pointer = self._pointer(task, known, layout, look)
+        if self.config.steers and (self.config.reference or self.config.value_map):
             block = block_place(task, known)
             if self.config.reference:
                 assert self.library is not None
@@ -150,8 +163,29 @@ class Steerer:
                 places = waypoints(
                     task, None if known is None else Joints.of(known.scene_obs), block
                 )
-        self._rollout = _Rollout(hand, followed, places, seed)
+        self._rollout = _Rollout(hand, followed, places, pointer, seed)
         self.trace = self.first_trace = None
+
+    @property
+    def wants_look(self) -> bool:
+        """Whether `show` makes a difference to the next prediction."""
+        pointer = self._begun.pointer
+        return pointer is not None and pointer.looks
+
+    def show(self, look: Look) -> None:
+        """Show what the cameras show now, before a prediction that wants it."""
+        if self._begun.pointer is not None:
+            self._begun.pointer.show(look)
+
+    def _pointer(
+        self, task: str, known: Scene | None, layout: Layout | None, look: Look | None
+    ) -> Pointer:
+        """What points at the task, or at a place of the user's."""
+        if look is None or layout is None:
+            raise ValueError("steering.pointing needs the scene's layout and a look at it")
+        if self.config.point is not None:
+            return Pointer.at_place(self.config.point, look)
+        return Pointer.at_task(task, layout, look, self.config.near, known)
 
     def _nearest(
         self,
@@ -200,19 +234,18 @@ class Steerer:
         # The horizon begins with the observed past. Only the actions from the present on count.
         first = policy.config.n_obs_steps - 1
         pose = torch.from_numpy(rollout.hand.pose).to(policy.device, torch.float32)
-        # One objective guides the samples and ranks them, so the two cannot disagree.
-        objective = self._objective(policy.config.horizon - first, obs)
+        draws, ranks = self._objectives(policy.config.horizon - first, obs)
         # Our own noise leaves the policy's generator as the unsteered policy leaves it.
         own = torch.Generator().manual_seed(self._step_seed)
         predicted = policy.predict_action(
             obs,
             noise=self._noise(policy, generator, own),
-            guidance=self._guidance(objective, pose, first, own),
+            guidance=self._guidance(draws, pose, first, own),
             samples_per_observation=config.samples,
         )
         paths = commanded_path(pose, predicted["action_pred"][:, first:])
         # The best sample is executed. With one sample this ranks nothing and fills the trace.
-        energies = objective(paths)
+        energies = paths.new_zeros(len(paths)) if ranks is None else ranks(paths)
         chosen = int(energies.argmin())
         self.trace = Trace(paths.cpu().numpy(), energies.cpu().numpy(), chosen)
         self.first_trace = self.first_trace or self.trace
@@ -231,10 +264,10 @@ class Steerer:
         return (self._begun.seed or _SEED_OF_ZERO) * 100_003 + self._begun.predictions
 
     def _guidance(
-        self, objective: Objective, pose: Tensor, first: int, own: torch.Generator
+        self, objective: Objective | None, pose: Tensor, first: int, own: torch.Generator
     ) -> Guidance | None:
         config = self.config
-        if config.strength == 0:
+        if config.strength == 0 or objective is None:
             return None
         gradient = GradientGuidance(
             objective, pose, first, config.strength_by_step, self._begun.calls
@@ -243,16 +276,26 @@ class Steerer:
             return gradient
         return StochasticGuidance(gradient, config.repetitions, own)
 
-    def _objective(self, steps: int, obs: Mapping[str, Tensor]) -> Objective:
-        parts: list[Objective] = []
-        weights = []
-        if self._begun.followed:
-            parts.append(Reference(self._targets(steps), self.config.temperature))
-            weights.append(self.config.reference)
-        if self._begun.places:
-            parts.append(self._value_map(obs["point_cloud"][0, -1, :, :3]))
-            weights.append(self.config.value_map)
-        return Sum(parts, weights)
+    def _objectives(
+        self, steps: int, obs: Mapping[str, Tensor]
+    ) -> tuple[Objective | None, Objective | None]:
+        """What the gradient descends, and what the samples are ranked by."""
+        rollout, config = self._begun, self.config
+        draws: list[tuple[Objective, float]] = []
+        if rollout.followed:
+            followed = Reference(self._targets(steps), config.temperature)
+            draws.append((followed, config.reference))
+        if rollout.places:
+            places = self._value_map(obs["point_cloud"][0, -1, :, :3])
+            draws.append((places, config.value_map))
+        ranks = list(draws)
+        if rollout.pointer is not None:
+            hand = obs["agent_pos"][0, -1, POSITION].cpu().numpy()
+            said = rollout.pointer.say(hand)
+            draws += [(one, config.pointing) for one in said.draws]
+            draws += [(one, config.intent) for one in said.means if config.intent]
+            ranks += [(one, config.pointing) for one in (*said.draws, *said.means)]
+        return _sum(draws), _sum(ranks)
 
     def _targets(self, steps: int) -> Tensor:
         """(M, steps, 7) what the followed demonstrations do next, time-aligned."""
@@ -306,8 +349,18 @@ def require_steerable(
         library.of(task)
     if config.value_map:
         require_places(task, scene)
-    if not config.privileged:
+    if config.points:
+        checked_task(task)
+    if (config.reference or config.value_map) and not config.privileged:
         block_place(task, None)
+
+
+def _sum(weighted: Sequence[tuple[Objective, float]]) -> Objective | None:
+    """The weighted sum; None of none."""
+    if not weighted:
+        return None
+    objectives, weights = zip(*weighted, strict=True)
+    return Sum(objectives, weights)
 
 
 def _unwrapped(

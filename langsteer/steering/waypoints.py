@@ -174,7 +174,7 @@ def require_places(task: str, scene: str = "builtin") -> None:
             f"steering=value_map knows the places of {task} in scene {' and '.join(SCENES)} only, "
             f"not in {scene}; use steering=reference"
         )
-    if checked_task(task) not in _PLACES and _without_block(task) not in _BLOCK_PLACES:
+    if checked_task(task) not in _PLACES and without_block(task) not in _BLOCK_PLACES:
         raise UserError(
             f"steering=value_map knows no places for {task}; it knows {', '.join(ARTICULATED)}, "
             "and pushing and lifting blocks on the table"
@@ -198,9 +198,9 @@ def waypoints(
     if task in _PLACES:
         return _PLACES[task](joints)
     assert block is not None  # its place is read where the task names one
-    return _BLOCK_PLACES[_without_block(task)](block)
+    return _BLOCK_PLACES[without_block(task)](block)
 
 
-def _without_block(task: str) -> str:
-    """``push_red_block_left`` to ``push_left``."""
+def without_block(task: str) -> str:
+    """A task's kind, the same for all colours: ``push_red_block_left`` to ``push_left``."""
     return re.sub(rf"_({'|'.join(COLOURS)})_block_", "_", task)

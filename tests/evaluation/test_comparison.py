@@ -16,7 +16,7 @@ from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
-from langsteer.evaluation.attempts import Attempt, sample_starts
+from langsteer.evaluation.attempts import Attempt, blank_of, sample_starts
 from langsteer.evaluation.comparison import (
     NAME,
     ComparisonSettings,
@@ -24,7 +24,7 @@ from langsteer.evaluation.comparison import (
     evaluate,
     video_path,
 )
-from langsteer.evaluation.table import paired_gain, rows, table_cells
+from langsteer.evaluation.table import SHARE, paired_gain, rows, table_cells
 from langsteer.evaluation.video import SIDE, write_gif
 from langsteer.policies.dp3 import DP3Config
 from langsteer.policies.loading import load_policy
@@ -56,7 +56,7 @@ def results(checkpoint, demonstrations, tmp_path_factory):
     values = compose(NAME, ["starts=2", "max_steps=17"])
     del values["steering"], values["methods"]
     values |= {"checkpoint": str(checkpoint), "output_dir": str(folder)}
-    values |= {"encoder": "lexical", "plugin": None}
+    values |= {"encoder": "lexical", "plugin": None, "controls": []}
     values["tasks"] = ["open_drawer", "close_drawer", "turn_on_led", "turn_off_led"]
     config = ComparisonSettings.from_dict(values)
     reference = SteeringConfig(
@@ -145,6 +145,37 @@ def test_the_rival_tries_the_same_pairs_and_each_call_of_its_network_counts(
         assert one["language"].path[0] == one["none"].path[0]
         assert one["language"].denoiser_calls == 2 * steps
     # Nothing but the sentence differs between the pairs of a start.
+    assert tried[0]["language"].path != tried[1]["language"].path
+
+
+def test_every_steering_leads_a_blank_network_unless_told_otherwise(results, tmp_path):
+    _, _, config, methods = results
+    every = replace(config, controls=None, starts=1, max_steps=3, output_dir=str(tmp_path))
+    found = {one.method for one in evaluate(every, methods)}
+    blank = {name for name in found if name not in methods}
+    assert blank == {blank_of(name) for name in ("reference", "best_of_n")}
+    page = (tmp_path / "report.html").read_text()
+    assert SHARE in page
+    assert f"{blank_of('reference')}: not done" in page
+    assert SHARE in (tmp_path / "table.md").read_text()
+
+
+def test_a_policy_of_sentences_is_a_base_that_is_told_nothing_and_a_rival_that_is_steered(
+    results, spoken_checkpoint, tmp_path
+):
+    _, _, config, methods = results
+    path = str(spoken_checkpoint)
+    spoken = replace(config, starts=1, max_steps=9, output_dir=str(tmp_path))
+    spoken = replace(spoken, checkpoint=path, rival=path, rival_methods=("reference",))
+    few = {name: methods[name] for name in ("none", "reference")}
+    tried = list(by_pair(evaluate(spoken, few)).values())
+    steps = load_policy(spoken_checkpoint).config.num_inference_steps
+    for one in tried:
+        assert list(one) == ["none", "reference", "language", "language, reference"]
+        assert one["none"].denoiser_calls == steps
+        assert one["language, reference"].path != one["language"].path
+    # Withheld, the sentence makes no difference between the pairs of a start.
+    assert tried[0]["none"].path == tried[1]["none"].path
     assert tried[0]["language"].path != tried[1]["language"].path
 
 
@@ -251,8 +282,9 @@ def test_keys_of_the_command_line_hold_for_all_methods_but_the_base(
     attempts = compare(
         [
             f"checkpoint={checkpoint}", f"output_dir={tmp_path}", "starts=1", "max_steps=1",
-            "tasks=turn_on_led", "methods=[none,reference]", "steering.encoder=lexical",
-            f"steering.demonstrations={demonstrations}", "steering.samples=3",
+            "tasks=turn_on_led", "methods=[none,reference]", "controls=[]",
+            "steering.encoder=lexical", "steering.samples=3",
+            f"steering.demonstrations={demonstrations}",
         ]
     )  # fmt: skip
     assert [len(one.samples) for one in attempts] == [0, 3]
@@ -280,7 +312,21 @@ def test_paired_gain_is_the_mean_difference_within_its_interval():
     assert base.gain is None
     assert base.others.value == 1.0
     assert steered.others.value == 0.0
-    assert "+65" in table_cells(attempts)[2][2]
+    assert "+65" in table_cells(attempts)[2][3]
+
+
+def test_the_share_of_a_policy_is_what_goes_beyond_its_blank_control():
+    attempts = []
+    for start in range(10):
+        attempts.append(synthetic("none", start, False))
+        attempts.append(synthetic("pointing", start, start < 9))
+        attempts.append(synthetic(blank_of("pointing"), start, start < 2))
+    shares = {row.method: row.share for row in rows(attempts)}
+    assert shares["pointing"].mean == pytest.approx(0.7)
+    assert shares["none"] is shares[blank_of("pointing")] is None
+    headings, _, pointing, _ = table_cells(attempts)
+    assert headings[1] == "the policy's own share, paired (95 %)"
+    assert pointing[1].startswith("+70 (")
 
 
 def test_a_gain_over_starts_is_no_surer_for_many_tasks_of_each():
@@ -306,12 +352,12 @@ def test_bad_input_is_refused_before_the_first_attempt(results, spoken_checkpoin
         ({"starts": 0}, "starts=0"),
         ({"tasks": ("open_draw",)}, "open_drawer"),
         ({"controls": ("value_map",)}, "controls: 'value_map'"),
+        ({"rival_methods": ("reference",)}, "rival_methods=.reference.: expected"),
         ({"tasks": ()}, r"tasks=\[\]: expected"),
         ({"seed": -1}, "seed=-1"),
         ({"videos": "x"}, "videos=x"),
         ({"device": "tpu"}, "device=tpu"),
         ({"precision": "fp8"}, "precision=fp8"),
-        ({"checkpoint": str(spoken_checkpoint)}, "is told the instruction"),
         ({"rival": str(spoken_checkpoint), "rival_guidance": "x"}, "rival_guidance=x"),
     ):
         with pytest.raises(UserError, match=message):

@@ -1,0 +1,181 @@
+"""What each of the 34 tasks is about: the one point to be drawn to, and what shall happen there.
+
+The table says WHAT, and leaves HOW to the policy: a position without rotation, gripper or sequence,
+and beside it an intent. The point lies before the thing rather than in it, so that going there does
+no task by itself; what a network that knows nothing achieves by these points is measured
+(docs/steering.md).
+
+Example::
+
+    aim = aim_of("open_drawer")
+    aim.point("open_drawer", layout, scene)     # (3,) metres
+    aim.intent                                  # Intent(toward=(0, -1, 0), ...)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langsteer.calvin.layout import BUTTON_TOP, TABLE_HEIGHT, Layout
+from langsteer.calvin.scene_obs import LEVER_FROM_ABOVE, LEVER_FROM_BELOW
+from langsteer.calvin.task import checked_task
+from langsteer.steering.blocks import Scene, block_place
+from langsteer.steering.waypoints import without_block
+
+Place = NDArray[np.float64]
+Offset = tuple[float, float, float]
+
+OPEN, CLOSED = 1.0, -1.0
+_LEFT, _RIGHT = (-1.0, 0.0, 0.0), (1.0, 0.0, 0.0)
+_OUT, _IN = (0.0, -1.0, 0.0), (0.0, 1.0, 0.0)
+_UP, _DOWN = (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)
+_SWITCH_UP, _SWITCH_DOWN = (0.0, 0.5, 0.866), (0.0, -0.5, -0.866)
+
+_LEVER_ACROSS = -0.05
+"""Where the switch is on the right, the arm reaches its lever from the left side alone."""
+_DRAWER_MIDDLE = -0.165
+"""The y of the middle of what an opened drawer shows, at joint value 0; half of a pull further."""
+
+
+@dataclass(frozen=True)
+class Meant:
+    """What shall happen at the point.
+
+    Attributes:
+        toward: (3,) unit vector along which the hand, and what it holds, moves; None: anywhere.
+        turn: 1 counterclockwise, seen from above, -1 clockwise, 0 anyhow.
+        fingers: the gripper's command, `OPEN` or `CLOSED`; None: either.
+    """
+
+    toward: Offset | None = None
+    turn: int = 0
+    fingers: float | None = None
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a kind of task is about.
+
+    Attributes:
+        thing: a key of `_PLACES`.
+        offset: (3,) metres from the thing to the tcp's point.
+        meant: what shall happen there.
+    """
+
+    thing: str
+    offset: Offset
+    meant: Meant
+
+    def point(self, task: str, layout: Layout, scene: Scene) -> Place:
+        """(3,) metres, world frame: where the tcp is drawn.
+
+        Raises:
+            OccludedError: the task is about a block that is not seen.
+        """
+        return _PLACES[self.thing](task, layout, scene) + np.array(self.offset)
+
+
+_AIMS = {
+    # A pull begins behind the bar, a push before it.
+    "open_drawer": Aim("bar", (0.0, 0.035, 0.02), Meant(_OUT)),
+    "close_drawer": Aim("bar", (0.0, -0.06, 0.01), Meant(_IN)),
+    # The handle is pushed from its side; before the door, for the hand comes from there.
+    "move_slider_left": Aim("handle", (0.06, 0.02, 0.0), Meant(_LEFT)),
+    "move_slider_right": Aim("handle", (-0.06, 0.02, 0.0), Meant(_RIGHT)),
+    # Four centimetres over the button: a point in it is pressed by whoever goes there.
+    "turn_on_led": Aim("button", (0.0, 0.0, 0.05), Meant(_DOWN)),
+    "turn_off_led": Aim("button", (0.0, 0.0, 0.05), Meant(_DOWN)),
+    # Before the lever, on the side from which it is moved; a touch alone may move it.
+    "turn_on_lightbulb": Aim("lever", (0.0, LEVER_FROM_BELOW[1] - 0.035, 0.02), Meant(_SWITCH_UP)),
+    "turn_off_lightbulb": Aim(
+        "lever", (0.0, LEVER_FROM_ABOVE[1] - 0.02, 0.08), Meant(_SWITCH_DOWN)
+    ),
+    # Over the block: the place is the same for left and right, the turn decides.
+    "rotate_left": Aim("block", (0.0, 0.0, 0.03), Meant(turn=1, fingers=CLOSED)),
+    "rotate_right": Aim("block", (0.0, 0.0, 0.03), Meant(turn=-1, fingers=CLOSED)),
+    # Beside the block, on the side from which it is pushed.
+    "push_left": Aim("block", (0.07, 0.0, 0.02), Meant(_LEFT, fingers=CLOSED)),
+    "push_right": Aim("block", (-0.07, 0.0, 0.02), Meant(_RIGHT, fingers=CLOSED)),
+    "push_into_drawer": Aim("block", (0.0, 0.05, 0.03), Meant(_OUT)),
+    # Over the block, as for a turn; rising with closed fingers makes it a lift.
+    "lift_table": Aim("block", (0.0, 0.0, 0.03), Meant(_UP, fingers=CLOSED)),
+    "lift_slider": Aim("block", (0.0, -0.02, 0.03), Meant(_UP, fingers=CLOSED)),
+    "lift_drawer": Aim("block", (0.0, 0.0, 0.03), Meant(_UP, fingers=CLOSED)),
+    "unstack_block": Aim("block", (0.0, 0.0, 0.03), Meant(_UP, fingers=CLOSED)),
+    # A block in hand: over where it is to lie, and let go.
+    "stack_block": Aim("block", (0.0, 0.0, 0.08), Meant(fingers=OPEN)),
+    "place_in_slider": Aim("slot", (0.0, -0.03, 0.06), Meant(fingers=OPEN)),
+    "place_in_drawer": Aim("inside", (0.0, 0.0, 0.02), Meant(fingers=OPEN)),
+}
+
+
+def aim_of(task: str) -> Aim:
+    """The aim of a task.
+
+    Raises:
+        UserError: no task has this name.
+    """
+    return _AIMS[without_block(checked_task(task))]
+
+
+def _block(task: str, _layout: Layout, scene: Scene) -> Place:
+    place = block_place(task, scene)
+    assert place is not None  # the table asks for a block where the task is about one
+    return place[:3]
+
+
+def _drawer(task: str, layout: Layout, scene: Scene) -> float:
+    """Its joint value; where it is not seen, what the task's own condition says."""
+    seen = scene.drawer()
+    implied = 0.0 if task == "open_drawer" else layout.drawer_range
+    return implied if seen is None else seen
+
+
+def _slider(task: str, layout: Layout, scene: Scene) -> float:
+    """Likewise. The handle hides behind the arm at the left."""
+    seen = scene.slider()
+    implied = 0.0 if task == "move_slider_left" else layout.slider_range
+    return implied if seen is None else seen
+
+
+def _bar(task: str, layout: Layout, scene: Scene) -> Place:
+    return layout.bar(_drawer(task, layout, scene))
+
+
+def _inside(task: str, layout: Layout, scene: Scene) -> Place:
+    y = _DRAWER_MIDDLE - _drawer(task, layout, scene) / 2
+    return np.array([layout.drawer[0], y, TABLE_HEIGHT])
+
+
+def _handle(task: str, layout: Layout, scene: Scene) -> Place:
+    return layout.handle(_slider(task, layout, scene))
+
+
+def _slot(task: str, layout: Layout, scene: Scene) -> Place:
+    """The half of the cabinet that the door leaves open."""
+    is_left = _slider(task, layout, scene) < layout.slider_range / 2
+    return layout.slot("left" if is_left else "right")
+
+
+def _lever(task: str, layout: Layout, _scene: Scene) -> Place:
+    """Its joint follows from the task: what is to be turned on is off."""
+    value = layout.switch_range if task == "turn_off_lightbulb" else 0.0
+    across = np.array([_LEVER_ACROSS if layout.switch[0] > 0 else 0.0, 0.0, 0.0])
+    return layout.switch + across + layout.switch_axis * value
+
+
+def _button(_task: str, layout: Layout, _scene: Scene) -> Place:
+    return layout.button + np.array([0.0, 0.0, BUTTON_TOP])
+
+
+_PLACES: dict[str, Callable[[str, Layout, Scene], Place]] = {
+    "block": _block,
+    "bar": _bar,
+    "inside": _inside,
+    "handle": _handle,
+    "slot": _slot,
+    "lever": _lever,
+    "button": _button,
+}
