@@ -138,7 +138,7 @@ def _compare(checkpoint: Path, demos: Path, folder: Path) -> list[Attempt]:
         f"checkpoint={checkpoint}",
         f"steering.demonstrations={demos}",
         f"tasks=[{','.join(TASKS)}]",
-        "methods=[none,reference]",
+        "methods=[none,pointing,reference]",
         "together=true",
         f"starts={SHARED_STARTS}",
         "videos=1",
