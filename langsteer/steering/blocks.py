@@ -1,8 +1,8 @@
 """The block a task is about: its place, and its turn against a demonstrated one.
 
 A cloud without colours cannot tell red from blue. So the place of a block comes from the cameras'
-colours (`langsteer.steering.sight`), or from the simulator, and the steering must be allowed to read
-that (``steering.privileged=true``).
+colours (`langsteer.steering.sight`), or from the simulator, if the steering may read that
+(``steering.privileged=true``).
 
 Example::
 
@@ -92,8 +92,8 @@ def block_place(task: str, scene: Scene | None) -> NDArray[np.float64] | None:
     """The place of the block a task is about.
 
     The name tells the block. Otherwise: stacking is about the block nearest below the held one;
-    unstacking, about the highest; pushing into the drawer, about the one on the table nearest to its
-    edge.
+    unstacking, about the highest; pushing into the drawer, about the one on the table that is
+    nearest to its edge.
 
     Args:
         task: one of CALVIN's.
