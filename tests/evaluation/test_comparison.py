@@ -167,7 +167,9 @@ def test_a_policy_of_sentences_is_a_base_that_is_told_nothing_and_a_rival_that_i
     path = str(spoken_checkpoint)
     spoken = replace(config, starts=1, max_steps=9, output_dir=str(tmp_path))
     spoken = replace(spoken, checkpoint=path, rival=path, rival_methods=("reference",))
-    few = {name: methods[name] for name in ("none", "reference")}
+    # This policy denoises in two steps; both are guided.
+    reference = replace(methods["reference"], unguided_last=0)
+    few = {"none": methods["none"], "reference": reference}
     tried = list(by_pair(evaluate(spoken, few)).values())
     steps = load_policy(spoken_checkpoint).config.num_inference_steps
     for one in tried:
