@@ -80,7 +80,6 @@ from pathlib import Path
 sizes = {SIZES!r}
 arguments = sys.argv[1:]
 arguments += sizes.get(Path(arguments[0]).name, [])
-if "chains=" in str(arguments): arguments.remove("num_chains=1")
 os.execv({sys.executable!r}, [{sys.executable!r}, *arguments])
 """
     (folder / "python").write_text(python)
