@@ -16,9 +16,11 @@ Example::
 
 import dataclasses
 import difflib
-import math
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -36,6 +38,9 @@ from langsteer.errors import UserError
 
 S = TypeVar("S", bound="Settings")
 _UNIONS = (Union, UnionType)
+_MOST_SHOWN = 200  # characters of a value in a message
+_TOO_LONG = 10**100  # Python does not write numbers of any length
+_SURROGATE = re.compile("[\ud800-\udfff]")  # no character: UTF-8 cannot write it
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Settings:
         for name, kind in kinds(type(self)).items():
             value = _read(getattr(self, name), kind)
             object.__setattr__(self, name, value)
-            self.require(_is(value, kind), name, _expected(kind))
+            self.require(is_of(value, kind), name, expected(kind))
         self.check()
 
     def check(self) -> None:
@@ -112,8 +117,14 @@ class Settings:
 
 def kinds(cls: type) -> dict[str, Any]:
     """Name to type of a dataclass's fields, bounds included."""
-    hints = get_type_hints(cls, include_extras=True)
+    hints = type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+@cache
+def type_hints(cls: type) -> dict[str, Any]:
+    """Name to type of a class's annotations, bounds included."""
+    return get_type_hints(cls, include_extras=True)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -141,7 +152,8 @@ def _read(value: Any, kind: Any) -> Any:  # noqa: ANN401 - plain values
     many = any(get_origin(option) is tuple for option in (kind, *get_args(kind)))
     if many and isinstance(value, str | list):  # they know lists only, and one name may stand alone
         return (value,) if isinstance(value, str) else tuple(value)
-    if type(value) is int and _is(str(value), kind) and not _is(value, kind):
+    is_short = type(value) is int and abs(value) < _TOO_LONG
+    if is_short and is_of(str(value), kind) and not is_of(value, kind):
         return str(value)  # a name of digits, e.g. the folder 20260213
     return value
 
@@ -160,7 +172,11 @@ def shown(value: Any) -> str:  # noqa: ANN401 - plain values
     """As a user would type it."""
     if isinstance(value, bool) or value is None:
         return str(value).lower().replace("none", "null")
-    return f"[{','.join(map(shown, value))}]" if isinstance(value, tuple | list) else str(value)
+    if isinstance(value, int) and abs(value) >= _TOO_LONG:
+        return f"a number of {value.bit_length()} bits"
+    many = isinstance(value, tuple | list)
+    text = f"[{','.join(map(shown, value))}]" if many else str(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 _WORDS = {
@@ -172,41 +188,42 @@ _WORDS = {
 }
 
 
-def _is(value: Any, kind: Any) -> bool:  # noqa: ANN401 - plain values
+def is_of(value: Any, kind: Any) -> bool:  # noqa: ANN401 - plain values
     """Whether a value is of a type and within its bounds."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         inner, bound = arguments
-        return _is(value, inner) and bound.holds(value)
+        return is_of(value, inner) and bound.holds(value)
     if origin in _UNIONS:
-        return any(_is(value, option) for option in arguments)
+        return any(is_of(value, option) for option in arguments)
     if origin is Literal:
         return any(type(value) is type(option) and value == option for option in arguments)
     if origin is tuple:
         return isinstance(value, tuple) and _fit(value, arguments)
     if kind is float:  # a whole number is one, too; true and false are none
-        return type(value) in (int, float) and math.isfinite(value)
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    if kind is str:
+        return type(value) is str and not _SURROGATE.search(value)
     return type(value) is kind
 
 
 def _fit(values: tuple[Any, ...], arguments: Sequence[Any]) -> bool:
     """Whether values are those of ``tuple[X, ...]`` or ``tuple[X, Y]``."""
     if arguments[-1] is Ellipsis:
-        return all(_is(value, arguments[0]) for value in values)
-    return len(values) == len(arguments) and all(map(_is, values, arguments))
+        return all(is_of(value, arguments[0]) for value in values)
+    return len(values) == len(arguments) and all(map(is_of, values, arguments))
 
 
-def _expected(kind: Any) -> str:  # noqa: ANN401 - a type
+def expected(kind: Any) -> str:  # noqa: ANN401 - a type
+    """What is wanted, in words."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return str(arguments[1].expected)
     if origin in _UNIONS:
-        return " or ".join(_expected(option) for option in arguments)
+        return " or ".join(expected(option) for option in arguments)
     if origin is Literal:
         return f"one of {', '.join(arguments)}" if len(arguments) > 1 else str(arguments[0])
     if origin is tuple:
         many = arguments[-1] is Ellipsis
-        return (
-            f"a list, each item {_expected(arguments[0])}" if many else f"{len(arguments)} values"
-        )
+        return f"a list, each item {expected(arguments[0])}" if many else f"{len(arguments)} values"
     return _WORDS.get(kind, "keys and values")

@@ -26,7 +26,17 @@ BELOW = {
 TOOLS = {
     *("claims", "command_line", "compiled", "configuration", "errors", "files", "inert_pickle"),
     "interruption",
-    *("nesting", "processes", "progress", "provenance", "resumable", "sentences", "settings"),
+    *(
+        "nesting",
+        "processes",
+        "progress",
+        "provenance",
+        "reading",
+        "records",
+        "resumable",
+        "sentences",
+        "settings",
+    ),
     "threads",
 }
 """Modules beside the rooms; they know nothing of CALVIN, and import each other only."""

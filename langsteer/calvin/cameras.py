@@ -27,12 +27,26 @@ Vector = tuple[float, float, float]
 PIXEL_CENTRE: dict[str, tuple[float, float]] = {"egl": (0.5, 0.5), "tiny": (0.0, 1.0)}
 
 
+MOST_PIXELS = 4096
+"""Of a side of an image: its frames still fit into memory."""
+_FAR = 1000.0  # metres; nothing of a robot's world is further away
+_LEAST_SINE = 1e-3
+
+
+def _require(holds: bool | np.bool_, found: str, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{found}, expected {expected}")
+
+
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera with square pixels and the principal point at the image's centre.
 
     ``width`` and ``height`` are pixels, ``fov`` is the vertical field of view in degrees, ``near``
     and ``far`` are the clipping planes in metres.
+
+    Raises:
+        ValueError: no camera has such numbers.
     """
 
     width: int
@@ -40,6 +54,14 @@ class Camera:
     fov: float
     near: float
     far: float
+
+    def __post_init__(self) -> None:
+        size = f"{self.width} x {self.height} pixels"
+        _require(min(self.width, self.height) >= 1, size, "1 or more")
+        _require(max(self.width, self.height) <= MOST_PIXELS, size, f"{MOST_PIXELS} at most")
+        _require(0.1 <= self.fov <= 170, f"a field of view of {self.fov}", "0.1 to 170 degrees")
+        planes = f"clipping planes at {self.near} and {self.far} m"
+        _require(0 < self.near < self.far < math.inf, planes, "0 < near < far")
 
     @property
     def focal(self) -> float:
@@ -60,6 +82,18 @@ class FixedCamera(Camera):
     look_at: Vector
     up: Vector
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("look_from", "look_at", "up"):
+            value = getattr(self, name)
+            _require(all(abs(x) <= _FAR for x in value), f"{name} {value}", f"{_FAR} m at most")
+        forward = np.subtract(self.look_at, self.look_from)
+        right = np.cross(forward, self.up)
+        shape = f"a camera from {self.look_from} at {self.look_at}, upwards {self.up}"
+        # The sine between the two directions, without a division by zero.
+        least = _LEAST_SINE * np.linalg.norm(forward) * np.linalg.norm(self.up)
+        _require(np.linalg.norm(right) > least, shape, "three points that are not in line")
+
     def world_from_optical(self) -> Pose:
         """Pose (4, 4) of the optical frame in the world."""
         return look_at_pose(self.look_from, self.look_at, self.up)
@@ -76,6 +110,15 @@ STATIC_CAMERA = FixedCamera(
     up=(0.4041403970338857, 0.22629790978217404, 0.8862616969685161),
 )
 GRIPPER_CAMERA = Camera(width=84, height=84, fov=75.0, near=0.01, far=2.0)
+
+
+def sees(camera: FixedCamera, points: NDArray[np.float64], crop: int) -> NDArray[np.bool_]:
+    """Which points (K, 3), world frame, the central ``crop`` x ``crop`` pixels show: (K,)."""
+    pose = camera.world_from_optical()
+    x, y, depth = ((points - pose[:3, 3]) @ pose[:3, :3]).T
+    widest = depth * crop / (2 * camera.focal)
+    in_front = (depth > camera.near) & (depth < camera.far)
+    return np.asarray(in_front & (np.abs(x) <= widest) & (np.abs(y) <= widest))
 
 
 def look_at_pose(look_from: Vector, look_at: Vector, up: Vector) -> Pose:

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from langsteer.calvin.archive import ArchivePath, open_archive
 from langsteer.calvin.cameras import PIXEL_CENTRE, Camera, FixedCamera, Vector
 from langsteer.calvin.npy import UnreadableFileError, load_npy, read_npz
 from langsteer.errors import UserError
+from langsteer.reading import IrregularFileError, read_yaml
+from langsteer.settings import is_of
 
 Folder = Path | ArchivePath
 """A folder or file on the disk or in a zip."""
@@ -46,7 +47,8 @@ Both are read."""
 METRES_PER_UNIT, RADIANS_PER_UNIT = 0.02, 0.05
 """Size of a relative action of 1, from CALVIN's robot (``max_rel_pos``, ``max_rel_orn``)."""
 
-_FRAME_NAME = re.compile(r"episode_(\d{7,})\.npz")
+_FRAME_NAME = re.compile(r"episode_([0-9]{7,15})\.npz")
+_MOST_FRAMES = 10**15
 
 
 class BadFrameError(ValueError):
@@ -161,7 +163,7 @@ def read_config(folder: Folder) -> DatasetConfig:
             f"{CONFIG.parent}/ from the archive or from the dataset's other split"
         )
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path)
         cameras = tree["cameras"]
         return DatasetConfig(
             static=FixedCamera(
@@ -174,10 +176,10 @@ def read_config(folder: Folder) -> DatasetConfig:
             renderer="egl" if tree["env"]["use_egl"] else "tiny",
             base_position=_vector(tree["scene"]["robot_base_position"]),
         )
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, OSError) as error:
         raise UserError(
-            f"{path}: not the configuration of a CALVIN dataset ({error!r}); copy it again from "
-            "the archive"
+            f"{path}: not the configuration of a CALVIN dataset ({error!r:.200}); copy it again "
+            "from the archive"
         ) from error
 
 
@@ -192,9 +194,10 @@ def read_ranges(split: Split) -> NDArray[np.int64]:
     table = _load(path, "the first and last frame of each episode")
     if table.ndim != 2 or table.shape[1] != 2 or table.dtype.kind not in "iu":
         raise UserError(f"{path}: {table.dtype} {table.shape}, expected integers (K, 2)")
-    if (table < 0).any() or (table[:, 0] > table[:, 1]).any():
-        raise UserError(f"{path}: an episode ends before it starts, or has a negative number")
-    return np.unique(table.astype(np.int64), axis=0)
+    table = table.astype(np.int64)  # in which unsigned numbers beyond its range are negative
+    if (table < 0).any() or (table[:, 0] > table[:, 1]).any() or (table >= _MOST_FRAMES).any():
+        raise UserError(f"{path}: an episode ends before it starts, or has a number of no frame")
+    return np.unique(table, axis=0)
 
 
 def read_annotations(split: Split) -> list[Annotation]:
@@ -214,13 +217,13 @@ def read_annotations(split: Split) -> list[Annotation]:
         windows, language = tree["info"]["indx"], tree["language"]
         rows = list(zip(windows, language["task"], language["ann"], strict=True))
         return [
-            Annotation(int(start), int(end), _text(task), _text(sentence))
+            Annotation(_frame(start), _frame(end), _text(task), _text(sentence))
             for (start, end), task, sentence in rows
         ]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f"{path}: not CALVIN's annotations, a dictionary with language.task, language.ann and "
-            f"info.indx of one length ({error!r}); get the file again"
+            f"info.indx of one length ({error!r:.200}); get the file again"
         ) from error
 
 
@@ -264,6 +267,8 @@ def read_frame(
         arrays = read_npz(path, names)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise BadFrameError(f"{path}: missing") from error
+    except IrregularFileError as error:
+        raise BadFrameError(str(error)) from error
     except OSError as error:
         # A network file system may answer again later: no reason to give the frame up.
         raise UserError(
@@ -305,24 +310,37 @@ def _load(path: Folder, what: str) -> NDArray[Any]:
         return load_npy(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; it tells {what}. Is the archive complete?") from error
-    except UnreadableFileError as error:
+    except IrregularFileError:
+        raise
+    except (UnreadableFileError, OSError) as error:
         raise UserError(f"{path}: {error}. Get the file again from the dataset's source") from error
 
 
 def _text(value: object) -> str:
     """A string of the annotations; raises TypeError for anything else."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not is_of(str(value), str):
         raise TypeError(f"{reprlib.repr(value)} is not a text")
     return str(value)
 
 
+def _frame(value: Any) -> int:  # noqa: ANN401 - Python's and NumPy's numbers
+    """A frame's number of the annotations; raises ValueError or TypeError for anything else."""
+    number = int(value)
+    if number != value or not 0 <= number < _MOST_FRAMES:
+        raise ValueError(f"{reprlib.repr(value)} is no frame's number")
+    return number
+
+
 def _camera(node: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `Camera` from the node of a camera in the configuration."""
-    if float(node["aspect"]) != node["width"] / node["height"]:
-        raise ValueError(f"aspect {node['aspect']} of {node['width']} x {node['height']} pixels")
+    width, height = node["width"], node["height"]
+    if type(width) is not int or type(height) is not int:
+        raise ValueError(f"an image of {width!r:.20} x {height!r:.20} pixels")
+    if float(node["aspect"]) != width / height:
+        raise ValueError(f"aspect {node['aspect']!r:.20} of {width} x {height} pixels")
     return {
-        "width": int(node["width"]),
-        "height": int(node["height"]),
+        "width": width,
+        "height": height,
         "fov": float(node["fov"]),
         "near": float(node["nearval"]),
         "far": float(node["farval"]),

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.inert_pickle import InertUnpickler, Name, RefusedPickleError, Unbuilt
+from langsteer.reading import read_bytes
 
 PLAIN_KINDS = "biufcSU"
 """Kinds of dtype with plain values as bytes: no objects, no fields."""
@@ -53,6 +54,8 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Of a file in a zip: signature, then lengths of the name and of the extra field behind it."""
 
 _MAX_HEADER_BYTES = 4096
+_MOST_OBJECT_BYTES = 1 << 29  # the annotations of CALVIN's ABCD have 2^25
+_MOST_FRAME_BYTES = 1 << 27  # of a frame's file, and of each array in it; CALVIN's have 2^19
 _MAX_DEFLATE_RATIO = 1032  # zlib's documentation
 DAMAGE = (
     ValueError,
@@ -100,7 +103,7 @@ def load_npy(path: Readable) -> NDArray[Any]:
             container (it is not made, and no code of it runs).
         OSError: the file cannot be read.
     """
-    content = path.read_bytes()
+    content = read_bytes(path, _MOST_OBJECT_BYTES)
     try:
         file = io.BytesIO(content)
         shape, fortran, dtype = _read_header(file)
@@ -124,7 +127,7 @@ def read_npz(path: Readable, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         UnreadableFileError: the file is empty, truncated, no zip, or lacks an array.
         OSError: the file cannot be read.
     """
-    content = path.read_bytes()
+    content = read_bytes(path, _MOST_FRAME_BYTES)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = {info.filename: info for info in archive.infolist()}
@@ -293,7 +296,8 @@ def inflate(content: bytes, info: Member) -> bytes:
         raise ValueError("its place in the file is wrong")
     start = info.header_offset + LOCAL_HEADER.size + name_length + extra_length
     data: bytes = content[start : start + info.compress_size]
-    if info.file_size > _MAX_DEFLATE_RATIO * max(1, len(data)):
+    most = min(_MAX_DEFLATE_RATIO * max(1, len(data)), _MOST_FRAME_BYTES)
+    if info.file_size > most:
         raise ValueError(f"{len(data)} bytes cannot unpack to {info.file_size}")
     if info.compress_type == zipfile.ZIP_DEFLATED:
         data = zlib.decompress(data, wbits=-zlib.MAX_WBITS, bufsize=max(1, info.file_size))
@@ -320,7 +324,10 @@ def _array_from_bytes(data: bytes) -> NDArray[Any]:
 @lru_cache(maxsize=64)
 def _parse_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """`_read_header` of bytes; a dataset has the same few headers in all of its files."""
-    shape, fortran, dtype = _read_header(io.BytesIO(header))
+    try:
+        shape, fortran, dtype = _read_header(io.BytesIO(header))
+    except Exception as error:  # NumPy's parser can raise anything that it stumbles over
+        raise ValueError(f"its header: {error!r:.200}") from error
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     return shape, fortran, dtype

@@ -6,11 +6,10 @@ Example::
     BLOCK_NAMES[scene]                              # ("block_red", "block_blue", "block_pink")
 """
 
-import yaml
-
 from langsteer.calvin.dataset import CONFIG, Split
 from langsteer.calvin.npy import UnreadableFileError, load_npy
 from langsteer.errors import UserError
+from langsteer.reading import read_yaml
 
 _RED, _BLUE, _PINK = "block_red", "block_blue", "block_pink"
 BLOCK_NAMES = {
@@ -36,12 +35,14 @@ def scene_of(split: Split, frame: int) -> str:
     if path.is_file():
         try:
             table = load_npy(path).item()
-            names = [name for name, (first, last) in table.items() if first <= frame <= last]
-        except (UnreadableFileError, ValueError, AttributeError, TypeError) as error:
+            names = [str(name) for name, (first, last) in table.items() if first <= frame <= last]
+        except (UnreadableFileError, ValueError, AttributeError, TypeError, OSError) as error:
             raise UserError(f"{path}: not CALVIN's table of scenes ({error})") from error
     if not names:
-        tree = yaml.safe_load((split.folder / CONFIG).read_text(encoding="utf-8"))
-        names = [str(tree["scene"].get("name", ""))]
+        try:
+            names = [str(read_yaml(split.folder / CONFIG)["scene"].get("name", ""))]
+        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            raise UserError(f"{split.folder / CONFIG}: names no scene ({error!r:.200})") from error
     scene = names[0].removeprefix("calvin_scene_")
     if scene not in BLOCK_NAMES:
         raise UserError(f"{split.folder}: scene {names[0]!r} of frame {frame} is not known")

@@ -12,7 +12,6 @@ Example::
     batch = xyz.gather(np.array([12, 4096, 7]))     # (3, P, 3) float32
 """
 
-import json
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -21,13 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.data import checksums
+from langsteer.data.layout import INDEX_BYTES, read_layout
 from langsteer.data.store import shard_file_name
 from langsteer.errors import UserError
+from langsteer.reading import open_regular
 
 # A process may usually have 1024 files open; a large store has more shards than that.
 _MAX_OPEN_FILES = 256
 _NO_CHUNK = np.uint64(2**64 - 1)
-_CHECKSUM_BYTES = 4
+_SAMPLED_ROWS = 256
+_UNCOMPRESSED = (("bytes", "crc32c"), ("bytes",))  # as written now, and by earlier versions
 
 
 class MappedArray:
@@ -44,8 +47,15 @@ class MappedArray:
 
     def __init__(self, store_path: str | Path, name: str, part: int = 0) -> None:
         self.folder = Path(store_path) / "data" / name
-        shape, shard, chunk, dtype = _layout(self.folder)
-        if chunk[0] != 1 or any(c != s for c, s in zip(chunk[1:-1], shape[1:-1], strict=True)):
+        layout = read_layout(self.folder)
+        if not layout.sharded or layout.codecs not in _UNCOMPRESSED:
+            raise UserError(
+                f"{self.folder}: compressed or laid out in another way ({layout.codecs}); read it "
+                "through langsteer.data.store instead"
+            )
+        shape, shard, chunk = layout.shape, layout.shard, layout.chunk
+        self.has_checksums = layout.checksums
+        if chunk[0] != 1 or chunk[1:-1] != shape[1:-1]:
             raise UserError(f"{self.folder}: inner chunks {chunk}, expected one frame each")
         if shard[1:] != shape[1:]:
             raise UserError(f"{self.folder}: shards {shard} do not hold whole frames of {shape}")
@@ -55,9 +65,10 @@ class MappedArray:
         self._part = part
         self.n_rows = shape[0]
         self.row_shape: tuple[int, ...] = chunk[1:]
-        self.dtype = dtype
+        self.dtype = np.dtype(layout.dtype).newbyteorder("<")
         self._rows_per_shard = shard[0]
-        self._row_bytes = int(np.prod(self.row_shape)) * dtype.itemsize
+        self._row_bytes = int(np.prod(self.row_shape)) * self.dtype.itemsize
+        self._stored_bytes = self._row_bytes + checksums.BYTES * self.has_checksums
         self._files: OrderedDict[int, int] = OrderedDict()
         self._offsets: dict[int, NDArray[np.uint64]] = {}
         self._owner = os.getpid()
@@ -85,7 +96,11 @@ class MappedArray:
         return out
 
     def read(self) -> NDArray[Any]:
-        """All frames (n_rows, *row_shape) in memory: one read for each shard file."""
+        """All frames (n_rows, *row_shape) in memory: one read for each shard file.
+
+        Raises:
+            UserError: a shard file is missing or damaged, or a checksum is wrong.
+        """
         out = np.zeros((self.n_rows, *self.row_shape), dtype=self.dtype)
         flat = out.reshape(self.n_rows, -1)
         for shard in range(-(-self.n_rows // self._rows_per_shard)):
@@ -96,19 +111,55 @@ class MappedArray:
             content = np.frombuffer(
                 os.pread(descriptor, os.fstat(descriptor).st_size, 0), dtype=np.uint8
             )
-            chunks = np.lib.stride_tricks.sliding_window_view(content, self._row_bytes)
+            chunks = np.lib.stride_tricks.sliding_window_view(content, self._stored_bytes)
             rows = np.ascontiguousarray(chunks[offsets[there]])
-            flat[first + there] = rows.view(self.dtype)
+            self._verify(rows, first + there)
+            values = np.ascontiguousarray(rows[:, : self._row_bytes])
+            flat[first + there] = values.view(self.dtype)
         return out
 
-    def _read_row(self, shard: int, row: int, target: memoryview) -> None:
-        """Read one frame's chunk into ``target``; a missing chunk is all zeros."""
+    def verify_sample(self) -> None:
+        """Compare the checksums of some frames, spread evenly; no other method but `read` does.
+
+        Raises:
+            UserError: a shard file is missing or damaged, or a checksum is wrong.
+        """
+        if not self.has_checksums or not self.n_rows:
+            return
+        rows = np.unique(np.linspace(0, self.n_rows - 1, _SAMPLED_ROWS).astype(np.int64))
+        stored = np.zeros((len(rows), self._stored_bytes), dtype=np.uint8)
+        there = [
+            self._read_row(*divmod(int(row), self._rows_per_shard), stored[place].data)
+            for place, row in enumerate(rows)
+        ]
+        self._verify(stored[there], rows[there])
+
+    def _verify(self, stored: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+        """Raise `UserError` where the checksum behind a chunk (n, bytes) is not its own."""
+        if not self.has_checksums:
+            return
+        expected = np.ascontiguousarray(stored[:, self._row_bytes :]).view("<u4")[:, 0]
+        wrong = rows[checksums.crc32c(stored[:, : self._row_bytes]) != expected]
+        if len(wrong):
+            path = self._shard_path(int(wrong[0]) // self._rows_per_shard)
+            raise UserError(
+                f"{path}: the checksum of frame {wrong[0]} is wrong, so its bytes changed since "
+                "they were written; convert the dataset again, or copy the store again"
+            )
+
+    def _read_row(self, shard: int, row: int, target: memoryview) -> bool:
+        """Read one frame's chunk into ``target``; returns False for one that is not there: zeros.
+
+        A target longer than a row takes the checksum, too.
+        """
         descriptor = self._file(shard)
         offset = self._offsets[shard][row]
         if offset == _NO_CHUNK:
-            target[:] = bytes(self._row_bytes)
-        elif os.preadv(descriptor, [target], int(offset)) != self._row_bytes:
+            target[:] = bytes(len(target))
+            return False
+        if os.preadv(descriptor, [target], int(offset)) != len(target):
             raise UserError(f"{self._shard_path(shard)}: truncated; check the store")
+        return True
 
     def _file(self, shard: int) -> int:
         """Descriptor of a shard's file, opened at need; its index is read the first time."""
@@ -120,9 +171,11 @@ class MappedArray:
             self._files.move_to_end(shard)
             return self._files[shard]
         try:
-            descriptor = os.open(self._shard_path(shard), os.O_RDONLY)
+            descriptor = open_regular(self._shard_path(shard))
         except FileNotFoundError as error:
             raise UserError(f"{self._shard_path(shard)}: missing; check the store") from error
+        except OSError as error:
+            raise UserError(f"{self._shard_path(shard)}: cannot be read ({error})") from error
         self._files[shard] = descriptor
         # The least recently used file closes; its index stays in memory.
         if len(self._files) > _MAX_OPEN_FILES:
@@ -135,16 +188,20 @@ class MappedArray:
         """Offset of each frame's chunk in a shard file, from the index at its end."""
         path, size = self._shard_path(shard), os.fstat(descriptor).st_size
         entries = self._rows_per_shard * self._parts
-        start = size - entries * 16 - _CHECKSUM_BYTES
+        start = size - entries * INDEX_BYTES - checksums.BYTES
         if start < 0:
             raise UserError(f"{path}: {size} bytes, shorter than its index; check the store")
-        index = np.frombuffer(os.pread(descriptor, entries * 16, start), dtype="<u8")
-        offsets, lengths = index.reshape(self._rows_per_shard, self._parts, 2)[:, self._part].T
-        there = offsets != _NO_CHUNK
-        damaged = (lengths[there] != self._row_bytes) | (offsets[there] > start - self._row_bytes)
-        if damaged.any():
+        index = np.frombuffer(os.pread(descriptor, entries * INDEX_BYTES, start), dtype="<u8")
+        offsets, lengths = index.reshape(entries, 2).T
+        there = np.sort(offsets[offsets != _NO_CHUNK])
+        same_length = (lengths[offsets != _NO_CHUNK] == self._stored_bytes).all()
+        # Chunks that overlap: an offset changed. Chunks fill the file, so that none changes unseen.
+        apart = (np.diff(there) >= np.uint64(self._stored_bytes)).all()
+        if not same_length or not apart or (there > max(0, start - self._stored_bytes)).any():
             raise UserError(f"{path}: its index is damaged; check the store")
-        return np.ascontiguousarray(offsets)
+        return np.ascontiguousarray(
+            offsets.reshape(self._rows_per_shard, self._parts)[:, self._part]
+        )
 
     def _shard_path(self, shard: int) -> Path:
         return self.folder / shard_file_name(shard, len(self.row_shape) + 1)
@@ -158,27 +215,3 @@ class MappedArray:
         if getattr(self, "_owner", None) == os.getpid():
             for descriptor in self._files.values():
                 os.close(descriptor)
-
-
-def _layout(
-    folder: Path,
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], np.dtype[Any]]:
-    """Shape, shard shape, inner chunk shape and dtype of an array, from its ``zarr.json``."""
-    path = folder / "zarr.json"
-    try:
-        node = json.loads(path.read_text(encoding="utf-8"))
-        (sharding,) = node["codecs"]
-        inner = sharding["configuration"]
-        codecs = [codec["name"] for codec in inner["codecs"]]
-        index_codecs = [codec["name"] for codec in inner["index_codecs"]]
-        shard = node["chunk_grid"]["configuration"]["chunk_shape"]
-        dtype = np.dtype(node["data_type"]).newbyteorder("<")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a sharded Zarr v3 array ({error!r})") from error
-    at_end = inner.get("index_location", "end") == "end"
-    if codecs != ["bytes"] or index_codecs != ["bytes", "crc32c"] or not at_end:
-        raise UserError(
-            f"{folder}: compressed or laid out in another way ({codecs}); read it "
-            "through langsteer.data.store instead"
-        )
-    return tuple(node["shape"]), tuple(shard), tuple(inner["chunk_shape"]), dtype

@@ -163,6 +163,7 @@ class ConversionPlan:
         """Hex digest, shared by two plans if and only if they make the same store."""
         content = {
             "version": VERSION,
+            "checksums": "crc32c",  # shards of earlier versions have none and do not mix with ours
             "pipeline": self.pipeline.to_dict(),
             "arrays": self.settings.arrays,
             "episodes": self.settings.episodes,

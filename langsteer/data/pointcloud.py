@@ -13,6 +13,7 @@ Example::
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,11 @@ from langsteer.calvin.cameras import (
     Pose,
     centre_crop,
     deproject,
+    sees,
 )
 from langsteer.errors import UserError
 from langsteer.nesting import differences
+from langsteer.records import problem
 
 Interval = tuple[float, float]
 Box = tuple[Interval, Interval, Interval]
@@ -37,6 +40,12 @@ Box = tuple[Interval, Interval, Interval]
 CAMERAS = ("static", "gripper")
 WORKSPACE: Box = ((-0.5, 0.5), (-0.55, 0.25), (0.28, 0.85))
 """Keeps CALVIN's table, drawer, blocks and arm; x, y, z bounds in metres, world frame."""
+
+
+MOST_POINTS = 1 << 20
+"""Points of a cloud; more would be a mistake of a digit or two."""
+_GRID = 7  # places along each axis of the box, odd: one is its middle
+_LEAST_SHARE = 0.2  # CALVIN's camera shows 0.45 of the default box
 
 
 class NoPointsError(ValueError):
@@ -74,6 +83,8 @@ class ObservationPipeline:
             raise UserError(f"cameras {self.cameras}: a camera is named twice")
         if self.n_points < len(self.cameras):
             raise UserError(f"{self.n_points} points: at least one for each camera is needed")
+        if self.n_points > MOST_POINTS:
+            raise UserError(f"{self.n_points} points: {MOST_POINTS} at most")
         if any(not low < high for low, high in self.box):
             raise UserError(f"workspace box {self.box}: each lower bound must be below the upper")
         if not 0 < self.static_crop <= min(self.static.width, self.static.height):
@@ -81,6 +92,18 @@ class ObservationPipeline:
                 f"crop of {self.static_crop} pixels: the static image has "
                 f"{self.static.width} x {self.static.height}"
             )
+        if "static" in self.cameras and not self._shows_the_box():
+            raise UserError(
+                f"the static camera, at {self.static.look_from} and turned to "
+                f"{self.static.look_at}, shows neither the middle nor a fifth of the workspace box "
+                f"{self.box}; are its position and direction right?"
+            )
+
+    def _shows_the_box(self) -> bool:
+        """Whether the static camera looks at the workspace, and not beside it."""
+        axes = [np.linspace(low, high, _GRID) for low, high in self.box]
+        seen = sees(self.static, np.array(list(product(*axes))), self.static_crop)
+        return bool(seen[len(seen) // 2]) or seen.mean() >= _LEAST_SHARE
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters in plain JSON types."""
@@ -88,13 +111,26 @@ class ObservationPipeline:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ObservationPipeline":
-        """The inverse of `to_dict`; raises `UserError` for missing or unknown parameters."""
-        _check_names(values, cls, "observation pipeline")
-        parts = dict(values)
-        for name, kind in (("static", FixedCamera), ("gripper", Camera)):
-            _check_names(parts[name], kind, f"{name} camera")
-            parts[name] = kind(**{key: _tuples(value) for key, value in parts[name].items()})
-        return cls(**{key: _tuples(value) for key, value in parts.items()})
+        """The inverse of `to_dict`.
+
+        Raises:
+            UserError: a parameter is missing or unknown, or its value makes no sense.
+        """
+        parts = {key: _tuples(value) for key, value in values.items()}
+        _check_names(parts, cls, "observation pipeline")
+        cameras = {"static": FixedCamera, "gripper": Camera}
+        for name, kind in cameras.items():
+            if isinstance(parts[name], dict):  # or it is the next line's problem
+                _check_names(parts[name], kind, f"{name} camera")
+        wrong = problem(parts, cls, "observation pipeline")
+        if wrong:
+            raise UserError(wrong)
+        for name, kind in cameras.items():
+            try:
+                parts[name] = kind(**parts[name])
+            except ValueError as error:
+                raise UserError(f"{name} camera: {error}") from error
+        return cls(**parts)
 
     def check_compatible(self, other: "ObservationPipeline") -> None:
         """Raise `UserError` listing the differences to ``other``, if it sees another cloud.
@@ -251,6 +287,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 def _tuples(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Lists as tuples, all the way down."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 

@@ -29,14 +29,18 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
+from langsteer.data.layout import read_layout, require_shards
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
+from langsteer.reading import read_text
+from langsteer.records import problem
+from langsteer.settings import Bound
 
 FORMAT = "langsteer-calvin"
 VERSION = 1
@@ -110,7 +114,7 @@ class EpisodeTable:
 
     @classmethod
     def from_dict(cls, columns: Mapping[str, Iterable[Any]]) -> "EpisodeTable":
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`, of columns as `_Columns` describes them."""
         return cls(
             **{
                 name: np.array(
@@ -129,6 +133,50 @@ _COLUMNS: dict[str, type] = {
     "group": np.int64,
     "source": np.int64,
 }
+
+
+_Int64 = Annotated[int, Bound(lambda value: 0 <= value < 2**62, "a whole number from 0 on")]
+
+
+class _Columns(TypedDict):
+    """`EpisodeTable` as plain values."""
+
+    split: list[Literal["training", "validation"]]
+    task: list[str]
+    instruction: list[str]
+    first_frame: list[_Int64]
+    group: list[_Int64]
+    source: NotRequired[list[_Int64]]
+
+
+class _LeftOut(TypedDict):
+    split: str
+    start: int
+    end: int
+    task: str
+    reason: str
+
+
+class _Conversion(TypedDict):
+    """How a store came about, as far as it is read again."""
+
+    fingerprint: str
+    run: str
+    settings: dict[str, Any]
+    left_out: list[_LeftOut]
+
+
+class _Root(TypedDict):
+    """Attributes of a store's root, besides format and version."""
+
+    pipeline: dict[str, Any]
+    conversion: NotRequired[_Conversion]
+
+
+class _Meta(TypedDict):
+    """Attributes of ``meta``."""
+
+    episodes: _Columns
 
 
 @dataclass(frozen=True)
@@ -177,7 +225,7 @@ class Store:
 
     def read(self, name: str) -> NDArray[Any]:
         """A whole array of ``data/`` in memory."""
-        return np.asarray(self.array(name).read().result())
+        return read_array(self.array(name), self.path / "data" / name)
 
 
 def schema(name: str, pipeline: ObservationPipeline) -> ArraySchema:
@@ -218,14 +266,19 @@ def open_store(path: str | Path) -> Store:
             f"{path}: version {attributes.get('version')} of the format, this LangSteer reads "
             f"{VERSION}; convert the dataset again"
         )
+    _require(attributes, _Root, path)
+    columns = read_attributes(path / "meta")
+    _require(columns, _Meta, path / "meta")
     # The pipeline travels with the data: training and rollout must make the same clouds.
-    pipeline = ObservationPipeline.from_dict(attributes["pipeline"])
-    ends = np.asarray(_open(path / "meta" / "episode_ends").read().result())
+    try:
+        pipeline = ObservationPipeline.from_dict(attributes["pipeline"])
+    except UserError as error:
+        raise UserError(f"{path / 'zarr.json'}: {error}") from error
     store = Store(
         path=path,
         pipeline=pipeline,
-        episode_ends=ends,
-        episodes=EpisodeTable.from_dict(read_attributes(path / "meta")["episodes"]),
+        episode_ends=_read_ends(path, len(columns["episodes"]["split"])),
+        episodes=EpisodeTable.from_dict(columns["episodes"]),
         array_names=tuple(name for name in ARRAYS if (path / "data" / name).is_dir()),
         attributes=attributes,
     )
@@ -234,23 +287,57 @@ def open_store(path: str | Path) -> Store:
     return store
 
 
+def _require(attributes: Mapping[str, Any], kind: type, folder: Path) -> None:
+    """Raise `UserError` unless the attributes of a group are what a store's are."""
+    found = problem(attributes, kind)
+    if found:
+        raise UserError(
+            f"{folder / 'zarr.json'}: damaged: {found}; convert the dataset again, or copy the "
+            "store again"
+        )
+
+
+def _read_ends(path: Path, n_episodes: int) -> NDArray[np.int64]:
+    """``episode_ends`` of a store whose table has so many episodes."""
+    folder = path / "meta" / "episode_ends"
+    layout = read_layout(folder)
+    fits = layout.dtype == "int64" and layout.shape == (n_episodes,)
+    if not fits or layout.chunk[0] > max(1, n_episodes):
+        raise UserError(
+            f"{folder}: {layout.dtype} {layout.shape} in chunks {layout.chunk}, but a table of "
+            f"{n_episodes} episodes; convert the dataset again"
+        )
+    for file in folder.rglob("*"):
+        if not file.is_dir() and not file.is_file():
+            raise UserError(f"{file}: a pipe or a device, expected a file; remove it")
+    return read_array(_open(folder), folder)
+
+
 def _validate(store: Store) -> None:
     """Raise `UserError` if the parts of a store contradict each other."""
+    lengths = {len(getattr(store.episodes, name)) for name in _COLUMNS}
+    if len(lengths) > 1:
+        raise UserError(f"{store.path / 'meta'}: columns of {sorted(lengths)} episodes")
     missing = set(REQUIRED_ARRAYS) - set(store.array_names)
     if missing:
         raise UserError(f"{store.path}: {', '.join(sorted(missing))} missing from data/")
-    if len(store.episodes) != len(store.episode_ends):
-        raise UserError(
-            f"{store.path}: {len(store.episode_ends)} episode ends, but a table of "
-            f"{len(store.episodes)} episodes"
-        )
     if (np.diff(store.episode_ends, prepend=0) <= 0).any():
         raise UserError(f"{store.path}: episode_ends do not increase")
     for name in store.array_names:
-        expected = (store.n_frames, *schema(name, store.pipeline).row)
-        found = tuple(store.array(name).shape)
-        if found != expected:
-            raise UserError(f"{store.path}: {name} has shape {found}, expected {expected}")
+        folder, expected = store.path / "data" / name, schema(name, store.pipeline)
+        layout, shape = read_layout(folder), (store.n_frames, *expected.row)
+        if layout.shape != shape or layout.dtype != expected.dtype:
+            raise UserError(
+                f"{store.path}: {name} has shape {layout.shape} of {layout.dtype}, expected "
+                f"{shape} of {expected.dtype}"
+            )
+        if layout.chunk != expected.chunk or layout.shard[1:] != expected.row:
+            raise UserError(
+                f"{store.path}: {name} has chunks {layout.chunk} in files of {layout.shard}, "
+                f"expected {expected.chunk}"
+            )
+        require_shards(folder, layout, shard_file_name("{}", len(shape)))
+        store.array(name)
 
 
 def is_store(path: Path) -> bool:
@@ -271,8 +358,8 @@ def open_array(folder: Path, name: str, write: bool = False) -> ts.TensorStore:
     return _open(folder / "data" / name, write)
 
 
-def shard_file_name(shard: int, n_axes: int) -> str:
-    """The file of an array's shard, within the array's folder."""
+def shard_file_name(shard: int | str, n_axes: int) -> str:
+    """The file of an array's shard, within the array's folder; a format for the shard "{}"."""
     return ".".join(["c", str(shard), *["0"] * (n_axes - 1)])
 
 
@@ -280,12 +367,26 @@ def read_attributes(folder: Path) -> dict[str, Any]:
     """The attributes of a Zarr v3 group; raises `UserError` if it is none."""
     path = folder / "zarr.json"
     try:
-        node = json.loads(path.read_text(encoding="utf-8"))
+        node = json.loads(read_text(path))
         if node["zarr_format"] != 3 or node["node_type"] != "group":
             raise KeyError("zarr_format")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        attributes: dict[str, Any] = node.get("attributes", {})
+        if not isinstance(attributes, dict):
+            raise TypeError("attributes")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}: not a Zarr v3 group ({path.name}: {error!r})") from error
-    return node.get("attributes", {})
+    return attributes
+
+
+def read_array(array: ts.TensorStore, folder: Path) -> NDArray:
+    """A whole array in memory; raises `UserError` if its bytes cannot be decoded."""
+    try:
+        return np.asarray(array.read().result())
+    except ValueError as error:  # whatever tensorstore finds
+        raise UserError(
+            f"{folder}: cannot be decoded ({error}); convert the dataset again, or copy the store "
+            "again"
+        ) from error
 
 
 def array_spec(folder: Path) -> dict[str, Any]:

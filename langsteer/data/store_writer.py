@@ -36,6 +36,8 @@ from langsteer.data.store import (
 from langsteer.errors import UserError
 from langsteer.files import replacing
 
+_LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
+
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
@@ -84,6 +86,7 @@ def write_metadata(
             "shape": [len(ends)],
             "data_type": "int64",
             "chunk_grid": _regular_grid([max(1, len(ends))]),
+            "codecs": [_LITTLE_ENDIAN, {"name": "crc32c"}],
         }
     }
     if len(ends):
@@ -134,20 +137,17 @@ def _write_group(folder: Path, attributes: Mapping[str, object]) -> None:
 
 def _array_metadata(layout: ArraySchema, n_frames: int, frames_per_shard: int) -> dict[str, object]:
     """The ``zarr.json`` of a sharded array, as tensorstore takes it."""
-    codecs: list[dict[str, object]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    codecs: list[dict[str, object]] = [_LITTLE_ENDIAN]
     if layout.dtype == "uint8":
         codecs = [{"name": "bytes"}]
     if layout.compressed:
         # Level 1: the images are mostly for looking at. Conversion must not wait for them.
         codecs.append({"name": "zstd", "configuration": {"level": 1}})
-        codecs.append({"name": "crc32c"})
+    codecs.append({"name": "crc32c"})  # a flipped bit of a cloud looks like any other number
     sharding = {
         "chunk_shape": list(layout.chunk),
         "codecs": codecs,
-        "index_codecs": [
-            {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "crc32c"},
-        ],
+        "index_codecs": [_LITTLE_ENDIAN, {"name": "crc32c"}],
     }
     return {
         "shape": [n_frames, *layout.row],

@@ -73,13 +73,14 @@ def window_problem(
     """
     if window.start >= window.end:
         return "it ends before it starts"
-    numbers = np.arange(window.start, window.end)
-    missing = np.setdiff1d(
-        numbers, frames[slice(*np.searchsorted(frames, numbers[[0, -1]] + [0, 1]))]
-    )
-    if len(missing):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        return f"frame {missing[0]}{more} missing"
+    # Looked for among the files, since a damaged window may span more than memory holds.
+    there = frames[slice(*np.searchsorted(frames, [window.start, window.end]))]
+    missing = window.end - window.start - len(there)
+    if missing:
+        gaps = np.flatnonzero(there != window.start + np.arange(len(there)))
+        first = window.start + (int(gaps[0]) if len(gaps) else len(there))
+        more = f" and {missing - 1} more" if missing > 1 else ""
+        return f"frame {first}{more} missing"
     # All frames may exist and still belong to two recordings.
     within = (ranges[:, 0] <= window.start) & (window.end - 1 <= ranges[:, 1])
     if not within.any():

@@ -31,6 +31,10 @@ class ReplayBuffer:
     Attributes:
         states: (N, 15) float32 ``robot_obs``.
         actions: (N, 7) float32 ``rel_actions``.
+
+    Raises:
+        UserError: the store is damaged. All states and actions are looked at, and a sample of the
+            clouds; `langsteer.data.inspection` reads every one.
     """
 
     def __init__(self, store: Store, use_colour: bool = False) -> None:
@@ -41,6 +45,8 @@ class ReplayBuffer:
             _check_finite(store.path, name, values)
         parts = (0, 1) if use_colour else (0,)
         self._parts = [MappedArray(store.path, "point_cloud", part) for part in parts]
+        for part in self._parts:
+            part.verify_sample()
         self._on_device: Tensor | None = None
         self._places = np.full(len(self.states), -1)
 

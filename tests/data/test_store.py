@@ -173,7 +173,9 @@ def test_contradicting_lengths_are_refused(copy):
     node = json.loads((copy / "data" / "state" / "zarr.json").read_text())
     node["shape"][0] = N - 1
     (copy / "data" / "state" / "zarr.json").write_text(json.dumps(node))
-    with pytest.raises(UserError, match=r"state has shape \(22, 15\), expected \(23, 15\)"):
+    with pytest.raises(
+        UserError, match=r"state has shape \(22, 15\) of float32, expected \(23, 15\)"
+    ):
         open_store(copy)
 
 

@@ -1,0 +1,83 @@
+"""Plain values out of files that somebody else may have written: are they what they must be?
+
+The type says it: what `langsteer.settings` knows, and besides ``list[X]``, ``dict[str, X]`` and
+typed dictionaries, whose further keys do not matter.
+
+Example::
+
+    class Episode(TypedDict):
+        steps: Natural
+        success: bool
+
+    problem({"steps": -1, "success": True}, Episode)    # "steps=-1: expected a whole number from 0"
+"""
+
+import dataclasses
+import reprlib
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, NotRequired, Union, get_args, get_origin, is_typeddict
+
+from langsteer.settings import Bound, expected, is_of, type_hints
+
+
+def problem(value: Any, kind: Any, name: str = "") -> str | None:  # noqa: ANN401 - plain values
+    """The first place whose value is not of its kind, in words; None where all is well.
+
+    Args:
+        value: plain, e.g. of JSON.
+        kind: a type, bounds included.
+        name: of the value; those of its parts are dotted.
+    """
+    return next(_problems(value, kind, name), None)
+
+
+def _problems(value: Any, kind: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - plain values
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        options = [list(_problems(value, option, name)) for option in arguments]
+        if all(options):  # the longest is of the option that fits best: it got furthest inside
+            yield max((found[0] for found in options), key=lambda text: text.count("."))
+    elif origin is Annotated and get_origin(arguments[0]) in (list, dict):
+        yield from _problems(value, arguments[0], name)
+        bound: Bound = arguments[1]
+        if isinstance(value, get_origin(arguments[0])) and not bound.holds(value):
+            yield _wrong(value, bound.expected, name)
+    elif is_typeddict(kind) or dataclasses.is_dataclass(kind):
+        yield from _of_fields(value, kind, name)
+    elif origin is list:
+        if not isinstance(value, list):
+            yield _wrong(value, "a list", name)
+        else:
+            for place, item in enumerate(value):
+                yield from _problems(item, arguments[0], f"{name}[{place}]")
+    elif origin is dict:
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            yield _wrong(value, "names and values", name)
+        else:
+            for key, item in value.items():
+                yield from _problems(item, arguments[1], _below(name, key))
+    elif kind is not Any and not is_of(value, kind):
+        yield _wrong(value, expected(kind), name)
+
+
+def _of_fields(value: Any, kind: Any, name: str) -> Iterator[str]:  # noqa: ANN401 - plain values
+    """Problems of a typed dictionary, or of the plain values of a dataclass."""
+    if not isinstance(value, Mapping):
+        yield _wrong(value, "names and values", name)
+        return
+    for key, inner in type_hints(kind).items():
+        optional = get_origin(inner) is NotRequired
+        if key in value:
+            found = get_args(inner)[0] if optional else inner
+            yield from _problems(value[key], found, _below(name, key))
+        elif not optional:
+            yield f"{_below(name, key)} is missing"
+
+
+def _below(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key
+
+
+def _wrong(value: Any, wanted: str, name: str) -> str:  # noqa: ANN401 - plain values
+    return f"{name or 'its content'}={reprlib.repr(value)}: expected {wanted}"
