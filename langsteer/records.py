@@ -57,7 +57,7 @@ def _problems(value: Any, kind: Any, name: str) -> Iterator[str]:  # noqa: ANN40
         else:
             for key, item in value.items():
                 yield from _problems(item, arguments[1], _below(name, key))
-    elif kind is not Any and not is_of(value, kind):
+    elif not is_of(value, kind):
         yield _wrong(value, expected(kind), name)
 
 

@@ -51,6 +51,11 @@ class Bound:
     expected: str
 
 
+def at_most(limit: int, least: int = 1) -> Bound:
+    """A whole number up to a limit, beyond which a value is a mistake of a digit or more."""
+    return Bound(lambda value: least <= value <= limit, f"a whole number from {least} to {limit}")
+
+
 def one_of(*options: str) -> Bound:
     """One of several words."""
     return Bound(lambda value: value in options, f"one of {', '.join(options)}")
@@ -202,6 +207,8 @@ def is_of(value: Any, kind: Any) -> bool:  # noqa: ANN401 - plain values
         return isinstance(value, tuple) and _fit(value, arguments)
     if kind is float:  # a whole number is one, too; true and false are none
         return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    if kind is Any:
+        return True
     if kind is str:
         return type(value) is str and not _SURROGATE.search(value)
     return type(value) is kind

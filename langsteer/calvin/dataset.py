@@ -326,7 +326,7 @@ def _text(value: object) -> str:
 def _frame(value: Any) -> int:  # noqa: ANN401 - Python's and NumPy's numbers
     """A frame's number of the annotations; raises ValueError or TypeError for anything else."""
     number = int(value)
-    if number != value or not 0 <= number < _MOST_FRAMES:
+    if number != value or abs(number) >= _MOST_FRAMES:
         raise ValueError(f"{reprlib.repr(value)} is no frame's number")
     return number
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from langsteer.calvin.benchmark import (
     CHAIN_LENGTH,
@@ -37,6 +36,8 @@ from langsteer.evaluation.rates import Rate, rates_by_name
 from langsteer.evaluation.rollout import Player, open_player, require_steerable
 from langsteer.evaluation.run import PlaySettings, facts, open_run, write_csv
 from langsteer.files import write_json
+from langsteer.reading import read_yaml
+from langsteer.records import problem
 from langsteer.resumable import Pieces, Result, Share, run_pieces
 from langsteer.settings import Count
 from langsteer.steering.feasibility import why_infeasible
@@ -84,14 +85,15 @@ def read_instructions(path: str | None) -> dict[str, str]:
     if path is None:
         return {task: phrasings(task)[0] for task in TASKS}
     try:
-        sentences = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        if any(isinstance(sentences[task], str) for task in TASKS):
-            raise TypeError("a sentence that is no list")  # [0] would be its first letter
-        return {task: str(sentences[task][0]) for task in TASKS}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, IndexError) as error:
+        sentences = read_yaml(Path(path))
+        wrong = problem(sentences, dict[str, list[str]])
+        if wrong:
+            raise TypeError(wrong)
+        return {task: sentences[task][0] for task in TASKS}
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(
             f"{path}: expected CALVIN's new_playtable_validation.yaml, a list of sentences for "
-            f"each of the {len(TASKS)} tasks ({error!r})"
+            f"each of the {len(TASKS)} tasks ({error!r:.300})"
         ) from error
 
 

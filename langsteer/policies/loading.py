@@ -10,22 +10,37 @@ Opening either runs no code of it (``torch.load(weights_only=True)``, safetensor
 
 import hashlib
 import os
-import pickle
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 
+from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3, DP3Config
 from langsteer.policies.exported import export_identity, read_export
 from langsteer.policies.precision import PRECISIONS, Precision
+from langsteer.policies.weights import check_tensors
+from langsteer.records import problem
 
 CHECKPOINT_FORMAT = "langsteer-checkpoint"
 CHECKPOINT_VERSION = 1
 _MOST_NAMED = 6  # checkpoints in a message
+
+
+class _Config(TypedDict):
+    policy: dict[str, Any]
+
+
+class _Policy(TypedDict):
+    """What inference reads of a checkpoint."""
+
+    config: _Config
+    pipeline: dict[str, Any] | None
+    model: dict[str, Any]
+    ema: NotRequired[dict[str, Any] | None]
 
 
 def load_policy(
@@ -51,23 +66,36 @@ def load_policy(
         raise UserError(f"precision={precision}: expected one of {', '.join(PRECISIONS)}")
     path = Path(path)
     source = _read_export(path) if path.is_dir() else _read_training(path, use_ema)
-    config = DP3Config.from_dict(source.config)
-    with torch.device("meta"):  # spends no time on initial weights
-        policy = DP3(config, source.pipeline)
-    try:
-        policy.load_state_dict(
-            {key: value.clone() for key, value in source.weights.items()}, assign=True
-        )
-    except RuntimeError as error:
-        raise UserError(f"{path}: its weights do not fit its own config: {error}") from error
+    policy = _empty_policy(path, source)
     # An unfitted normaliser is NaN: better no policy than a robot on NaN.
-    if not policy.normalizer.fitted:
-        raise UserError(f"{path}: its normalizer was never fitted; train with a newer version")
+    _require_fitted(path, source.weights)
+    check_tensors(path, source.weights, policy.state_dict(), unset=("language.probe",))
+    policy.load_state_dict(
+        {key: value.clone() for key, value in source.weights.items()}, assign=True
+    )
     policy.precision = Precision.choose(precision, torch.device(device))
     policy.to(device).eval().requires_grad_(False)
     # Weights never change from here on, so rounding them once is enough.
     policy.precision.cast_weights(policy.model)
     return policy
+
+
+def _empty_policy(path: Path, source: "_Source") -> DP3:
+    """The policy of a file's configuration, without weights."""
+    try:
+        if source.pipeline is not None:
+            ObservationPipeline.from_dict(source.pipeline)
+        with torch.device("meta"):  # no time is spent on initial weights
+            return DP3(DP3Config.from_dict(source.config), source.pipeline)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _require_fitted(path: Path, weights: dict[str, Any]) -> None:
+    """Tell a policy without a normaliser from one whose numbers were damaged."""
+    scale = weights.get("normalizer.action.scale")
+    if isinstance(scale, torch.Tensor) and scale.numel() <= 1000 and scale.isnan().all():
+        raise UserError(f"{path}: its normalizer was never fitted; train with a newer version")
 
 
 @dataclass(frozen=True)
@@ -108,18 +136,23 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         )
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except Exception as error:
+        # A damaged archive can raise anything that its parser stumbles over.
         raise UserError(
             f"{path}: damaged, or not a checkpoint of LangSteer (weights of the reference "
-            f"implementation: langsteer.policies.dp3.reference): {error}"
+            f"implementation: langsteer.policies.dp3.reference): {error!s:.1000}"
         ) from error
     found = payload.get("format") if isinstance(payload, dict) else type(payload).__name__
     if found != CHECKPOINT_FORMAT:
-        raise UserError(f"{path}: format {found!r}, expected {CHECKPOINT_FORMAT!r}")
-    if payload["version"] != CHECKPOINT_VERSION:
+        raise UserError(f"{path}: format {found!r:.100}, expected {CHECKPOINT_FORMAT!r}")
+    if payload.get("version") != CHECKPOINT_VERSION:
         raise UserError(
-            f"{path}: version {payload['version']}, this LangSteer reads {CHECKPOINT_VERSION}"
+            f"{path}: version {payload.get('version')!r:.100}, this LangSteer reads "
+            f"{CHECKPOINT_VERSION}"
         )
+    wrong = problem(payload, _Policy)
+    if wrong:
+        raise UserError(f"{path}: damaged: {wrong}")
     return payload
 
 

@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import torch
 
@@ -30,6 +30,52 @@ from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.policies.loading import read_checkpoint
 from langsteer.provenance import git_commit
+from langsteer.records import problem
+from langsteer.settings import Bound
+
+_Number = Annotated[Any, Bound(lambda value: type(value) in (int, float), "a number")]
+_Natural = Annotated[int, Bound(lambda value: 0 <= value < 2**62, "a whole number from 0 on")]
+
+
+class _Progress(TypedDict):
+    epoch: _Natural
+    step_in_epoch: _Natural
+    step: _Natural
+    records: _Natural
+    unlogged_loss: _Number
+    unlogged_steps: _Natural
+    epoch_loss: _Number
+    ema_updates: _Natural
+
+
+class _Data(TypedDict):
+    windows: str
+    effective_batch_size: _Natural
+
+
+class _Config(TypedDict):
+    training: dict[str, Any]
+
+
+class _Provenance(TypedDict):
+    created: str
+
+
+class _Random(TypedDict):
+    torch: torch.Tensor
+
+
+class _Training(TypedDict):
+    """What resuming reads of a checkpoint, besides what inference does."""
+
+    config: _Config
+    data: _Data
+    optimizer: Any
+    progress: _Progress
+    rng: _Random
+    metrics: dict[str, _Number]
+    provenance: _Provenance
+
 
 LATEST = "latest.ckpt"
 BEST = "best.ckpt"
@@ -174,7 +220,7 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, d
         if not path.exists():
             continue
         try:
-            found.append((_age(read_checkpoint(path, mmap=True), path), path))
+            found.append((_age(read_training_checkpoint(path), path), path))
         except UserError as error:
             say(f"passing over a checkpoint that cannot be read: {error}")
             damaged.append(path.name)
@@ -195,13 +241,26 @@ def _age(payload: dict[str, Any], path: Path) -> tuple[str, int, bool]:
     return created, payload["progress"]["step"], path.name == LATEST
 
 
+def read_training_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint that training can go on from, mapped, its tensors not yet looked at.
+
+    Raises:
+        UserError: it is missing or damaged, or training did not write it.
+    """
+    payload = read_checkpoint(path, mmap=True)
+    wrong = problem(payload, _Training)
+    if wrong:
+        raise UserError(f"{path}: training cannot go on from it: {wrong}")
+    return payload
+
+
 def verified_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint with every byte verified; reading it alone misses flipped bits.
 
     Raises:
         UserError: it is missing or damaged.
     """
-    payload = read_checkpoint(path, mmap=True)
+    payload = read_training_checkpoint(path)
     with zipfile.ZipFile(path) as archive:  # what torch.save writes, checksums included
         try:
             broken = archive.testzip()

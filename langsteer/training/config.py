@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config
 from langsteer.policies.precision import PRECISIONS
-from langsteer.settings import Count, Natural, Portion, Positive, Settings, one_of
+from langsteer.settings import Count, Natural, NonNegative, Portion, Positive, Settings, one_of
 
+_LONGEST_NAME = 200
 WhereFit = bool | Literal["auto"]
 """True, false, or ``auto``: if it can be."""
 
@@ -51,8 +52,8 @@ class TrainingConfig(Settings, prefix="training."):
     gradient_accumulation_steps: Count
     num_workers: Natural
     learning_rate: Positive
-    betas: tuple[float, float]
-    weight_decay: float
+    betas: tuple[Portion, Portion]
+    weight_decay: NonNegative
     warmup_steps: Natural
     use_ema: bool
     val_every: Count
@@ -87,9 +88,15 @@ class TrainingConfig(Settings, prefix="training."):
                 f"training.resume_checkpoint_path={self.resume_checkpoint_path}: set "
                 "training.resume=true as well to go on from it"
             )
-        folder = self.experiment_name
-        is_name = folder is None or (folder not in ("", ".", "..") and "/" not in folder)
-        self.require(is_name, "experiment_name", "the name of a folder")
+        self.require(_names_a_folder(self.name), "name", "the name of a folder")
+        named = self.experiment_name is None or _names_a_folder(self.experiment_name)
+        self.require(named, "experiment_name", "the name of a folder")
+
+
+def _names_a_folder(name: str) -> bool:
+    """Whether a folder can be called so; file systems allow 255 bytes, and a date is added."""
+    is_short = len(name.encode()) <= _LONGEST_NAME
+    return is_short and name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
 @dataclass(frozen=True)

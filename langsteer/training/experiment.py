@@ -18,10 +18,10 @@ from typing import Any
 from langsteer.errors import UserError
 from langsteer.nesting import differences, flatten
 from langsteer.policies.dp3 import DP3Config
-from langsteer.policies.loading import read_checkpoint
 from langsteer.training.checkpoint_util import (
     find_experiment,
     newest_checkpoint,
+    read_training_checkpoint,
     verified_checkpoint,
 )
 from langsteer.training.config import TrainingConfig
@@ -71,7 +71,7 @@ def open_experiment(config: TrainingConfig, world: World) -> Experiment:
     if not checkpoint:
         return Experiment(folder)
     # Mapped, so that no rank keeps a copy of it in memory.
-    return Experiment(folder, Path(checkpoint), read_checkpoint(Path(checkpoint), mmap=True))
+    return Experiment(folder, Path(checkpoint), read_training_checkpoint(Path(checkpoint)))
 
 
 def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:

@@ -18,6 +18,7 @@ from langsteer.nesting import differences
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.policies.loading import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, load_policy
 from langsteer.policies.precision import Precision
+from langsteer.policies.weights import check_tensors
 from langsteer.training.calvin_dataset import CalvinData
 from langsteer.training.checkpoint_util import provenance
 from langsteer.training.config import TrainingConfig
@@ -136,22 +137,66 @@ class RunState:
             policy.load_state_dict(trained.state_dict())
 
     def restore(self, payload: dict[str, Any], path: Path | None) -> None:
-        """Become the saved state; raises `UserError` if it is another run's (`check_fits`)."""
+        """Become what was saved.
+
+        Raises:
+            UserError: it was another run (`check_fits`), or a tensor is damaged.
+        """
         # Compare first: a mismatch must leave nothing half restored.
         check_fits(path, payload, self.payload())
+        path = path or Path()
         # The weights are copied into tensors the optimiser already holds.
+        check_tensors(path, payload["model"], self.policy.state_dict())
         self.policy.load_state_dict(payload["model"])
+        check_optimizer(path, payload["optimizer"], self.optimizer)
+        # What was set stays: `check_fits` compared it, and the file's own might be anything.
+        ours = {k: v for k, v in self.optimizer.param_groups[0].items() if k != "params"}
         self.optimizer.load_state_dict(payload["optimizer"])
+        self.optimizer.param_groups[0].update(ours)
         if self.ema is not None:
+            check_tensors(path, payload.get("ema") or {}, self.ema.model.state_dict())
             self.ema.model.load_state_dict(payload["ema"])
             self.ema.updates = payload["progress"]["ema_updates"]
         names = [field.name for field in fields(Progress)]
         self.progress = Progress(**{name: payload["progress"][name] for name in names})
         self.metrics = payload["metrics"]
-        # Last: building policy and optimiser has drawn numbers.
-        torch.set_rng_state(payload["rng"]["torch"])
-        if "cuda" in payload["rng"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state(payload["rng"]["cuda"], self.device)
+        # Last: building the policy and the optimiser above has drawn numbers.
+        try:
+            torch.set_rng_state(payload["rng"]["torch"])
+            if "cuda" in payload["rng"] and self.device.type == "cuda":
+                torch.cuda.set_rng_state(payload["rng"]["cuda"], self.device)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: damaged: its random state: {error}") from error
+
+
+def check_optimizer(path: Path, saved: Any, optimizer: torch.optim.Optimizer) -> None:  # noqa: ANN401
+    """See that a checkpoint's optimiser state is one of this optimiser's weights.
+
+    AdamW itself takes moments of any shape, and fails, or spreads them, in its next step.
+
+    Raises:
+        UserError: it is not; the first part that is wrong is named.
+    """
+    (group,) = optimizer.param_groups
+    groups = saved.get("param_groups") if isinstance(saved, dict) else None
+    places = list(range(len(group["params"])))
+    listed = groups if isinstance(groups, list) else []
+    fits = [one.get("params") for one in listed if isinstance(one, dict)] == [places]
+    states = saved.get("state") if fits else None
+    if not isinstance(states, dict) or not set(states) <= set(places):
+        raise UserError(f"{path}: damaged: its optimizer is not that of its policy")
+    for place, state in states.items():
+        if not isinstance(state, dict):
+            raise UserError(f"{path}: damaged: optimizer.state[{place}] is no table")
+        weight, one = group["params"][place], torch.zeros(())
+        check_tensors(
+            path,
+            {f"optimizer.state[{place}].{name}": value for name, value in state.items()},
+            {
+                f"optimizer.state[{place}].{name}": one if name == "step" else weight
+                for name in ("step", "exp_avg", "exp_avg_sq")
+            },
+        )
 
 
 _OF_TRAINING = ("foresight", "noise_draws", "language_dropout", "language_guidance")

@@ -87,7 +87,7 @@ def test_fewer_points_than_asked_repeat_in_order(frame):
 
 
 def test_empty_box_is_an_error(frame):
-    empty = dataclasses.replace(TINY, box=((10, 11), (10, 11), (10, 11)))
+    empty = dataclasses.replace(TINY, box=((0.0, 0.01), (-0.15, -0.14), (0.84, 0.85)))
     with pytest.raises(NoPointsError):
         point_cloud(empty, frame["depth"], frame["pose"])
 

@@ -17,7 +17,8 @@ def test_a_checkpoint_of_many_tensors_is_told_from_one_that_differs_in_its_first
         weights = {f"layer.{index}": torch.zeros(1) for index in range(1500)}
         weights["layer.0"] += value
         path = tmp_path / "latest.ckpt"
-        torch.save({"format": "langsteer-checkpoint", "version": 1, "model": weights}, path)
+        head = {"format": "langsteer-checkpoint", "version": 1, "config": {"policy": {}}}
+        torch.save({**head, "pipeline": None, "model": weights}, path)
         identities.append(checkpoint_identity(path))
     first, other = identities
     assert first["bytes"] == other["bytes"]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
@@ -19,7 +20,7 @@ CONFIG = DP3Config(down_dims=(16, 32), n_groups=4, point_widths=(8, 16))
 def policy():
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
-    policy = DP3(CONFIG, pipeline={"n_points": 20})
+    policy = DP3(CONFIG, ObservationPipeline(n_points=20).to_dict())
     robot_obs, actions = generator.normal(size=(50, 15)), generator.uniform(-1, 1, (50, 7))
     policy.set_normalizer(Normalizer.fit(CONFIG, robot_obs, actions))
     return policy
@@ -95,6 +96,56 @@ def test_weights_never_load_in_part(policy, tmp_path):
     torch.save(payload, path)
     with pytest.raises(UserError, match="do not fit"):
         load_policy(path)
+
+
+def _with(tensor, index, value):
+    changed = tensor.clone()
+    changed.view(-1)[index] = value
+    return changed
+
+
+DAMAGES = {
+    "is missing": lambda weights, name: weights.pop(name),
+    "has shape": lambda weights, name: weights.update({name: weights[name][:-1]}),
+    "of torch.float64": lambda weights, name: weights.update({name: weights[name].double()}),
+    "not finite": lambda weights, name: weights.update({name: _with(weights[name], 3, torch.inf)}),
+    "are not finite": lambda weights, name: weights[name].fill_(torch.nan),
+    "dense tensor": lambda weights, name: weights.update({name: [1.0]}),
+    "1000000000000": lambda weights, name: weights.update({name: torch.zeros(1).expand(10**12)}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["model.final_conv.1.weight", "normalizer.agent_pos.scale"])
+def test_a_damaged_tensor_is_named(policy, tmp_path, damage, name):
+    path = tmp_path / "latest.ckpt"
+    payload = checkpoint_of(policy)
+    DAMAGES[damage](payload["ema"], name)
+    torch.save(payload, path)
+    with pytest.raises(UserError, match=f"{name}.*{damage}"):
+        load_policy(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("config", 3, "config=3"),
+        ("config", {"policy": []}, r"config\.policy"),
+        ("pipeline", "x", "pipeline='x'"),
+        ("pipeline", {"n_points": 20}, "observation pipeline: missing"),
+        ("model", None, "model=None"),
+        ("ema", [1], "ema="),
+        ("version", [1], r"version \[1\]"),
+        ("config", {"policy": {"blocks_per_stage": 10**22}}, "blocks_per_stage=1000.*1 to 16"),
+        ("config", {"policy": {"num_train_timesteps": 2**63}}, "num_train_timesteps=.*to 100000"),
+    ],
+)
+def test_a_damaged_part_of_a_checkpoint_is_named(policy, tmp_path, key, value, message):
+    path = tmp_path / "latest.ckpt"
+    torch.save(checkpoint_of(policy, **{key: value}), path)
+    with pytest.raises(UserError, match=message) as found:
+        load_policy(path)
+    assert str(path) in str(found.value)
 
 
 def test_a_policy_without_a_fitted_normaliser_does_not_load(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -16,13 +17,20 @@ from langsteer.training.checkpoint_util import (
     provenance,
     verified_checkpoint,
 )
+from langsteer.training.run_state import Progress
 
 
 def payload(step=0, **more):
     return {
         "format": "langsteer-checkpoint",
         "version": 1,
-        "progress": {"step": step},
+        "config": {"policy": {}, "training": {}},
+        "pipeline": None,
+        "data": {"windows": "", "effective_batch_size": 1},
+        "optimizer": {},
+        "progress": {**asdict(Progress(step=step)), "ema_updates": 0},
+        "rng": {"torch": torch.get_rng_state()},
+        "metrics": {},
         "provenance": provenance(),
         "model": {"weight": torch.full((1000,), float(step))},
         **more,

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -198,3 +199,38 @@ def test_a_new_run_never_mixes_with_an_old_one_of_the_same_name(training):
     training.here("training.experiment_name=run", "training.num_epochs=1")
     output = training.here("training.experiment_name=run", "training.num_epochs=1", status=2)
     assert "training.resume=true" in output
+
+
+def _damage_moments(payload):
+    payload["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+
+
+def _damage_weights(payload):
+    next(iter(payload["model"].values())).view(-1)[0] = torch.nan
+
+
+DAMAGES = {
+    r"the tensor optimizer\.state\[0\]\.exp_avg has shape \(3,\)": _damage_moments,
+    "the tensor .* holds numbers that are not finite": _damage_weights,
+    r"progress\.step='x'": lambda payload: payload["progress"].update(step="x"),
+    "its optimizer is not that": lambda payload: payload.update(optimizer=[1]),
+    "its random state": lambda payload: payload["rng"].update(torch=torch.zeros(3)),
+}
+
+
+def test_a_damaged_part_of_the_checkpoint_is_named_and_nothing_is_trained(training):
+    training.here("training.experiment_name=a", "training.num_epochs=1")
+    path = training.folder / "a" / "latest.ckpt"
+    for message, damage in DAMAGES.items():
+        payload = training.latest("a")
+        damage(payload)
+        damaged = path.with_name("damaged.ckpt")
+        torch.save(payload, damaged)
+        said = training.here(
+            "training.experiment_name=b",
+            "training.resume=true",
+            f"training.resume_checkpoint_path={damaged}",
+            status=2,
+        )
+        assert re.search(message, said), said
+        assert "damaged.ckpt" in said
