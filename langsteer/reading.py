@@ -11,7 +11,7 @@ Example::
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -20,6 +20,13 @@ from langsteer.errors import UserError
 MOST_TEXT = 1 << 28
 """Bytes of a JSON file: the table of a million episodes takes 2^27."""
 _MOST_YAML, _MOST_NODES, _MOST_DEPTH = 1 << 20, 100_000, 50
+
+
+class Readable(Protocol):
+    """A file: `pathlib.Path`, or one in a zip."""
+
+    def read_bytes(self) -> bytes:
+        """Its content."""
 
 
 class IrregularFileError(UserError, OSError):
@@ -50,18 +57,20 @@ def open_regular(path: Path, most_bytes: int | None = None) -> int:
     return descriptor
 
 
-def read_bytes(path: Path, most_bytes: int) -> bytes:
-    """A file's content; raises as `open_regular`."""
+def read_bytes(path: Readable, most_bytes: int) -> bytes:
+    """A file's content; raises as `open_regular`. What lies in a zip bounds itself."""
+    if not isinstance(path, Path):
+        return path.read_bytes()
     with os.fdopen(open_regular(path, most_bytes), "rb") as file:
         return file.read(most_bytes)
 
 
-def read_text(path: Path, most_bytes: int = MOST_TEXT) -> str:
+def read_text(path: Readable, most_bytes: int = MOST_TEXT) -> str:
     """A file's text in UTF-8; raises as `open_regular`, and UnicodeDecodeError (a ValueError)."""
     return read_bytes(path, most_bytes).decode("utf-8")
 
 
-def read_yaml(path: Path) -> Any:  # noqa: ANN401 - plain values
+def read_yaml(path: Readable) -> Any:  # noqa: ANN401 - plain values
     """The plain values of a small YAML file.
 
     Raises:

@@ -26,18 +26,8 @@ BELOW = {
 TOOLS = {
     *("claims", "command_line", "compiled", "configuration", "errors", "files", "inert_pickle"),
     "interruption",
-    *(
-        "nesting",
-        "processes",
-        "progress",
-        "provenance",
-        "reading",
-        "records",
-        "resumable",
-        "sentences",
-        "settings",
-    ),
-    "threads",
+    *("nesting", "processes", "progress", "provenance", "reading", "records", "resumable"),
+    *("sentences", "settings", "threads"),
 }
 """Modules beside the rooms; they know nothing of CALVIN, and import each other only."""
 

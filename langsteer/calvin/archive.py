@@ -93,6 +93,8 @@ class Archive:
                 header = os.pread(file.fileno(), LOCAL_HEADER.size, member.header_offset)
                 _, name_length, extra_length = LOCAL_HEADER.unpack(header)
                 size = len(header) + name_length + extra_length + member.compress_size
+                if size > os.fstat(file.fileno()).st_size:  # or as much memory would be asked for
+                    raise ValueError(f"{size} bytes, more than the zip has")
                 content = os.pread(file.fileno(), size, member.header_offset)
             return inflate(content, member._replace(header_offset=0))
         except DAMAGE as error:

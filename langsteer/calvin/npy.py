@@ -25,13 +25,13 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.inert_pickle import InertUnpickler, Name, RefusedPickleError, Unbuilt
-from langsteer.reading import read_bytes
+from langsteer.reading import Readable, read_bytes
 
 PLAIN_KINDS = "biufcSU"
 """Kinds of dtype with plain values as bytes: no objects, no fields."""
@@ -71,13 +71,6 @@ DAMAGE = (
 
 class UnreadableFileError(ValueError):
     """A file is damaged or holds forbidden content; the message gives the reason, not the file."""
-
-
-class Readable(Protocol):
-    """A file: `pathlib.Path`, or one in a zip."""
-
-    def read_bytes(self) -> bytes:
-        """Its content."""
 
 
 class Member(NamedTuple):
