@@ -1,7 +1,7 @@
 """Plain values out of files that somebody else may have written: are they what they must be?
 
-The type says it: what `langsteer.settings` knows, and besides ``list[X]``, ``dict[str, X]`` and
-typed dictionaries, whose further keys do not matter.
+The type says it: what `langsteer.settings` knows, and besides ``list[X]``, ``dict[str, X]``,
+the fields of a dataclass, and typed dictionaries, whose further keys do not matter.
 
 Example::
 
@@ -51,6 +51,13 @@ def _problems(value: Any, kind: Any, name: str) -> Iterator[str]:  # noqa: ANN40
         else:
             for place, item in enumerate(value):
                 yield from _problems(item, arguments[0], f"{name}[{place}]")
+    elif origin is tuple and isinstance(value, list):  # as JSON has it
+        many = arguments[-1] is Ellipsis
+        wanted = [arguments[0]] * len(value) if many else list(arguments)
+        if len(wanted) != len(value):
+            yield _wrong(value, f"{len(wanted)} values", name)
+        for place, (item, inner) in enumerate(zip(value, wanted, strict=False)):
+            yield from _problems(item, inner, f"{name}[{place}]")
     elif origin is dict:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             yield _wrong(value, "names and values", name)
@@ -66,17 +73,33 @@ def _of_fields(value: Any, kind: Any, name: str) -> Iterator[str]:  # noqa: ANN4
     if not isinstance(value, Mapping):
         yield _wrong(value, "names and values", name)
         return
-    for key, inner in type_hints(kind).items():
-        optional = get_origin(inner) is NotRequired
+    defaults, hints = _with_defaults(kind), type_hints(kind)
+    for key, inner in hints.items():
+        optional = get_origin(inner) is NotRequired or key in defaults
         if key in value:
-            found = get_args(inner)[0] if optional else inner
+            found = get_args(inner)[0] if get_origin(inner) is NotRequired else inner
             yield from _problems(value[key], found, _below(name, key))
         elif not optional:
             yield f"{_below(name, key)} is missing"
+    if not is_typeddict(kind):
+        unknown = sorted(map(str, value.keys() - hints.keys()))
+        yield from (f"{_below(name, key)} is unknown" for key in unknown)
+
+
+def _with_defaults(kind: Any) -> set[str]:  # noqa: ANN401 - a type
+    """Names that the plain values of a dataclass may lack."""
+    if not dataclasses.is_dataclass(kind):
+        return set()
+    missing = dataclasses.MISSING
+    return {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is not missing or field.default_factory is not missing
+    }
 
 
 def _below(name: str, key: str) -> str:
-    return f"{name}.{key}" if name else key
+    return f"{name}.{key:.100}" if name else f"{key:.100}"
 
 
 def _wrong(value: Any, wanted: str, name: str) -> str:  # noqa: ANN401 - plain values

@@ -13,6 +13,7 @@ Example::
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from langsteer.interruption import interruptible
 from langsteer.nesting import differences
 from langsteer.processes import Worker, checked_workers, doers
 from langsteer.progress import progress_bar
+from langsteer.reading import read_text
+from langsteer.records import problem
 
 Result = dict[str, Any]
 """Plain values of JSON."""
@@ -69,21 +72,36 @@ class Pieces:
         unit: name of a piece, for the progress bar.
         doing: name of the work, likewise.
         file_name: of a result; a format of the number.
+        kind: the type of a result, see `langsteer.records`.
+        contradiction: says what of a result cannot be that of the piece with this number; nothing
+            where all can.
     """
 
     folder: Path
     unit: str
     doing: str
     file_name: str = "{:04d}.json"
+    kind: Any = dict[str, Any]
+    contradiction: Callable[[int, Result], str] = lambda number, result: ""
 
     def path(self, number: int) -> Path:
         """The result file of a piece."""
         return self.folder / self.file_name.format(number)
 
     def read(self, number: int) -> Result | None:
-        """The result of a piece, or None while it is not done."""
+        """The result of a piece, or None while it is not done.
+
+        Raises:
+            UserError: its file is damaged, or another piece's.
+        """
         path = self.path(number)
-        return read_json(path) if path.exists() else None
+        if not os.path.lexists(path):  # a broken link is no piece that is still to be done
+            return None
+        result = read_json(path)
+        wrong = problem(result, self.kind) or self.contradiction(number, result)
+        if wrong:
+            raise UserError(f"{path}: damaged ({wrong}); remove it, and it is made again")
+        return result
 
     def write(self, number: int, result: Result) -> None:
         """Write the result file; its existence marks the piece done."""
@@ -99,11 +117,13 @@ class Pieces:
 def read_json(path: Path) -> Result:
     """The object in a JSON file; raises `UserError` for any other content."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}, no object")
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); remove it, and it is made again") from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise UserError(
+            f"{path}: damaged ({error!s:.300}); remove it, and it is made again"
+        ) from error
     return content
 
 

@@ -25,7 +25,7 @@ BELOW = {
 
 TOOLS = {
     *("claims", "command_line", "compiled", "configuration", "errors", "files", "inert_pickle"),
-    "interruption",
+    *("html_page", "interruption"),
     *("nesting", "processes", "progress", "provenance", "reading", "records", "resumable"),
     *("sentences", "settings", "threads"),
 }

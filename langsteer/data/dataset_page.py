@@ -9,9 +9,7 @@ Example::
 """
 
 import base64
-import html
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -21,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from plotly.offline import get_plotlyjs
 
 from langsteer.calvin.cameras import Camera, Pose
 from langsteer.calvin.kinematics import gripper_camera_pose
@@ -29,6 +26,7 @@ from langsteer.data.dataset_overview import overview
 from langsteer.data.store import Store
 from langsteer.errors import UserError
 from langsteer.files import replacing
+from langsteer.html_page import filled
 from langsteer.progress import track
 
 
@@ -90,12 +88,7 @@ def write_page(
         "episodes": shown,
     }
     template = resources.files("langsteer.data").joinpath("dataset_page.html").read_text("utf-8")
-    page = (
-        template.replace("{{title}}", html.escape(store.path.name))
-        .replace("{{plotly}}", get_plotlyjs())
-        # "</script" or "<!--" in an instruction would end, or swallow, the script element.
-        .replace("{{data}}", json.dumps(data).replace("<", "\\u003c"))
-    )
+    page = filled(template, store.path.name, data)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,13 @@ from langsteer.resumable import Pieces, Result, Share, run_pieces
 from langsteer.settings import Count, one_of
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.language import make_reader
+
+
+class _Start(TypedDict):
+    """The result of a start."""
+
+    attempts: list[Attempt]
+
 
 NAME = "evaluate_steering"
 _COLOURS = ("#3b82f6", "#e5484d", "#2da44e", "#9467bd", "#f5a524", "#8c564b", "#e377c2", "#17becf")
@@ -151,7 +158,13 @@ def evaluate(
         understood = {one.understood for asked in requests.values() for one in asked}
         _require_steerable(sorted(understood), methods, settings.env.scene)
         folder = open_run(settings.output_dir, "outputs/steering", identity)
-        pieces = Pieces(folder / "starts", "start", "evaluating")
+        pieces = Pieces(
+            folder / "starts",
+            "start",
+            "evaluating",
+            kind=_Start,
+            contradiction=partial(_contradiction, requests, list(tried)),
+        )
         make_worker = partial(_Starts, settings, methods, starts, requests, folder)
         # One process already has a simulator open and the policies loaded.
         if settings.num_workers == 1:
@@ -174,6 +187,22 @@ def evaluate(
     attempts = [Attempt(**one) for result in done.values() for one in result["attempts"]]
     _write(folder, made_by, attempts, clouds)
     return attempts
+
+
+def _contradiction(
+    requests: Mapping[int, Sequence[Request]], methods: Sequence[str], number: int, result: Result
+) -> str:
+    """What of a result cannot be that of a start."""
+    wanted = [
+        (number, method, one.task, one.instruction)
+        for one, method in itertools.product(requests[number], methods)
+    ]
+    keys = ("start", "method", "task", "instruction")
+    found = [tuple(one[key] for key in keys) for one in result["attempts"]]
+    if found != wanted:
+        other = next((one for one in found if one not in wanted), "")
+        return f"{len(found)} attempts, expected {len(wanted)} {other!r:.200}".rstrip()
+    return ""
 
 
 def _open(

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +44,11 @@ from langsteer.evaluation.page import (
 )
 from langsteer.evaluation.rates import Rate, rates_by_name
 from langsteer.evaluation.rollout import TaskRun, open_player, steered_tasks
-from langsteer.evaluation.run import EnvSettings, PlaySettings, facts, open_run, write_csv
+from langsteer.evaluation.run import Environment, EnvSettings, PlaySettings, open_run, write_csv
 from langsteer.experts.recording import Performer
 from langsteer.files import replacing, write_json
 from langsteer.resumable import Pieces, Result, run_pieces
-from langsteer.settings import Count
+from langsteer.settings import Count, Natural, NonNegative
 from langsteer.steering.feasibility import require_feasible
 
 EPISODES, CONTROL = "episodes", "control"
@@ -96,6 +96,21 @@ class ExperimentSettings(PlaySettings):
         self.require(
             not self.control or self.policy.url is None, "control", "false where policy.url is set"
         )
+
+
+class _Episode(TypedDict):
+    """The result of an episode."""
+
+    episode: Natural
+    task: str
+    instruction: str
+    caption: NotRequired[str]  # runs of earlier versions have none
+    success: bool
+    steps: Natural
+    tasks_seen: list[str]
+    predictions: Natural
+    prediction_ms: NonNegative
+    environment: Environment
 
 
 @dataclass(frozen=True)
@@ -192,17 +207,13 @@ def run_experiment(settings: ExperimentSettings) -> Summary:
     _warn_of_unread_words(settings)
     what = f"{len(tasks)}_tasks" if len(tasks) > 1 else tasks[0]
     folder = open_run(settings.output_dir, "outputs/experiments", identity, what)
-    episodes = _play(settings, folder / EPISODES)
-    control = _play(settings, folder / CONTROL, control=True) if settings.control else []
-    summary = Summary(folder, identity, episodes, control)
-    summary.write()
-    return summary
-
-
-def _play(settings: ExperimentSettings, folder: Path, control: bool = False) -> list[Result]:
-    """All episodes, the missing ones played first."""
-    pieces = Pieces(folder, "episode", "control" if control else "episodes")
-    # Episodes of an earlier run of the same settings are kept; only the others are played.
+    pieces = Pieces(
+        folder / EPISODES,
+        "episode",
+        "episodes",
+        kind=_Episode,
+        contradiction=partial(_contradiction, settings.env),
+    )
     results = run_pieces(
         pieces,
         range(settings.num_episodes),
@@ -219,6 +230,22 @@ def _rate(episodes: Sequence[Result]) -> Rate:
 
 def _rates(episodes: Sequence[Result]) -> dict[str, Rate]:
     return rates_by_name((episode["task"], episode["success"]) for episode in episodes)
+
+
+def _asked(env: TaskEnvSettings, number: int) -> tuple[str, str]:
+    """The task of an episode and its words; tasks take turns."""
+    task = env.task[number % len(env.task)]
+    return task, env.instruction or phrasings(task)[0]
+
+
+def _contradiction(env: TaskEnvSettings, number: int, episode: Result) -> str:
+    """What of a result cannot be that of an episode."""
+    found = (episode["episode"], episode["task"], episode["instruction"])
+    if found != (number, *_asked(env, number)):
+        return f"the result of episode {found[0]}, {found[1]!r:.40}, {found[2]!r:.100}"
+    if episode["success"] != (episode["task"] in episode["tasks_seen"]):
+        return f"success={episode['success']} with tasks_seen={episode['tasks_seen']!r:.100}"
+    return ""
 
 
 def _warn_of_unread_words(settings: ExperimentSettings) -> None:
@@ -251,8 +278,7 @@ class _Episodes:
     def do(self, number: int) -> Result:
         """One episode: a start like the benchmark's, the policy, and its files."""
         settings, player = self._settings, self._player
-        task = settings.env.task[number % len(settings.env.task)]
-        instruction = settings.env.instruction or phrasings(task)[0]
+        task, instruction = _asked(settings.env, number)
         # The start is drawn first, then the noise's seed, both from the episode's own numbers.
         random = np.random.default_rng([_EVALUATION, settings.seed, number])
         Performer(player.env, images=False).prepare(task, random)

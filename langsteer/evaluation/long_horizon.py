@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -34,12 +34,12 @@ from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.page import Film, Section, View, rate_bars, tile, write_page
 from langsteer.evaluation.rates import Rate, rates_by_name
 from langsteer.evaluation.rollout import Player, open_player, require_steerable
-from langsteer.evaluation.run import PlaySettings, facts, open_run, write_csv
+from langsteer.evaluation.run import Environment, PlaySettings, open_run, write_csv
 from langsteer.files import write_json
 from langsteer.reading import read_yaml
 from langsteer.records import problem
 from langsteer.resumable import Pieces, Result, Share, run_pieces
-from langsteer.settings import Count
+from langsteer.settings import Count, Natural, NonNegative
 from langsteer.steering.feasibility import why_infeasible
 
 CHAINS = "chains"
@@ -95,6 +95,25 @@ def read_instructions(path: str | None) -> dict[str, str]:
             f"{path}: expected CALVIN's new_playtable_validation.yaml, a list of sentences for "
             f"each of the {len(TASKS)} tasks ({error!r:.300})"
         ) from error
+
+
+class _Subtask(TypedDict):
+    task: str
+    instruction: str
+    success: bool
+    steps: Natural
+    prediction_ms: NonNegative
+
+
+class _Chain(TypedDict):
+    """The result of a chain, see `play_chain`."""
+
+    chain: Natural
+    tasks: list[str]
+    completed: Natural
+    steps: Natural
+    subtasks: list[_Subtask]
+    environment: Environment
 
 
 @dataclass(frozen=True)
@@ -188,7 +207,9 @@ def evaluate(settings: BenchmarkSettings) -> BenchmarkSummary | None:
     """
     identity = checked(settings)
     folder = open_run(settings.output_dir, "outputs/calvin", identity)
-    pieces, numbers = Pieces(folder / CHAINS, "chain", "chains"), settings.numbers()
+    contradiction = partial(_contradiction, identity["instructions"])
+    pieces = Pieces(folder / CHAINS, "chain", "chains", kind=_Chain, contradiction=contradiction)
+    numbers = settings.numbers()
     done = run_pieces(
         pieces,
         numbers,
@@ -217,6 +238,21 @@ def checked(settings: BenchmarkSettings) -> dict[str, Any]:
         tasks = sorted({task for number in settings.numbers() for task in chain(number).tasks})
         require_steerable(settings.steering, tasks, settings.env.scene)
     return settings.identity()
+
+
+def _contradiction(instructions: Mapping[str, str], number: int, result: Result) -> str:
+    """What of a result cannot be that of a chain."""
+    played, subtasks = list(chain(number).tasks), result["subtasks"]
+    if result["chain"] != number or result["tasks"] != played:
+        return f"the result of chain {result['chain']}, {result['tasks']!r:.200}"
+    tried = [(one["task"], one["instruction"]) for one in subtasks]
+    if tried != [(task, instructions[task]) for task in played[: len(tried)]] or not tried:
+        return f"subtasks {tried!r:.200}"
+    done = [one["success"] for one in subtasks]
+    ended = not done[-1] or len(done) == CHAIN_LENGTH
+    if not all(done[:-1]) or not ended or result["completed"] != sum(done):
+        return f"completed={result['completed']} with successes {done}"
+    return ""
 
 
 class _Chains:

@@ -8,9 +8,6 @@ Example::
                tiles=[tile("90 %", "success")])
 """
 
-import base64
-import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -20,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from plotly.offline import get_plotlyjs
 
 from langsteer.evaluation.rates import Rate
 from langsteer.evaluation.video import thumbnail_base64
 from langsteer.files import replacing
+from langsteer.html_page import filled
 
 MAX_VIEWS = 100
 """More would make a page that does not open on a phone."""
@@ -100,13 +97,9 @@ def write_page(
         "views": [_plain(view) for view in views[:MAX_VIEWS]],
         "settings": settings,
     }
-    # "</script" or "<!--" would end, or swallow, the script element around the data.
-    text = json.dumps(data).replace("<", "\\u003c")
     template = resources.files("langsteer.evaluation").joinpath("page.html").read_text("utf-8")
-    before, after = template.replace("{{title}}", html.escape(title)).split("{{plotly}}")
     with replacing(path) as temporary:
-        page = before + get_plotlyjs() + after.replace("{{data}}", text)
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(filled(template, title, data), encoding="utf-8")
 
 
 def tile(value: str, label: str) -> dict[str, str]:

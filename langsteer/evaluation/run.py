@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from langsteer.command_line import called_as
 from langsteer.errors import UserError
@@ -143,6 +143,13 @@ class PlaySettings(RunSettings):
             raise UserError(
                 "policy.url: a policy in another process cannot be steered here; use steering=none"
             )
+
+
+class Environment(TypedDict):
+    """`CalvinEnv.provenance` as far as results show it."""
+
+    scene: str
+    renderer: str
 
 
 def open_run(

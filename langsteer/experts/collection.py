@@ -131,7 +131,14 @@ def collect(
     checked_skills(settings.tasks)
     _prepare(path, settings, overwrite)
     jobs = settings.jobs()
-    pieces = Pieces(path / NOTES, "episode", "recording", "episode_{:06d}.json")
+    pieces = Pieces(
+        path / NOTES,
+        "episode",
+        "recording",
+        "episode_{:06d}.json",
+        EpisodeNote,
+        lambda number, note: _contradiction(jobs[number], note),
+    )
     # The notes of finished episodes are kept; only the others are recorded.
     done = run_pieces(
         pieces,
@@ -176,6 +183,21 @@ class Recorder:
 
     def close(self) -> None:
         """The environment ends with the process."""
+
+
+def _contradiction(job: EpisodeJob, note: Result) -> str:
+    """What of a note cannot be that of a job's episode."""
+    frames = range(job.first_frame, job.first_frame + job.most_frames)
+    if (note["number"], note["split"], note["first_frame"]) != (
+        job.number, job.split, job.first_frame,
+    ):  # fmt: skip
+        return f"the note of episode {note['number']} of {note['split']}"
+    if note["last_frame"] not in frames:
+        return f"last_frame={note['last_frame']}: expected one of {frames[0]} to {frames[-1]}"
+    for start, end, task, _ in note["annotations"]:
+        if not (start in frames and start < end <= note["last_frame"] + 1 and task in TASKS):
+            return f"a window [{start}, {end}) of {task!r:.40}"
+    return ""
 
 
 def _prepare(path: Path, settings: CollectionSettings, overwrite: bool) -> None:

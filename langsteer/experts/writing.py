@@ -49,7 +49,12 @@ class EpisodeJob:
     @property
     def first_frame(self) -> int:
         """The first number of the episode's own range; ranges never overlap."""
-        return self.number * _FRAMES_PER_TASK * max(self.chain_length, 1)
+        return self.number * self.most_frames
+
+    @property
+    def most_frames(self) -> int:
+        """Numbers in that range."""
+        return _FRAMES_PER_TASK * max(self.chain_length, 1)
 
 
 @dataclass(frozen=True)

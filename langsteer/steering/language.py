@@ -183,12 +183,19 @@ def make_reader(encoder: str = "auto", plugin: str | None = None) -> Reader:
         ) from error
 
     def read(instruction: str) -> Reading:
-        task, confidence = function(instruction, TASKS)
+        try:
+            task, confidence = function(instruction, TASKS)
+            confidence = float(confidence)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"steering.plugin={plugin!r}: {error}; it takes an instruction and the names of "
+                "all tasks, and returns a task and a confidence from 0 to 1"
+            ) from error
         if not confidence >= LEAST_CONFIDENCE:
             raise UserError(
                 f"instruction {instruction!r}: {plugin} is not sure (nearest is {task}, "
                 f"{confidence:.0%}); say it in other words"
             )
-        return Reading(checked_task(task), float(confidence))
+        return Reading(checked_task(task), confidence)
 
     return read
