@@ -9,9 +9,10 @@ Example::
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -69,6 +70,19 @@ def _link(source: Path, target: Path) -> None:
         pass
     except OSError:  # a file system without links
         source.replace(target)
+
+
+def remove_temporary(folder: Path, older_than: float = 0.0) -> None:
+    """Remove the temporary files of `replacing` and `create_once` that killed processes left.
+
+    Args:
+        folder: holds them; nobody else may write there now.
+        older_than: seconds; where somebody else may, files that old are nobody's.
+    """
+    for file in folder.glob(".*.tmp"):
+        with suppress(OSError):  # perhaps another process removes it, too
+            if time.time() - file.stat().st_mtime >= older_than:
+                file.unlink()
 
 
 def sync(path: Path) -> None:

@@ -63,6 +63,10 @@ class Share:
 WHOLE = Share()
 
 
+def _none(number: int, result: Result) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Pieces:
     """The result files of numbered pieces.
@@ -73,8 +77,8 @@ class Pieces:
         doing: name of the work, likewise.
         file_name: of a result; a format of the number.
         kind: the type of a result, see `langsteer.records`.
-        contradiction: says what of a result cannot be that of the piece with this number; nothing
-            where all can.
+        contradiction: from a number and a result to what cannot be that piece's, in words; empty
+            if all can. It is picklable.
     """
 
     folder: Path
@@ -82,7 +86,7 @@ class Pieces:
     doing: str
     file_name: str = "{:04d}.json"
     kind: Any = dict[str, Any]
-    contradiction: Callable[[int, Result], str] = lambda number, result: ""
+    contradiction: Callable[[int, Result], str] = _none
 
     def path(self, number: int) -> Path:
         """The result file of a piece."""

@@ -13,7 +13,7 @@ Example::
 import glob
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from langsteer.errors import UserError
 from langsteer.experts.library import checked_skills
 from langsteer.experts.recording import Driver
 from langsteer.experts.writing import EpisodeJob, EpisodeNote, EpisodeWriter
-from langsteer.files import TRASH, discard
+from langsteer.files import TRASH, discard, remove_temporary
 from langsteer.resumable import Pieces, Result, run_pieces, settle_settings
 from langsteer.sentences import make_encoder, missing_packages
 from langsteer.settings import Count, Natural, Settings
@@ -137,7 +137,7 @@ def collect(
         "recording",
         "episode_{:06d}.json",
         EpisodeNote,
-        lambda number, note: _contradiction(jobs[number], note),
+        partial(_contradiction, jobs),
     )
     # The notes of finished episodes are kept; only the others are recorded.
     done = run_pieces(
@@ -185,8 +185,9 @@ class Recorder:
         """The environment ends with the process."""
 
 
-def _contradiction(job: EpisodeJob, note: Result) -> str:
-    """What of a note cannot be that of a job's episode."""
+def _contradiction(jobs: Sequence[EpisodeJob], number: int, note: Result) -> str:
+    """What of a note cannot be that of an episode."""
+    job = jobs[number]
     frames = range(job.first_frame, job.first_frame + job.most_frames)
     if (note["number"], note["split"], note["first_frame"]) != (
         job.number, job.split, job.first_frame,
@@ -224,8 +225,7 @@ def _sweep(path: Path) -> None:
     for doomed in path.parent.glob(f".{glob.escape(path.name)}{TRASH}*"):
         shutil.rmtree(doomed, ignore_errors=True)
     for folder in (NOTES, *SPLITS):
-        for file in (path / folder).glob(".*.tmp"):
-            file.unlink(missing_ok=True)
+        remove_temporary(path / folder)
 
 
 def _so_far(results: Collection[Result]) -> str:

@@ -30,6 +30,7 @@ from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.policies.loading import read_checkpoint
 from langsteer.provenance import git_commit
+from langsteer.reading import read_text
 from langsteer.records import problem
 from langsteer.settings import Bound
 
@@ -80,6 +81,7 @@ class _Training(TypedDict):
 LATEST = "latest.ckpt"
 BEST = "best.ckpt"
 INDEX = "checkpoints.json"
+_EPOCH_FILE = re.compile(r"epoch_[0-9]+\.ckpt")
 
 
 class CheckpointManager:
@@ -97,8 +99,6 @@ class CheckpointManager:
     def __init__(self, folder: Path, top_k: int) -> None:
         self.folder = folder
         self.top_k = top_k
-        for leftover in folder.glob(".*.ckpt.*.tmp"):  # a killed run left them
-            leftover.unlink(missing_ok=True)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -149,6 +149,10 @@ class CheckpointManager:
         _write(payload, self.folder / name)
         # Links: both names of the newest file exist at once, and no name ever lacks its file.
         _link_or_copy(self.folder / name, self.folder / LATEST)
+        self._keep_best(index)
+
+    def _keep_best(self, index: dict[str, float | None]) -> None:
+        """Give the best file its second name, and delete those no longer among the best."""
         kept = _best(index, self.top_k)
         # Files go last, after their successors are in place.
         _link_or_copy(self.folder / kept[0], self.folder / BEST)
@@ -156,11 +160,43 @@ class CheckpointManager:
             (self.folder / key).unlink()
         self._write_index({key: index[key] for key in kept})
 
+    def settle(self) -> None:
+        """Do what the last save would have done, had it not been killed.
+
+        A run that has nothing left to train saves no more, and would leave the folder so.
+        """
+        index = self.index()
+        if not index:
+            return
+        newest, latest = self.folder / max(index, key=_epoch_of), self.folder / LATEST
+        if not latest.exists() or (
+            not latest.samefile(newest) and _age_of(newest) > _age_of(latest)
+        ):
+            _link_or_copy(newest, latest)
+        self._keep_best(index)
+
     def index(self) -> dict[str, float | None]:
-        """File name to validation loss of the kept epochs' checkpoints."""
-        path = self.folder / INDEX
-        index = json.loads(path.read_text()) if path.exists() else {}
+        """File name to validation loss of the kept epochs' checkpoints.
+
+        The files themselves answer if the list is damaged.
+        """
+        index = self._listed()
+        if index is None:
+            index = {path.name: _val_loss(path) for path in self.folder.glob("epoch_*.ckpt")}
         return {name: loss for name, loss in index.items() if (self.folder / name).exists()}
+
+    def _listed(self) -> dict[str, float | None] | None:
+        """The list; None if it is damaged. Only names of epochs count: some are deleted."""
+        path = self.folder / INDEX
+        if not path.exists():
+            return {}
+        try:
+            found = json.loads(read_text(path))
+        except (ValueError, RecursionError, OSError):
+            return None
+        if problem(found, dict[str, float | None]):
+            return None
+        return {name: loss for name, loss in found.items() if _EPOCH_FILE.fullmatch(name)}
 
     def _write_index(self, index: dict[str, float | None]) -> None:
         with replacing(self.folder / INDEX) as temporary:
@@ -173,6 +209,23 @@ def _best(index: dict[str, float | None], count: int) -> list[str]:
     if measured:
         return [name for _, name in measured[:count]]
     return sorted(index, key=_epoch_of, reverse=True)[:count]
+
+
+def _val_loss(path: Path) -> float | None:
+    """The validation loss that a checkpoint remembers."""
+    try:
+        loss = read_training_checkpoint(path)["metrics"].get("val_loss")
+    except UserError:
+        return None
+    return None if loss is None else float(loss)
+
+
+def _age_of(path: Path) -> tuple[str, int, bool]:
+    """`_age` of a file; one that cannot be read is the oldest."""
+    try:
+        return _age(read_training_checkpoint(path), path)
+    except UserError:
+        return "", -1, False
 
 
 def _epoch_of(name: str) -> int:

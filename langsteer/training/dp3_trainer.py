@@ -35,7 +35,7 @@ from langsteer.training.distributed import (
     gpus_of_job,
     process_group,
 )
-from langsteer.training.experiment import Experiment, open_experiment
+from langsteer.training.experiment import Experiment, held, open_experiment
 from langsteer.training.learner import Learner
 from langsteer.training.loggers import RunLogger, make_wandb, text_logger
 from langsteer.training.pytorch_util import (
@@ -85,8 +85,8 @@ def train(config: RunConfig) -> bool:
     check_batch_size(data.store.path, schedule)
     with StopRequest() as stop, threads_restored(), process_group(world, device):
         experiment = open_experiment(settings, world)
-        disk = check_disk(settings, policy_config, experiment.folder) if world.is_main else ""
-        with explained_out_of_memory(settings):
+        with held(experiment, world), explained_out_of_memory(settings):
+            disk = check_disk(settings, policy_config, experiment.folder) if world.is_main else ""
             trainer = Trainer(settings, policy_config, data, schedule, world, device, experiment)
             trainer.log.info(disk)
             return trainer.run(stop)
@@ -123,7 +123,7 @@ class Trainer:
         self.learner = Learner(self.state, world)
         self.vote = Vote(world)
         self.checkpoints = CheckpointManager(self.folder, config.top_k)
-        self.records = self._open_records()
+        self.records = self._open_records(experiment)
         self._saved_step = None if experiment.resumed is None else self.progress.step
         self._announce(experiment)
 
@@ -150,6 +150,8 @@ class Trainer:
                 # The last checkpoint is still being written; its failure must be told.
                 say_doing(bar, "saving")
                 self.checkpoints.wait()
+                if self.world.is_main:
+                    self.checkpoints.settle()
         except Stopped:
             self._save_and_leave(stop)
             return False
@@ -234,7 +236,8 @@ class Trainer:
             say_doing(bar, "saving")
             # The payload is copied at once; its file is written while the next epoch runs.
             payload = self.state.payload()
-            if self.world.is_main:
+            if self.records is not None:
+                self.records.sync()  # or a power loss leaves fewer than the checkpoint counts
                 self.checkpoints.save_epoch(payload, done, metrics.get("val_loss"))
             self._saved_step = progress.step
         if self.records is not None and "val_loss" in metrics:
@@ -261,6 +264,8 @@ class Trainer:
         self.learner.collect_losses()
         payload = self.state.payload()
         if self.world.is_main:
+            if self.records is not None:
+                self.records.sync()
             # A stopped job has little time left: wait for the disk and end at once.
             self.checkpoints.save_latest(payload)
             self.checkpoints.wait()
@@ -308,11 +313,20 @@ class Trainer:
             disable=not self.world.is_main,
         )
 
-    def _open_records(self) -> RunLogger | None:
+    def _open_records(self, experiment: Experiment) -> RunLogger | None:
         if not self.world.is_main:
             return None
         wandb = make_wandb(self.config.wandb, self.folder, self.state.settings(), self.log)
-        records = RunLogger(self.folder, self.progress.records, wandb)
+        counted = self.progress.records
+        records = RunLogger(self.folder, counted, wandb)
+        if experiment.goes_on_in_its_folder and records.kept < counted:
+            self.log.warning(
+                "%s: only %d of the %d records up to the checkpoint are there; the others were "
+                "lost, perhaps when the power failed, and the curves have a gap",
+                records.path,
+                records.kept,
+                counted,
+            )
         self.progress.records = records.kept
         return records
 

@@ -9,13 +9,16 @@ Example::
 
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from langsteer.claims import at_work
 from langsteer.errors import UserError
+from langsteer.files import remove_temporary
 from langsteer.nesting import differences, flatten
 from langsteer.policies.dp3 import DP3Config
 from langsteer.training.checkpoint_util import (
@@ -55,6 +58,11 @@ class Experiment:
     checkpoint: Path | None = None
     resumed: dict[str, Any] | None = None
 
+    @property
+    def goes_on_in_its_folder(self) -> bool:
+        """Whether the records up to the checkpoint were made in the same folder."""
+        return self.checkpoint is not None and self.checkpoint.parent == self.folder
+
 
 def open_experiment(config: TrainingConfig, world: World) -> Experiment:
     """Choose the folder; for a resume, find and read the checkpoint.
@@ -72,6 +80,40 @@ def open_experiment(config: TrainingConfig, world: World) -> Experiment:
         return Experiment(folder)
     # Mapped, so that no rank keeps a copy of it in memory.
     return Experiment(folder, Path(checkpoint), read_training_checkpoint(Path(checkpoint)))
+
+
+@contextmanager
+def held(experiment: Experiment, world: World) -> Iterator[None]:
+    """Hold an experiment's folder for the block, so that no two trainings write to it.
+
+    Rank 0 holds it for all. The system lets go with the process. What killed runs left half-written
+    is removed.
+
+    Raises:
+        UserError: another training is at work there, or has just been.
+    """
+    if not world.is_main:
+        yield
+        return
+    folder = experiment.folder
+    with ExitStack() as stack:
+        try:
+            alone = stack.enter_context(at_work(folder, lambda: remove_temporary(folder)))
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be written ({error}); set training.checkpoint_dir"
+            ) from error
+        if not alone:
+            raise UserError(
+                f"{folder}: another training is at work here; wait for its end, or choose another "
+                "training.experiment_name"
+            )
+        if experiment.checkpoint is None and any(folder.glob("*.ckpt")):
+            raise UserError(
+                f"{folder}: another training was here a moment ago; go on with it by "
+                "training.resume=true"
+            )
+        yield
 
 
 def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:

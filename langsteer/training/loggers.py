@@ -162,6 +162,10 @@ class RunLogger:
         self._curves.append(_drawn(record))
         self.wandb.log(record)
 
+    def sync(self) -> None:
+        """Flush all records to the disk."""
+        os.fsync(self._file.fileno())
+
     def draw_curves(self) -> None:
         """Write ``curves.png`` of all records so far, without reading them again."""
         draw_curves(self._curves, self.path.with_name("curves.png"))

@@ -139,10 +139,45 @@ def test_killed_at_any_file_operation_of_a_save_the_folder_stays_usable(
     assert files(tmp_path) == ["best.ckpt", "epoch_0003.ckpt", "latest.ckpt"]
 
 
-def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
-    (tmp_path / ".epoch_0001.ckpt.123.tmp").write_bytes(b"half")
-    CheckpointManager(tmp_path, top_k=1)
-    assert not list(tmp_path.iterdir())
+def test_leftovers_of_a_killed_run_are_removed(training):
+    folder = training.folder / "a"
+    folder.mkdir()
+    for name in (".epoch_0001.ckpt.1.tmp", ".metrics.jsonl.1.tmp", ".curves.png.1.tmp"):
+        (folder / name).write_bytes(b"half")
+    training.here("training.experiment_name=a", "training.num_epochs=1")
+    assert not list(folder.glob(".*.tmp"))
+
+
+def test_a_run_killed_after_its_last_epoch_appeared_ends_as_the_undisturbed_one(tmp_path):
+    """Of the last save only the file was written: no name is linked and none deleted."""
+    manager = CheckpointManager(tmp_path, top_k=1)
+    save(manager, 1, 0.5)
+    manager._write_index({"epoch_0001.ckpt": 0.5, "epoch_0002.ckpt": 0.4})
+    torch.save(payload(2), tmp_path / "epoch_0002.ckpt")
+    manager.settle()
+    assert files(tmp_path) == ["best.ckpt", "epoch_0002.ckpt", "latest.ckpt"]
+    for name in ("best.ckpt", "latest.ckpt"):
+        assert (tmp_path / name).samefile(tmp_path / "epoch_0002.ckpt")
+    assert manager.index() == {"epoch_0002.ckpt": 0.4}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"epoch_0001.ckpt": "x"}', "[" * 100_000])
+def test_a_damaged_list_is_made_again_from_the_files(tmp_path, text):
+    manager = CheckpointManager(tmp_path, top_k=2)
+    for epoch, loss in ((1, 0.5), (2, 0.4)):
+        manager.save_epoch(payload(epoch, metrics={"val_loss": loss}), epoch, loss)
+    manager.wait()
+    (tmp_path / "checkpoints.json").write_text(text)
+    assert manager.index() == {"epoch_0001.ckpt": 0.5, "epoch_0002.ckpt": 0.4}
+
+
+def test_a_list_cannot_have_other_files_deleted(tmp_path):
+    (tmp_path / "precious").touch()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "checkpoints.json").write_text(json.dumps({"../precious": 0.9}))
+    save(CheckpointManager(folder, top_k=1), 1, 0.5)
+    assert (tmp_path / "precious").exists()
 
 
 def test_newest_is_what_was_written_last_though_the_run_went_back_to_an_earlier_epoch(tmp_path):

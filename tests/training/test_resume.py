@@ -234,3 +234,22 @@ def test_a_damaged_part_of_the_checkpoint_is_named_and_nothing_is_trained(traini
         )
         assert re.search(message, said), said
         assert "damaged.ckpt" in said
+
+
+@pytest.mark.parametrize("resume", ["false", "auto"])
+def test_of_two_trainings_in_one_folder_one_wins_and_the_other_says_so(training, resume):
+    name = ["training.experiment_name=a", f"training.resume={resume}"]
+    both = [training.start(*name) for _ in range(2)]
+    said = [process.communicate(timeout=240)[0] for process in both]
+    first, second = sorted(range(2), key=lambda one: both[one].returncode)
+    assert [both[first].returncode, both[second].returncode] == [0, 2], said
+    assert "another training" in said[second] or "earlier run" in said[second]
+    assert len(records(training, "a")) == len(set(map(str, records(training, "a"))))
+
+
+def test_records_lost_with_the_power_are_said(training):
+    training.here("training.experiment_name=a", "training.num_epochs=1")
+    metrics = training.folder / "a" / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-2]))
+    said = training.here("training.experiment_name=a", "training.resume=true")
+    assert "records up to the checkpoint are there" in said
