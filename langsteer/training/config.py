@@ -70,6 +70,7 @@ class TrainingConfig(Settings, prefix="training."):
     # With defaults: checkpoints of earlier versions do not have them.
     deterministic: bool = False
     gradient_compression: Literal["none", "bf16"] = "none"
+    timeout: Positive = 600.0
     init_from: str | None = None
     dataset: TrainingDatasetConfig = TrainingDatasetConfig()
     wandb: WandbConfig = WandbConfig()

@@ -12,8 +12,10 @@ Example::
 """
 
 import datetime
+import ipaddress
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -26,11 +28,14 @@ from torch import distributed as dist
 
 from langsteer.errors import EXIT_USER_ERROR, UserError
 from langsteer.processes import usable_cores
+from langsteer.training.attendance import arrived, attendance
 
 RENDEZVOUS_SECONDS = 60
 NCCL_SECONDS = 120
 # A collective waits for the slowest rank: for its validation, or its writing of a checkpoint.
 COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=30)
+DEFAULT_TIMEOUT = 600.0
+"""Seconds that a rank waits for another, see `langsteer.training.attendance`."""
 # Time between two votes of the ranks on stopping, and the most steps between them.
 VOTE_SECONDS, MOST_STEPS = 0.5, 50
 _FIRST_PORT, _PORTS = 20000, 20000
@@ -107,7 +112,7 @@ def _world(
         local_rank=values[local_rank],
         world_size=world_size,
         launcher=launcher,
-        master_addr=environment.get("MASTER_ADDR") or _first_host(environment),
+        master_addr=environment.get("MASTER_ADDR") or _meeting_place(environment),
         master_port=_integer({"MASTER_PORT": port}, "MASTER_PORT"),
     )
 
@@ -122,6 +127,13 @@ def _integer(environment: Mapping[str, str], name: str) -> int:
 def _default_port(environment: Mapping[str, str]) -> int:
     """A port from the job's number: jobs of one machine do not share it."""
     return _FIRST_PORT + _integer(environment, "SLURM_JOB_ID") % _PORTS
+
+
+def _meeting_place(environment: Mapping[str, str]) -> str:
+    """Where the ranks find rank 0: the loopback if they all are on one node."""
+    names = ("SLURM_STEP_NUM_NODES", "SLURM_JOB_NUM_NODES", "SLURM_NNODES")
+    nodes = next((environment[name] for name in names if environment.get(name)), None)
+    return "127.0.0.1" if nodes == "1" else _first_host(environment)
 
 
 def _first_host(environment: Mapping[str, str]) -> str:
@@ -161,7 +173,9 @@ def gpus_of_job(environment: Mapping[str, str]) -> int:
 
 
 @contextmanager
-def process_group(world: World, device: torch.device) -> Iterator[None]:
+def process_group(
+    world: World, device: torch.device, timeout: float = DEFAULT_TIMEOUT
+) -> Iterator[None]:
     """Connect the ranks for the duration of the block: NCCL on GPUs, else gloo.
 
     The group has gloo for tensors on the CPU besides NCCL. So the ranks can agree without waiting
@@ -173,6 +187,8 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
     if not world.is_group:
         yield
         return
+    if is_loopback(world.master_addr):  # the ranks' connections with each other, as their store's
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     if device.type == "cuda":
         torch.cuda.set_device(device)  # before NCCL picks one
     store: dist.Store = dist.HashStore()
@@ -183,17 +199,29 @@ def process_group(world: World, device: torch.device) -> Iterator[None]:
     on_gpus = device.type == "cuda"
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
     place = dist.PrefixStore("training", store)
+    longest = max(COLLECTIVE_TIMEOUT, 2 * datetime.timedelta(seconds=timeout))
     if not on_gpus:
-        with _group(world, backend, place, COLLECTIVE_TIMEOUT):
+        with _group(world, backend, place, longest), _attendance(world, timeout):
             yield
         return
     # NCCL can hang inside a C call, out of reach of exceptions: a timer ends the process.
     with ended_after(NCCL_SECONDS, _no_nccl(world, f"no answer within {NCCL_SECONDS} s")) as done:
         print(_trying_nccl(world), file=sys.stderr, flush=True)
-        with _group(world, backend, place, COLLECTIVE_TIMEOUT, device):
+        with _group(world, backend, place, longest, device):
             _try_gpus(world, device)
             done()
-            yield
+            with _attendance(world, timeout):
+                yield
+
+
+@contextmanager
+def _attendance(world: World, timeout: float) -> Iterator[None]:
+    """`attendance`, by a connection of its own to the store."""
+    if world.world_size == 1:
+        yield
+        return
+    with attendance(world.rank, world.world_size, _place_of_run(_connect(world)), timeout):
+        yield
 
 
 def _trying_nccl(world: World) -> str:
@@ -302,15 +330,8 @@ def _rendezvous(world: World) -> dist.Store:
     # torchrun's agent listens at the address already; elsewhere rank 0 does.
     has_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     try:
-        tcp = dist.TCPStore(
-            world.master_addr,
-            world.master_port,
-            world.world_size,
-            is_master=world.is_main and not has_agent,
-            timeout=datetime.timedelta(seconds=RENDEZVOUS_SECONDS),
-            wait_for_workers=False,
-        )
-    except RuntimeError as error:
+        tcp = _connect(world, listens=world.is_main and not has_agent)
+    except (RuntimeError, OSError) as error:
         found = "cannot listen there" if world.is_main else "no answer from rank 0"
         raise UserError(
             f"rendezvous at {where}: rank {world.rank} of {world.world_size}: {found} within "
@@ -318,11 +339,47 @@ def _rendezvous(world: World) -> dist.Store:
             "rank 0's host and reachable from all nodes, and that MASTER_PORT is free and not "
             "blocked by a firewall"
         ) from error
-    # After torchrun's restart the store still holds keys of the attempt before.
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = dist.PrefixStore(f"langsteer{attempt}", tcp)
+    store = _place_of_run(tcp)
     _wait_for_all(store, world, where, max(1.0, deadline - time.monotonic()))
     return store
+
+
+def _place_of_run(store: dist.Store) -> dist.Store:
+    """Where a store keeps this run's keys; after torchrun's restart it still has those before."""
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return dist.PrefixStore(f"langsteer{attempt}", store)
+
+
+def _connect(world: World, listens: bool = False) -> dist.TCPStore:
+    """A connection to the store of the rendezvous; raises RuntimeError or OSError."""
+    # PyTorch would listen on all interfaces. Ranks of one node need the loopback alone.
+    own = _loopback_socket(world) if listens and is_loopback(world.master_addr) else None
+    return dist.TCPStore(
+        world.master_addr,
+        world.master_port,
+        world.world_size,
+        is_master=listens,
+        timeout=datetime.timedelta(seconds=RENDEZVOUS_SECONDS),
+        wait_for_workers=False,
+        master_listen_fd=None if own is None else own.detach(),
+    )
+
+
+def _loopback_socket(world: World) -> socket.socket:
+    """A socket that listens at the address of the rendezvous."""
+    family = socket.getaddrinfo(world.master_addr, world.master_port)[0][0]
+    return socket.create_server(
+        (world.master_addr, world.master_port), family=family, backlog=world.world_size * 2
+    )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address or a host's name is this machine's own loopback."""
+    try:
+        found = socket.getaddrinfo(address, None)
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(one[4][0]).partition("%")[0]).is_loopback for one in found)
 
 
 def _wait_for_all(store: dist.Store, world: World, where: str, seconds: float) -> None:
@@ -351,6 +408,7 @@ def _missing(store: dist.Store, world: World) -> str:
 def all_sum(values: torch.Tensor) -> torch.Tensor:
     """The sum of ``values`` over all ranks, on each of them; the values themselves if alone."""
     if dist.is_initialized():
+        arrived()
         dist.all_reduce(values)
     return values
 
@@ -400,5 +458,6 @@ def from_main(value: str) -> str:
     """Rank 0's value, on every rank."""
     values = [value]
     if dist.is_initialized():
+        arrived()
         dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
     return values[0]

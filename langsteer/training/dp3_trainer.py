@@ -22,7 +22,8 @@ from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.policies.cpu_threads import choose_threads, describe_place
 from langsteer.policies.dp3 import DP3Config
-from langsteer.progress import ProgressBar, progress_bar, say_doing
+from langsteer.progress import progress_bar, say_doing
+from langsteer.training.attendance import arrived
 from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
 from langsteer.training.checkpoint_util import LATEST, CheckpointManager
 from langsteer.training.config import RunConfig, TrainingConfig
@@ -83,7 +84,7 @@ def train(config: RunConfig) -> bool:
         world.world_size,
     )
     check_batch_size(data.store.path, schedule)
-    with StopRequest() as stop, threads_restored(), process_group(world, device):
+    with StopRequest() as stop, threads_restored(), process_group(world, device, settings.timeout):
         experiment = open_experiment(settings, world)
         with held(experiment, world), explained_out_of_memory(settings):
             disk = check_disk(settings, policy_config, experiment.folder) if world.is_main else ""
@@ -169,6 +170,7 @@ class Trainer:
         # A resumed epoch goes on in its middle. The batches do too, from the same progress.
         while self.progress.step_in_epoch < self.schedule.steps_per_epoch:
             batch = next(batches)
+            arrived()
             # Gradients add up over the step's micro-batches. Only the last one makes the step.
             self._windows += self.learner.add(batch)
             if not batch["last"]:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -192,6 +193,8 @@ def group_calls(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(str(device)))
     monkeypatch.setattr(distributed, "_rendezvous", lambda world: distributed.dist.HashStore())
     monkeypatch.setattr(distributed, "_try_network", lambda world, store: calls.append("trial"))
+    monkeypatch.setattr(distributed, "_attendance", lambda world, timeout: nullcontext())
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     monkeypatch.setattr(
         distributed.dist,
         "init_process_group",

@@ -1,0 +1,64 @@
+"""A rank that does not come is named by those that wait, and waited for only so long."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from langsteer.training.distributed import World, _rendezvous
+
+LONG = ["training.experiment_name=a", "training.num_epochs=500", "training.timeout=6"]
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_stopped_rank_is_named_and_the_other_ends(training, wait_for, stopped):
+    ranks = training.start_ranks(*LONG)
+    try:
+        wait_for(ranks[0], "epoch 1/")
+        ranks[stopped].send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        said, _ = ranks[1 - stopped].communicate(timeout=120)
+        assert f"rank {1 - stopped} of 2: rank {stopped} has not come for" in said
+        assert "waiting 6 s at most (training.timeout)" in said
+        assert "longer than training.timeout" in said
+        assert ranks[1 - stopped].returncode == 2
+        assert time.monotonic() - begun > 5
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+
+
+def test_a_rank_that_goes_on_in_time_is_waited_for(training, wait_for):
+    ranks = training.start_ranks(
+        "training.experiment_name=a", "training.num_epochs=60", "training.timeout=60"
+    )
+    wait_for(ranks[0], "epoch 1/")
+    ranks[1].send_signal(signal.SIGSTOP)
+    time.sleep(4)
+    ranks[1].send_signal(signal.SIGCONT)
+    for rank in ranks:
+        said, _ = rank.communicate(timeout=240)
+        assert rank.returncode == 0, said
+        assert "has not come" not in said
+
+
+def listening() -> set[str]:
+    """Addresses, in hexadecimal, at which this process listens."""
+    inodes = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        target = str(descriptor.readlink()) if descriptor.is_symlink() else ""
+        inodes.add(target.removeprefix("socket:[").removesuffix("]"))
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
+    ]
+    return {line[1].split(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes}
+
+
+def test_ranks_of_one_node_listen_on_loopback_alone(unused_port):
+    store = _rendezvous(World(0, 0, 1, "slurm", "127.0.0.1", unused_port))
+    assert listening() == {"0100007F"}
+    del store
