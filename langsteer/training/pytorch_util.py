@@ -8,6 +8,7 @@ Example::
 
 import inspect
 import math
+import re
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -200,7 +201,7 @@ def summable(value: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def explained_out_of_memory(config: TrainingConfig) -> Iterator[None]:
-    """Turn an out-of-memory error into one with the batch size and remedies."""
+    """Turn an error of memory, or of a dead loader worker, into one that says what to do."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -210,6 +211,9 @@ def explained_out_of_memory(config: TrainingConfig) -> Iterator[None]:
                 "training.num_workers=1, or 0; or give the container more of /dev/shm "
                 "(docker run --shm-size=8g, or --ipc=host)"
             ) from error
+        dead = _DEAD_WORKER.search(f"{error} {error.__cause__}")
+        if dead:
+            raise UserError(_of_dead_worker(dead["how"], config)) from error
         if not _is_out_of_memory(error):
             raise
         half = max(1, config.batch_size // 2)
@@ -226,7 +230,6 @@ _OUT_OF_MEMORY = (
     "can't allocate memory",
     "cannot allocate memory",
     "out of memory",
-    "is killed by signal: killed",  # the loader, of a kill by the kernel or SLURM
     # CUDA's libraries say so if their own buffers do not fit.
     "cublas_status_alloc_failed",
     "cublas_status_not_initialized",
@@ -234,6 +237,30 @@ _OUT_OF_MEMORY = (
     "cudnn_status_internal_error_host_allocation_failed",
     "cudnn_status_internal_error_device_allocation_failed",
 )
+# What the loader says of a worker.
+_DEAD_WORKER = re.compile(
+    r"DataLoader worker \(pid[^)]*\) (?P<how>is killed by signal: [^.]+|exited unexpectedly)"
+)
+
+
+def _of_dead_worker(how: str, config: TrainingConfig) -> str:
+    """What happened to a loader worker, and what to do."""
+    begin = (
+        f"a loader worker {how}; the last checkpoint is kept, training.resume=true goes on from it"
+    )
+    if how.endswith("Killed"):
+        return (
+            f"{begin}. Mostly the system or SLURM does that for want of memory (dmesg, or "
+            "sacct -o MaxRSS, tells); try fewer workers than training.num_workers="
+            f"{config.num_workers}, or more memory for the job"
+        )
+    return (
+        f"{begin}. That is a fault of a library or of the machine; training.num_workers=0 reads "
+        "without workers and shows where. Check the store too "
+        "(scripts/visualize_dataset.py --check)"
+    )
+
+
 _NO_SHARED_MEMORY = ("shared memory", "/torch_", "is killed by signal: bus error")
 
 
