@@ -25,7 +25,7 @@ BELOW = {
 
 TOOLS = {
     *("claims", "command_line", "compiled", "configuration", "errors", "files", "inert_pickle"),
-    *("html_page", "interruption"),
+    *("html_page", "interruption", "loopback"),
     *("nesting", "processes", "progress", "provenance", "reading", "records", "resumable"),
     *("sentences", "settings", "threads"),
 }

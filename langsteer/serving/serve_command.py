@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
+from langsteer.loopback import is_loopback
 from langsteer.policies.settings import CheckpointSettings
 from langsteer.settings import Bound, Settings
 
@@ -44,7 +45,7 @@ def _serve(config: dict[str, Any]) -> None:
         load_policy,
         precision_name,
     )
-    from langsteer.serving.server import AgentServer, is_loopback
+    from langsteer.serving.server import AgentServer
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = ServeSettings.from_dict(config)

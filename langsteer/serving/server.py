@@ -9,7 +9,6 @@ request with ``reset``, with another ``prompt``, and with a new connection.
 """
 
 import http
-import ipaddress
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -131,16 +130,6 @@ def offer_of(agent: Agent, policy: Mapping[str, object] | None = None) -> Offer:
     return Offer(
         ("cloud",), "relative", agent.n_obs_steps, agent.sees_colours, agent.pipeline, policy
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _health_check(connection: ServerConnection, request: Request) -> Response | None:

@@ -12,7 +12,6 @@ Example::
 """
 
 import datetime
-import ipaddress
 import os
 import re
 import socket
@@ -27,6 +26,7 @@ import torch
 from torch import distributed as dist
 
 from langsteer.errors import EXIT_USER_ERROR, UserError
+from langsteer.loopback import is_loopback
 from langsteer.processes import usable_cores
 from langsteer.training.attendance import arrived, attendance
 
@@ -371,15 +371,6 @@ def _loopback_socket(world: World) -> socket.socket:
     return socket.create_server(
         (world.master_addr, world.master_port), family=family, backlog=world.world_size * 2
     )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address or a host's name is this machine's own loopback."""
-    try:
-        found = socket.getaddrinfo(address, None)
-    except OSError:
-        return False
-    return all(ipaddress.ip_address(str(one[4][0]).partition("%")[0]).is_loopback for one in found)
 
 
 def _wait_for_all(store: dist.Store, world: World, where: str, seconds: float) -> None:
