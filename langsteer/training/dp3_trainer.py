@@ -22,7 +22,7 @@ from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.policies.cpu_threads import choose_threads, describe_place
 from langsteer.policies.dp3 import DP3Config
-from langsteer.progress import progress_bar, say_doing
+from langsteer.progress import ProgressBar, progress_bar, say_doing
 from langsteer.training.attendance import arrived
 from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
 from langsteer.training.checkpoint_util import LATEST, CheckpointManager

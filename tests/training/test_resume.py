@@ -237,14 +237,18 @@ def test_a_damaged_part_of_the_checkpoint_is_named_and_nothing_is_trained(traini
 
 
 @pytest.mark.parametrize("resume", ["false", "auto"])
-def test_of_two_trainings_in_one_folder_one_wins_and_the_other_says_so(training, resume):
+def test_a_second_training_in_the_same_folder_says_so_and_touches_nothing(
+    training, wait_for, resume
+):
     name = ["training.experiment_name=a", f"training.resume={resume}"]
-    both = [training.start(*name) for _ in range(2)]
-    said = [process.communicate(timeout=240)[0] for process in both]
-    first, second = sorted(range(2), key=lambda one: both[one].returncode)
-    assert [both[first].returncode, both[second].returncode] == [0, 2], said
-    assert "another training" in said[second] or "earlier run" in said[second]
-    assert len(records(training, "a")) == len(set(map(str, records(training, "a"))))
+    first = training.start(*name, "training.num_epochs=500")
+    wait_for(first, "experiment")  # it holds the folder, and has no checkpoint yet
+    said = training.here(*name, status=2)
+    assert "another training is at work here" in said or "holds checkpoints" in said
+    first.terminate()
+    assert "saved step" in first.communicate(timeout=120)[0]
+    assert first.returncode == EXIT_PREEMPTED
+    assert records(training, "a")
 
 
 def test_records_lost_with_the_power_are_said(training):

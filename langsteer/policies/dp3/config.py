@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from langsteer.sentences import ENCODERS
-from langsteer.settings import Portion, Positive, Settings, at_most, one_of
+from langsteer.settings import NonNegative, Portion, Positive, Settings, at_most, one_of
+
+FRAMES_AHEAD = (16, 32, 48)
+"""What the first heads look for, with ``foresight``: the hand's place so many frames later."""
 
 # No network is wider, deeper or longer; what is beyond them would be built without end.
 _Few = Annotated[int, at_most(16)]
@@ -65,6 +68,7 @@ class DP3Config(Settings, prefix="policy."):
     use_pc_color: bool = False
     point_widths: tuple[_Width, ...] = (64, 128, 256)
     attention_heads: Annotated[int, at_most(256, least=0)] = 0
+    foresight: NonNegative = 0.0
     encoder_output_dim: _Width = 64
     down_dims: tuple[_Width, ...] = (512, 1024, 2048)
     blocks_per_stage: _Few = 2
@@ -94,6 +98,11 @@ class DP3Config(Settings, prefix="policy."):
     def _check_shape(self) -> None:
         """Whether the U-Net can be built."""
         self.require(2 <= len(self.down_dims) <= 16, "down_dims", "2 to 16 stages")
+        self.require(
+            not self.foresight or self.attention_heads >= len(FRAMES_AHEAD),
+            "foresight",
+            f"0, or attention_heads of {len(FRAMES_AHEAD)} or more",
+        )
         self.require(1 <= len(self.point_widths) <= 16, "point_widths", "1 to 16 layers")
         self.require(
             all(width % self.n_groups == 0 for width in self.down_dims),
