@@ -25,6 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from langsteer.errors import UserError
 from langsteer.settings import nearest
 
+# Hydra's parser and OmegaConf's interpolation let some of Python's own errors through.
+_UNREADABLE = (HydraException, OmegaConfBaseException, RecursionError, ValueError, TypeError)
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -58,10 +60,11 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
             if values:
                 composed = hydra_compose(name, list(overrides))
             return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
-        except (HydraException, OmegaConfBaseException) as error:
+        except _UNREADABLE as error:
             # The lines after the first are about OmegaConf's own objects.
-            reason = str(error).splitlines()[0]
-            raise UserError(f"configuration {' '.join(overrides)}: {reason}") from error
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            told = " ".join(f"{item:.200}" for item in overrides)
+            raise UserError(f"configuration {told}: {reason:.500}") from error
 
 
 def option_note(group: str, option: str) -> str:
@@ -80,7 +83,7 @@ def run_command(name: str, command: Callable[[dict[str, Any]], None]) -> None:
 
 def _is_group(folder: Path, override: str) -> bool:
     key = override.split("=", 1)[0]
-    return "." not in key and (folder / key).is_dir()
+    return any(key == group.name for group in folder.iterdir() if group.is_dir())
 
 
 def _check_option(folder: Path, override: str) -> None:

@@ -9,6 +9,7 @@ Example::
 
 import errno
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -40,6 +41,7 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        _write_all_characters()
         try:
             _write_to_the_end(main, *args, **kwargs)
         except BrokenPipeError:
@@ -61,6 +63,12 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
             sys.exit(143 if terminated else 130)
 
     return wrapped
+
+
+def _write_all_characters() -> None:
+    """Have the output escape what it cannot encode, e.g. of a file's name, rather than fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _write_to_the_end(main: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
