@@ -44,7 +44,14 @@ from langsteer.evaluation.page import (
 )
 from langsteer.evaluation.rates import Rate, rates_by_name
 from langsteer.evaluation.rollout import TaskRun, open_player, steered_tasks
-from langsteer.evaluation.run import Environment, EnvSettings, PlaySettings, open_run, write_csv
+from langsteer.evaluation.run import (
+    Environment,
+    EnvSettings,
+    PlaySettings,
+    facts,
+    open_run,
+    write_csv,
+)
 from langsteer.experts.recording import Performer
 from langsteer.files import replacing, write_json
 from langsteer.resumable import Pieces, Result, run_pieces
@@ -207,13 +214,23 @@ def run_experiment(settings: ExperimentSettings) -> Summary:
     _warn_of_unread_words(settings)
     what = f"{len(tasks)}_tasks" if len(tasks) > 1 else tasks[0]
     folder = open_run(settings.output_dir, "outputs/experiments", identity, what)
+    episodes = _play(settings, folder / EPISODES)
+    control = _play(settings, folder / CONTROL, control=True) if settings.control else []
+    summary = Summary(folder, identity, episodes, control)
+    summary.write()
+    return summary
+
+
+def _play(settings: ExperimentSettings, folder: Path, control: bool = False) -> list[Result]:
+    """All episodes, the missing ones played first."""
     pieces = Pieces(
-        folder / EPISODES,
+        folder,
         "episode",
-        "episodes",
+        "control" if control else "episodes",
         kind=_Episode,
         contradiction=partial(_contradiction, settings.env),
     )
+    # Episodes of an earlier run of the same settings are kept; only the others are played.
     results = run_pieces(
         pieces,
         range(settings.num_episodes),

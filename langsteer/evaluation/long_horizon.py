@@ -34,7 +34,7 @@ from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.page import Film, Section, View, rate_bars, tile, write_page
 from langsteer.evaluation.rates import Rate, rates_by_name
 from langsteer.evaluation.rollout import Player, open_player, require_steerable
-from langsteer.evaluation.run import Environment, PlaySettings, open_run, write_csv
+from langsteer.evaluation.run import Environment, PlaySettings, facts, open_run, write_csv
 from langsteer.files import write_json
 from langsteer.reading import read_yaml
 from langsteer.records import problem

@@ -8,6 +8,7 @@ Example::
                tiles=[tile("90 %", "success")])
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
