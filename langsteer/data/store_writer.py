@@ -36,7 +36,7 @@ from langsteer.data.store import (
 from langsteer.errors import UserError
 from langsteer.files import replacing
 
-_LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
+_LITTLE_ENDIAN: dict[str, object] = {"name": "bytes", "configuration": {"endian": "little"}}
 
 
 @contextmanager
