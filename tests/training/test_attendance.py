@@ -8,22 +8,22 @@ import pytest
 
 from langsteer.training.distributed import World, _rendezvous
 
-LONG = ["training.experiment_name=a", "training.num_epochs=500", "training.timeout=6"]
+LONG = ["training.experiment_name=a", "training.num_epochs=500", "training.timeout=30"]
 
 
-@pytest.mark.parametrize("stopped", [0, 1])
+@pytest.mark.parametrize("stopped", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_stopped_rank_is_named_and_the_other_ends(training, wait_for, stopped):
     ranks = training.start_ranks(*LONG)
     try:
         wait_for(ranks[0], "epoch 1/")
         ranks[stopped].send_signal(signal.SIGSTOP)
         begun = time.monotonic()
-        said, _ = ranks[1 - stopped].communicate(timeout=120)
+        said, _ = ranks[1 - stopped].communicate(timeout=200)
         assert f"rank {1 - stopped} of 2: rank {stopped} has not come for" in said
-        assert "waiting 6 s at most (training.timeout)" in said
+        assert "waiting 30 s at most (training.timeout)" in said
         assert "longer than training.timeout" in said
         assert ranks[1 - stopped].returncode == 2
-        assert time.monotonic() - begun > 5
+        assert time.monotonic() - begun > 20
     finally:
         for rank in ranks:
             rank.kill()
