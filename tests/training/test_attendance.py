@@ -32,7 +32,7 @@ def test_a_stopped_rank_is_named_and_the_other_ends(training, wait_for, stopped)
 
 def test_a_rank_that_goes_on_in_time_is_waited_for(training, wait_for):
     ranks = training.start_ranks(
-        "training.experiment_name=a", "training.num_epochs=60", "training.timeout=60"
+        "training.experiment_name=a", "training.num_epochs=8", "training.timeout=60"
     )
     wait_for(ranks[0], "epoch 1/")
     ranks[1].send_signal(signal.SIGSTOP)
