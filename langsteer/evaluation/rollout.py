@@ -276,7 +276,7 @@ class Player:
         run.unsteered = unsteered
         if film is not None and video is not None:
             film.write(video, run.outcome)
-        # The run keeps the steering's cost: a success that takes ten times as long is told so.
+        # The run keeps the steering's cost beside its success: guidance is not free.
         if steerer is not None:
             run.denoiser_calls = steerer.calls.denoiser
             run.gradient_calls = steerer.calls.gradients

@@ -59,7 +59,7 @@ def _push_along(
     start = float(block.position[axis]) - direction * gap
     yield Move(at(start, z + scene.vary(0.06, 0.1)), euler, radius=0.012)
     yield Move(at(start), euler, radius=0.006)
-    # Aim anew at the block's middle every few centimetres: off it the block turns away.
+    # Aim anew at the block's middle every centimetre or two: off it the block turns away.
     while direction * (far - scene.hand.position[axis]) > _AHEAD:
         goal = at(float(scene.hand.position[axis]) + direction * _AHEAD)
         yield Move(goal, euler, speed=0.3, radius=_AHEAD - _STEP, steady=True)

@@ -115,7 +115,7 @@ def _sample_place(
     """(3,) metres, clear of the blocks already placed."""
     for _ in range(_TRIES):
         position = _draw(place, layout, rng)
-        # Level distance: fingers need room beside a block, on any height.
+        # Level distance: fingers need room beside a block at any height.
         gaps = [np.linalg.norm(position[:2] - other[:2]) for other in placed]
         if all(gap > BLOCK_WIDTH + _CLEARANCE for gap in gaps):
             return position

@@ -262,7 +262,7 @@ class Trainer:
 
     def _save_and_leave(self, stop: StopRequest) -> None:
         begun = time.perf_counter()
-        # The losses of the steps since the last record belong into the checkpoint too.
+        # The losses of the steps since the last record belong in the checkpoint too.
         self.learner.collect_losses()
         payload = self.state.payload()
         if self.world.is_main:
