@@ -7,7 +7,7 @@ Example::
 
 From each start every feasible task is asked for in words, and every method tries it with the noise
 of the others. The policy is told nothing. Its unsteered attempts, `none`, are the base of the
-comparison, pair by pair. Each steering leads a blank network, too: what goes beyond that is the
+comparison, pair by pair. Each steering leads a blank network, too: only successes beyond it are the
 policy's own. ``starts/NNNN.json`` marks a start done; in the end come ``results.json``,
 ``table.md`` and ``report.html``.
 """
@@ -117,7 +117,7 @@ class ComparisonSettings(RunSettings):
         self.require(not alone, "rival_methods", "[] without rival")
 
     def controlled(self, methods: Mapping[str, SteeringConfig]) -> tuple[str, ...]:
-        """The methods that a blank network tries, too: by default all that steer."""
+        """The methods for a blank network, too: by default all that steer."""
         if self.controls is None:
             return tuple(name for name, one in methods.items() if one.steers)
         return self.controls
@@ -135,7 +135,7 @@ def evaluate(
     """Make the missing attempts of this job; returns all, or None while other jobs' are missing.
 
     Args:
-        settings: what is compared.
+        settings: of the comparison.
         methods: name to steering; ``none`` is the base of the comparison.
 
     Raises:
@@ -208,7 +208,7 @@ def _contradiction(
 def _open(
     settings: ComparisonSettings, methods: Mapping[str, SteeringConfig]
 ) -> tuple[CalvinEnv, dict[str, Contender]]:
-    """The simulator, and who takes part."""
+    """The simulator and the contenders."""
     assert settings.checkpoint is not None  # or the settings would not be
     device = device_name(settings.device)
     policy = load_base(settings.checkpoint, device, settings.precision)

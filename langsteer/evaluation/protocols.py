@@ -1,7 +1,7 @@
-"""What two papers that steer policies on CALVIN count as success, beside CALVIN's own oracle.
+"""Success at CALVIN by two papers on steered policies, beside CALVIN's own oracle.
 
-Both look at how far things have moved since the start. They differ in how far, and in what a wrong
-behaviour does:
+Both look at the travel of things since the start. They differ in its threshold, and in the effect
+of a wrong behaviour:
 
 - ``dynaguide``: DynaGuide (arXiv 2506.13922), ``analyze_calvin_touch.py`` of its repository. The
   first behaviour ends the attempt, and it succeeds if that one was asked for. The paper plays 400
@@ -43,7 +43,7 @@ class Behaviour(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """How far a thing moves before it counts, in metres.
+    """The travel of a thing that counts, in metres.
 
     Attributes:
         slider, drawer, switch: travel of the joints; a light counts once it changes.
@@ -121,7 +121,7 @@ PROTOCOLS = {
 
 
 def behaviour_of(name: str) -> Behaviour:
-    """The behaviour that a task of CALVIN asks for; raises `UserError` where it is none."""
+    """The behaviour of a CALVIN task; raises `UserError` if the papers have none."""
     task = Task.named(name)
     match task.verb:
         case "move":

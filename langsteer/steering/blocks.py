@@ -38,29 +38,29 @@ class OccludedError(UserError):
 
 
 class Scene(Protocol):
-    """Where things are at a moment, however that is known."""
+    """The places of things at a moment, however they are known."""
 
     @property
     def block_names(self) -> tuple[str, ...]:
-        """The blocks whose places are known."""
+        """The blocks with known places."""
 
     def place(self, name: str) -> NDArray[np.float64]:
         """(4,) float64: xyz in metres and yaw in radians of a block.
 
         Raises:
-            OccludedError: it is not known.
+            OccludedError: it is unknown.
         """
 
     def drawer(self) -> float | None:
-        """Joint value of the drawer in metres; None where it is not known."""
+        """Joint value of the drawer in metres; None if unknown."""
 
     def slider(self) -> float | None:
-        """Joint value of the door in metres; None where it is not known."""
+        """Joint value of the door in metres; None if unknown."""
 
 
 @dataclass(frozen=True)
 class KnownScene:
-    """What a privileged steering reads from the simulator.
+    """The simulator's state, for a privileged steering.
 
     Attributes:
         scene_obs: (24,) now.
@@ -92,8 +92,8 @@ def block_place(task: str, scene: Scene | None) -> NDArray[np.float64] | None:
     """The place of the block a task is about.
 
     The name tells the block. Otherwise: stacking is about the block nearest below the held one;
-    unstacking, about the highest; pushing into the drawer, about the one on the table that is
-    nearest to its edge.
+    unstacking, about the highest; pushing into the drawer, about the one on the table nearest to
+    its edge.
 
     Args:
         task: one of CALVIN's.
@@ -148,7 +148,7 @@ _CHOICES: dict[str, tuple[Callable[[Places], NDArray[np.float64]], int]] = {
     "unstack_block": (_highest, 1),
     "push_into_drawer": (_nearest_to_edge, 1),
 }
-"""How a block is chosen where the task names none, and among how many at least."""
+"""The choice of a block for a task without a named one, and the fewest blocks to choose among."""
 
 
 def yaw_turn(before: float, after: float) -> float:

@@ -1,4 +1,4 @@
-"""Point a rollout at what its sentence is about: draw until the hand is there, then let go.
+"""Point a rollout at the thing of its sentence: draw until the hand is there, then let go.
 
 Example::
 
@@ -9,7 +9,7 @@ Example::
         pointer.show(look)      # before the next prediction
 
 Far from the point, `Point` draws the path's end there and ranks the samples. Once the hand is near,
-nothing draws: `Intent` ranks what the policy does by itself.
+nothing draws: `Intent` ranks the policy's own samples.
 """
 
 from collections.abc import Callable
@@ -26,18 +26,18 @@ from langsteer.steering.pointing import Meant, aim_of
 from langsteer.steering.sight import Look, Sight
 
 AWAY = 3.0
-"""So many times ``near`` from the point, the hand has left it, and is drawn again."""
+"""At this many times ``near`` the hand has left the point, and is drawn again."""
 _OVER_SURFACE = np.array([0.0, 0.0, 0.05])
-"""Metres from the surface that a pixel shows to where the tcp stays."""
+"""Metres from a pixel's surface to the tcp's point over it."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What a prediction is told.
+    """The objectives of a prediction.
 
     Attributes:
-        draws: what the path is drawn by; empty once the hand is there.
-        means: what samples are chosen by then.
+        draws: draw the path; empty once the hand is there.
+        means: choose among samples from then on.
     """
 
     draws: tuple[Objective, ...] = ()
@@ -49,10 +49,10 @@ class Pointer:
     """The state of a rollout.
 
     Attributes:
-        point: (3,) metres, where the hand is drawn, as last seen.
-        near: metres from the point at which the hand has arrived.
-        meant: what shall happen at the point; None to stay there.
-        find: the point by what is seen; None where it is fixed.
+        point: (3,) metres, the hand's aim, as last seen.
+        near: metres from the point within which the hand has arrived.
+        meant: the intent at the point; None to stay there.
+        find: finds the point in a look; None for a fixed one.
         arrived: whether nothing draws at the moment.
     """
 
@@ -66,17 +66,17 @@ class Pointer:
     def at_task(
         cls, task: str, layout: Layout, look: Look, near: float, known: Scene | None = None
     ) -> "Pointer":
-        """Towards what a task is about.
+        """Towards the thing of a task.
 
         Args:
             task: one of CALVIN's.
             layout: of the scene.
-            look: what the cameras show now.
-            near: metres at which drawing ends.
-            known: a scene whose places are known; None to see them.
+            look: the cameras' present images.
+            near: drawing ends within these metres.
+            known: a scene with known places; None to see them.
 
         Raises:
-            OccludedError: that is a block, and it is not seen.
+            OccludedError: the thing is a block, and it is not seen.
             UserError: no task has this name.
         """
         aim = aim_of(task)
@@ -90,7 +90,7 @@ class Pointer:
 
     @classmethod
     def at_place(cls, place: tuple[float, ...], look: Look) -> "Pointer":
-        """Towards a point (3,) in metres, or over what a pixel (2,) of the static camera shows.
+        """Towards a point (3,) in metres, or over the surface in a static camera's pixel (2,).
 
         Raises:
             UserError: there is no such pixel, or nothing in it.
@@ -105,7 +105,7 @@ class Pointer:
         return self.find is not None and not self.arrived
 
     def show(self, look: Look) -> None:
-        """Follow what moves. What the arm hides now is where it was seen last."""
+        """Follow the thing if it moves. A thing hidden by the arm stays at its last place."""
         if self.find is None:
             return
         try:
@@ -114,7 +114,7 @@ class Pointer:
             return
 
     def say(self, hand: NDArray[np.floating]) -> Said:
-        """What the next prediction of a hand (3,), in metres, is told."""
+        """The objectives of the next prediction for a hand at (3,) metres."""
         gap = float(np.linalg.norm(hand - self.point))
         # Between the two distances nothing changes: the hand may work around the point.
         self.arrived = gap <= (AWAY * self.near if self.arrived else self.near)

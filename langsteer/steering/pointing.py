@@ -1,9 +1,8 @@
-"""What each of the 34 tasks is about: the one point to be drawn to, and what shall happen there.
+"""The aim of each of the 34 tasks: one point for the hand, and the intent there.
 
 The table says WHAT, and leaves HOW to the policy: a position without rotation, gripper or sequence,
-and beside it an intent. The point lies before the thing rather than in it, so that going there does
-no task by itself; what a network that knows nothing achieves by these points is measured
-(docs/steering.md).
+and beside it an intent. The point lies before the thing rather than in it, so going there does no
+task by itself. docs/steering.md has the success of an ignorant network at these points.
 
 Example::
 
@@ -34,17 +33,17 @@ _UP, _DOWN = (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)
 _SWITCH_UP, _SWITCH_DOWN = (0.0, 0.5, 0.866), (0.0, -0.5, -0.866)
 
 _LEVER_ACROSS = -0.05
-"""Where the switch is on the right, the arm reaches its lever from the left side alone."""
+"""For a switch on the right the arm reaches the lever from the left side alone."""
 _DRAWER_MIDDLE = -0.165
-"""The y of the middle of what an opened drawer shows, at joint value 0; half of a pull further."""
+"""The y of the middle of an opened drawer's visible part at joint value 0; half a pull further."""
 
 
 @dataclass(frozen=True)
 class Meant:
-    """What shall happen at the point.
+    """The intent at the point.
 
     Attributes:
-        toward: (3,) unit vector along which the hand, and what it holds, moves; None: anywhere.
+        toward: (3,) unit vector of the motion of the hand and of the thing in it; None: anywhere.
         turn: 1 counterclockwise, seen from above, -1 clockwise, 0 anyhow.
         fingers: the gripper's command, `OPEN` or `CLOSED`; None: either.
     """
@@ -56,12 +55,12 @@ class Meant:
 
 @dataclass(frozen=True)
 class Aim:
-    """What a kind of task is about.
+    """The aim of a kind of task.
 
     Attributes:
         thing: a key of `_PLACES`.
         offset: (3,) metres from the thing to the tcp's point.
-        meant: what shall happen there.
+        meant: the intent there.
     """
 
     thing: str
@@ -69,10 +68,10 @@ class Aim:
     meant: Meant
 
     def point(self, task: str, layout: Layout, scene: Scene) -> Place:
-        """(3,) metres, world frame: where the tcp is drawn.
+        """(3,) metres, world frame: the point for the tcp.
 
         Raises:
-            OccludedError: the task is about a block that is not seen.
+            OccludedError: the task's block is not seen.
         """
         return _PLACES[self.thing](task, layout, scene) + np.array(self.offset)
 
@@ -84,10 +83,10 @@ _AIMS = {
     # The handle is pushed from its side; before the door, for the hand comes from there.
     "move_slider_left": Aim("handle", (0.06, 0.02, 0.0), Meant(_LEFT)),
     "move_slider_right": Aim("handle", (-0.06, 0.02, 0.0), Meant(_RIGHT)),
-    # Four centimetres over the button: a point in it is pressed by whoever goes there.
+    # Four centimetres over the button: going into it would press it.
     "turn_on_led": Aim("button", (0.0, 0.0, 0.05), Meant(_DOWN)),
     "turn_off_led": Aim("button", (0.0, 0.0, 0.05), Meant(_DOWN)),
-    # Before the lever, on the side from which it is moved; a touch alone may move it.
+    # Before the lever, on the side it is moved from; a touch alone may move it.
     "turn_on_lightbulb": Aim("lever", (0.0, LEVER_FROM_BELOW[1] - 0.035, 0.02), Meant(_SWITCH_UP)),
     "turn_off_lightbulb": Aim(
         "lever", (0.0, LEVER_FROM_ABOVE[1] - 0.02, 0.08), Meant(_SWITCH_DOWN)
@@ -95,7 +94,7 @@ _AIMS = {
     # Over the block: the place is the same for left and right, the turn decides.
     "rotate_left": Aim("block", (0.0, 0.0, 0.03), Meant(turn=1, fingers=CLOSED)),
     "rotate_right": Aim("block", (0.0, 0.0, 0.03), Meant(turn=-1, fingers=CLOSED)),
-    # Beside the block, on the side from which it is pushed.
+    # Beside the block, on the side it is pushed from.
     "push_left": Aim("block", (0.07, 0.0, 0.02), Meant(_LEFT, fingers=CLOSED)),
     "push_right": Aim("block", (-0.07, 0.0, 0.02), Meant(_RIGHT, fingers=CLOSED)),
     "push_into_drawer": Aim("block", (0.0, 0.05, 0.03), Meant(_OUT)),
@@ -104,7 +103,7 @@ _AIMS = {
     "lift_slider": Aim("block", (0.0, -0.02, 0.03), Meant(_UP, fingers=CLOSED)),
     "lift_drawer": Aim("block", (0.0, 0.0, 0.03), Meant(_UP, fingers=CLOSED)),
     "unstack_block": Aim("block", (0.0, 0.0, 0.03), Meant(_UP, fingers=CLOSED)),
-    # A block in hand: over where it is to lie, and let go.
+    # A block in hand: over its future place, and let go.
     "stack_block": Aim("block", (0.0, 0.0, 0.08), Meant(fingers=OPEN)),
     "place_in_slider": Aim("slot", (0.0, -0.03, 0.06), Meant(fingers=OPEN)),
     "place_in_drawer": Aim("inside", (0.0, 0.0, 0.02), Meant(fingers=OPEN)),
@@ -127,7 +126,7 @@ def _block(task: str, _layout: Layout, scene: Scene) -> Place:
 
 
 def _drawer(task: str, layout: Layout, scene: Scene) -> float:
-    """Its joint value; where it is not seen, what the task's own condition says."""
+    """Its joint value; if it is not seen, as the task's own condition says."""
     seen = scene.drawer()
     implied = 0.0 if task == "open_drawer" else layout.drawer_range
     return implied if seen is None else seen
@@ -154,13 +153,13 @@ def _handle(task: str, layout: Layout, scene: Scene) -> Place:
 
 
 def _slot(task: str, layout: Layout, scene: Scene) -> Place:
-    """The half of the cabinet that the door leaves open."""
+    """The half of the cabinet left open by the door."""
     is_left = _slider(task, layout, scene) < layout.slider_range / 2
     return layout.slot("left" if is_left else "right")
 
 
 def _lever(task: str, layout: Layout, _scene: Scene) -> Place:
-    """Its joint follows from the task: what is to be turned on is off."""
+    """Its joint follows from the task: a light to turn on is off."""
     value = layout.switch_range if task == "turn_off_lightbulb" else 0.0
     across = np.array([_LEVER_ACROSS if layout.switch[0] > 0 else 0.0, 0.0, 0.0])
     return layout.switch + across + layout.switch_axis * value
