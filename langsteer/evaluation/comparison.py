@@ -41,10 +41,10 @@ from langsteer.evaluation.attempts import (
     sample_starts,
 )
 from langsteer.evaluation.page import (
-    MAX_VIEWS,
-    Film,
+    MAX_PANELS,
+    Clip,
+    Panel,
     Section,
-    View,
     cloud_trace,
     line_trace,
     rate_bars,
@@ -345,15 +345,15 @@ def _write_report(
     """Write ``report.html``: rates, tables, and each method's paths of the hand."""
     compared = rows(attempts)
     pairs = list(dict.fromkeys((one.start, one.task) for one in attempts))
-    views = []
-    for pair in pairs[:MAX_VIEWS]:
+    panels = []
+    for pair in pairs[:MAX_PANELS]:
         tried = [one for one in attempts if (one.start, one.task) == pair]
-        views.append(_view(folder, tried, clouds[pair[0]]))
+        panels.append(_panel(folder, tried, clouds[pair[0]]))
     write_page(
         folder / "report.html",
         title="LangSteer: steering compared",
         section=_SECTION,
-        views=views,
+        panels=panels,
         settings=made_by,
         facts=facts(made_by["settings"], made_by["environment"]),
         tiles=[
@@ -376,16 +376,16 @@ def _write_report(
     )
 
 
-def _view(folder: Path, tried: Sequence[Attempt], cloud: NDArray[np.float32]) -> View:
+def _panel(folder: Path, tried: Sequence[Attempt], cloud: NDArray[np.float32]) -> Panel:
     """All methods' attempts at a sentence from a start."""
     traces = [cloud_trace(cloud)]
     for one, colour in zip(tried, itertools.cycle(_COLOURS), strict=False):
         traces += _paths(one, colour)
-    return View(
+    return Panel(
         f"start {tried[0].start + 1}: \u201c{tried[0].instruction}\u201d",
         [(f"{one.method} {'✓' if one.success else '✗'}", one.success) for one in tried],
         [
-            Film(
+            Clip(
                 one.method,
                 video_path(folder, one.start, one.task, one.method),
                 np.array(one.path),

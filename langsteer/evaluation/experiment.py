@@ -31,10 +31,10 @@ from langsteer.calvin.task import checked_task
 from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.evaluation.page import (
-    MAX_VIEWS,
-    Film,
+    MAX_PANELS,
+    Clip,
+    Panel,
     Section,
-    View,
     cloud_trace,
     line_trace,
     rate_bars,
@@ -348,7 +348,7 @@ def _write_report(summary: Summary) -> None:
         summary.folder / "report.html",
         title=f"LangSteer: {next(iter(tasks)) if len(tasks) == 1 else f'{len(tasks)} tasks'}",
         section=_SECTION,
-        views=[_view(summary.folder / EPISODES, one) for one in summary.episodes[:MAX_VIEWS]],
+        panels=[_panel(summary.folder / EPISODES, one) for one in summary.episodes[:MAX_PANELS]],
         settings={"provenance": summary.provenance(), "settings": summary.settings},
         tiles=[
             tile(f"{100 * rate.value:.0f} %", f"success, 95 % interval {low}-{high} %"),
@@ -360,14 +360,14 @@ def _write_report(summary: Summary) -> None:
     )
 
 
-def _view(folder: Path, episode: Result) -> View:
+def _panel(folder: Path, episode: Result) -> Panel:
     """An episode with its video and its path, as far as they were kept."""
     name, success = f"{episode['episode']:04d}", episode["success"]
     hand, traces = _traces(folder / f"{name}.npz", success)
-    return View(
+    return Panel(
         f"#{episode['episode']} {_caption(episode)}",
         [(f"{'success' if success else 'failed'} ({episode['steps']} steps)", success)],
-        [Film("", folder / f"{name}.mp4", hand)],
+        [Clip("", folder / f"{name}.mp4", hand)],
         traces,
     )
 

@@ -31,7 +31,7 @@ from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import TASKS
 from langsteer.configuration import compose, run_command
 from langsteer.errors import UserError, exits_cleanly
-from langsteer.evaluation.page import Film, Section, View, rate_bars, tile, write_page
+from langsteer.evaluation.page import Clip, Panel, Section, rate_bars, tile, write_page
 from langsteer.evaluation.rates import Rate, rates_by_name
 from langsteer.evaluation.rollout import Player, open_player, require_steerable
 from langsteer.evaluation.run import Environment, PlaySettings, facts, open_run, write_csv
@@ -172,7 +172,7 @@ class BenchmarkSummary:
             folder / "report.html",
             title="LangSteer: CALVIN's long-horizon benchmark",
             section=_SECTION,
-            views=self._filmed(folder / CHAINS, identity["videos"]),
+            panels=self._filmed(folder / CHAINS, identity["videos"]),
             settings={**identity, "environment": environment},
             facts=facts(identity, environment),
             tiles=[
@@ -186,13 +186,13 @@ class BenchmarkSummary:
             ],
         )
 
-    def _filmed(self, folder: Path, chains_filmed: int) -> list[View]:
+    def _filmed(self, folder: Path, chains_filmed: int) -> list[Panel]:
         """The subtasks of filmed chains, for the report."""
         return [
-            View(
+            Panel(
                 f"chain {result['chain']}, task {place}: \u201c{subtask['instruction']}\u201d",
                 [("success" if subtask["success"] else "failed", subtask["success"])],
-                [Film("", folder / f"{result['chain']:04d}_{place}.mp4")],
+                [Clip("", folder / f"{result['chain']:04d}_{place}.mp4")],
             )
             for result in self.results[:chains_filmed]
             for place, subtask in enumerate(result["subtasks"], start=1)

@@ -2,9 +2,9 @@
 
 Example::
 
-    film = Film("", video, hand_path)
-    views = [View("#0 “open the drawer”", [("success", True)], [film], path_traces(...))]
-    write_page(path, "LangSteer: open_drawer", Section("Episodes", "Open one."), views, settings,
+    film = Clip("", video, hand_path)
+    panels = [Panel("#0 “open the drawer”", [("success", True)], [film], path_traces(...))]
+    write_page(path, "LangSteer: open_drawer", Section("Episodes", "Open one."), panels, settings,
                tiles=[tile("90 %", "success")])
 """
 
@@ -24,18 +24,18 @@ from langsteer.evaluation.video import thumbnail_base64
 from langsteer.files import replacing
 from langsteer.html_page import filled
 
-MAX_VIEWS = 100
+MAX_PANELS = 100
 """More would make a page that does not open on a phone."""
 _MAX_CLOUD = 2048
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Film:
+class Clip:
     """A video of an attempt.
 
     Attributes:
-        caption: of the video; empty where the view has but one.
+        caption: of the video; empty where the panel has but one.
         path: an MP4 file; a missing one is left out.
         track: (K, 3) places of the hand in metres, 30 for each second of the video; a dot in the
             figure follows them as the video plays. None for no dot.
@@ -49,11 +49,11 @@ class Film:
 
 
 @dataclass(frozen=True)
-class View:
+class Panel:
     """A part of the page, to be opened by a click.
 
     Attributes:
-        title: of the view.
+        title: of the panel.
         outcomes: each outcome in words, and whether it is good.
         films: play together, and the last frame of the first one stands beside the title.
         traces: Plotly's, of one 3-D figure in metres; none for no figure.
@@ -61,13 +61,13 @@ class View:
 
     title: str
     outcomes: Sequence[tuple[str, bool]]
-    films: Sequence[Film] = ()
+    films: Sequence[Clip] = ()
     traces: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """What stands above the views."""
+    """What stands above the panels."""
 
     title: str
     note: str
@@ -77,14 +77,14 @@ def write_page(
     path: Path,
     title: str,
     section: Section,
-    views: Sequence[View],
+    panels: Sequence[Panel],
     settings: Mapping[str, Any],
     tiles: Sequence[Mapping[str, str]],
     bars: Sequence[Mapping[str, Any]] = (),
     tables: Sequence[Mapping[str, Any]] = (),
     facts: Mapping[str, str] = NOTHING,
 ) -> None:
-    """Write a page of `View`, `tile`, `rate_bars` and `table` parts, with 100 views at most.
+    """Write a page of `Panel`, `tile`, `rate_bars` and `table` parts, with 100 panels at most.
 
     ``facts`` stand below the title, by their names.
     """
@@ -95,7 +95,7 @@ def write_page(
         "bars": bars,
         "tables": tables,
         "section": asdict(section),
-        "views": [_plain(view) for view in views[:MAX_VIEWS]],
+        "panels": [_plain(panel) for panel in panels[:MAX_PANELS]],
         "settings": settings,
     }
     template = resources.files("langsteer.evaluation").joinpath("page.html").read_text("utf-8")
@@ -157,11 +157,11 @@ def xyz(points: NDArray[np.floating]) -> dict[str, list[float | None]]:
     }
 
 
-def _plain(view: View) -> dict[str, Any]:
-    made = [film for film in view.films if film.path.exists()]
+def _plain(panel: Panel) -> dict[str, Any]:
+    made = [film for film in panel.films if film.path.exists()]
     return {
-        "title": view.title,
-        "outcomes": view.outcomes,
+        "title": panel.title,
+        "outcomes": panel.outcomes,
         "thumbnail": thumbnail_base64(made[0].path) if made else None,
         "films": [
             {
@@ -172,5 +172,5 @@ def _plain(view: View) -> dict[str, Any]:
             }
             for film in made
         ],
-        "traces": view.traces,
+        "traces": panel.traces,
     }

@@ -57,7 +57,7 @@ def test_experiment_leaves_results_episodes_videos_and_report(run_command, check
         "open_drawer, untrained network",
     ]
     assert "untrained network at the same starts: 0.0 % (0 of 2" in output
-    filmed, unfilmed = data["views"]
+    filmed, unfilmed = data["panels"]
     (film,) = filmed["films"]
     played = json.loads((folder / "episodes" / "0000.json").read_text())
     assert len(film["track"]) == played["steps"] + 1

@@ -5,18 +5,18 @@ import re
 
 import pytest
 
-from langsteer.evaluation.page import Section, View, write_page
+from langsteer.evaluation.page import Panel, Section, write_page
 
 
 @pytest.mark.parametrize("evil", ["</script><script>alert(1)</script>", "<!--<script>", "{{data}}"])
 def test_no_text_breaks_out_of_the_page(tmp_path, evil):
-    views = [View(evil, [(evil, True)])]
-    write_page(tmp_path / "page.html", evil, Section(evil, evil), views, {evil: evil}, [])
+    panels = [Panel(evil, [(evil, True)])]
+    write_page(tmp_path / "page.html", evil, Section(evil, evil), panels, {evil: evil}, [])
     page = (tmp_path / "page.html").read_text()
     assert "<script>alert" not in page
     assert "<!--<script>" not in page
     data = re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)
     found = json.loads(data[1])
-    assert (found["title"], found["views"][0]["title"], found["settings"]) == (
+    assert (found["title"], found["panels"][0]["title"], found["settings"]) == (
         evil, evil, {evil: evil},
     )  # fmt: skip
