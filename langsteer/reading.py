@@ -1,4 +1,4 @@
-"""Files that somebody else may have made: read only where they are regular, and not too large.
+"""Read foreign files only if they are regular, and not too large.
 
 A pipe, a device or a loop of links in a file's place would be waited for, or read, without end.
 
@@ -107,7 +107,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse merges, which copy."""
+        """Refuse merges: they copy."""
         if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
             raise yaml.YAMLError("a merge (<<), write the keys out")
 

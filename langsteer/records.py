@@ -1,4 +1,4 @@
-"""Plain values out of files that somebody else may have written: are they what they must be?
+"""Check plain values out of foreign files against types.
 
 The type says it: what `langsteer.settings` knows, and besides ``list[X]``, ``dict[str, X]``,
 the fields of a dataclass, and typed dictionaries, whose further keys do not matter.
@@ -22,7 +22,7 @@ from langsteer.settings import Bound, expected, is_of, type_hints
 
 
 def problem(value: Any, kind: Any, name: str = "") -> str | None:  # noqa: ANN401 - plain values
-    """The first place whose value is not of its kind, in words; None where all is well.
+    """The first place with a value of another kind, in words; None if all is well.
 
     Args:
         value: plain, e.g. of JSON.
@@ -87,7 +87,7 @@ def _of_fields(value: Any, kind: Any, name: str) -> Iterator[str]:  # noqa: ANN4
 
 
 def _with_defaults(kind: Any) -> set[str]:  # noqa: ANN401 - a type
-    """Names that the plain values of a dataclass may lack."""
+    """Names the plain values of a dataclass may lack."""
     if not dataclasses.is_dataclass(kind):
         return set()
     missing = dataclasses.MISSING

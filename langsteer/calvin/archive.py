@@ -1,4 +1,4 @@
-"""A CALVIN dataset inside its zip, read where it lies.
+"""A CALVIN dataset inside its zip, read without unpacking.
 
 CALVIN comes as zips of 166 to 517 GB, and unpacked it needs as much again. A zip lists its files at
 its end, each with its place, so any of them is one read away. The list of 600,000 files takes some
@@ -67,7 +67,7 @@ class Archive:
     folders: dict[str, _Listing]
 
     def find(self, name: PurePosixPath) -> Member | None:
-        """Where a file lies, or None."""
+        """The place of a file, or None."""
         listing = self.folders.get(str(name.parent))
         wanted = name.name.encode()
         if listing is None or len(wanted) > listing.names.itemsize:
@@ -81,7 +81,7 @@ class Archive:
         """The content of a file, checked against its checksum.
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: there is none of this name.
             UnreadableFileError: it is damaged.
             OSError: the zip cannot be read.
         """
@@ -116,7 +116,7 @@ class ArchivePath:
 
     @property
     def name(self) -> str:
-        """The last part, that of the zip for its root."""
+        """The last part; for the root, the zip's own."""
         return self.inner.name or self.archive.path.name
 
     @property
@@ -146,7 +146,7 @@ class ArchivePath:
         return iter(()) if listing is None else (one.decode() for one in listing.names)
 
     def below(self) -> list["ArchivePath"]:
-        """All folders of the zip that hold files, and those around them."""
+        """All folders of the zip with files, and their parents."""
         folders = {one for folder in self._folders() for one in (folder, *folder.parents)}
         return [ArchivePath(self.archive, folder) for folder in sorted(folders)]
 
@@ -158,7 +158,7 @@ def open_archive(path: Path) -> ArchivePath:
     """The root of a zip.
 
     Raises:
-        UserError: no zip, one that is not complete, or one that cannot be read.
+        UserError: no zip, or an incomplete or unreadable one.
     """
     try:
         with path.open("rb") as file:
@@ -171,7 +171,7 @@ def open_archive(path: Path) -> ArchivePath:
 
 
 def _read_list(file: BinaryIO) -> dict[str, _Listing]:
-    """What each folder of a zip holds; raises one of `DAMAGE` where the list makes no sense."""
+    """The content of each folder of a zip; raises one of `DAMAGE` if the list makes no sense."""
     chunks: dict[str, list[_Listing]] = defaultdict(list)
     for entries in _blocks(file, *_find_list(file)):
         by_folder: dict[str, list[_Entry]] = defaultdict(list)
@@ -201,7 +201,7 @@ def _listing(entries: list["_Entry"]) -> _Listing:
 
 
 def _merge(chunks: list[_Listing]) -> _Listing:
-    """One sorted listing; of a name that comes twice the last counts, as in `zipfile`."""
+    """One sorted listing; of a repeated name the last counts, as in `zipfile`."""
     names = np.concatenate([chunk.names for chunk in chunks])[::-1]
     names, rows = np.unique(names, return_index=True)
     places = np.concatenate([chunk.places for chunk in chunks])[::-1]
@@ -209,7 +209,7 @@ def _merge(chunks: list[_Listing]) -> _Listing:
 
 
 def _find_list(file: BinaryIO) -> tuple[int, int]:
-    """Where the list of files begins, and its bytes."""
+    """The begin of the list of files, and its bytes."""
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - _END.size - _LONGEST_COMMENT)
     file.seek(start)
@@ -262,7 +262,7 @@ def _entries(content: bytes) -> tuple[list[_Entry], int]:
 
 
 def _wide(extra: bytes, values: list[int]) -> list[int]:
-    """File size, packed size and offset, those that need 64 bits from the extra field."""
+    """File size, packed size and offset; 64-bit ones come from the extra field."""
     if _IN_EXTRA_FIELD not in values:
         return values
     at = 0

@@ -91,7 +91,7 @@ class ArrayLayout:
 
 
 def read_layout(folder: Path) -> ArrayLayout:
-    """The layout of an array; raises `UserError` where there is none, or none of ours."""
+    """The layout of an array; raises `UserError` if there is none, or none of ours."""
     path = folder / "zarr.json"
     try:
         node = json.loads(read_text(path))
@@ -106,7 +106,7 @@ def read_layout(folder: Path) -> ArrayLayout:
 
 
 def _layout(node: dict[str, Any]) -> ArrayLayout:
-    """The layout of an array's metadata, whose types are right."""
+    """The layout of an array's metadata, with its types checked."""
     shape, shard = node["shape"], node["chunk_grid"]["configuration"]["chunk_shape"]
     chunk, codecs = shard, node["codecs"]
     sharded = bool(codecs) and codecs[0]["name"] == "sharding_indexed"
@@ -139,7 +139,7 @@ def _checked(layout: ArrayLayout, node: dict[str, Any], path: Path) -> ArrayLayo
 
 
 def require_shards(folder: Path, layout: ArrayLayout, file_name: str) -> None:
-    """See that the files of a sharded array are there, regular, and hold their index.
+    """Check a sharded array's files: present, regular, and with their index.
 
     Whoever reads an array gets as much memory as its metadata ask for. So they must not ask for
     more than there are files.

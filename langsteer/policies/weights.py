@@ -21,9 +21,9 @@ def check_tensors(
     expected: Mapping[str, Tensor],
     unset: Collection[str] = (),
 ) -> None:
-    """See that names, shapes and dtypes are the expected ones, and all numbers finite.
+    """Check names, shapes and dtypes against the expected ones, and all numbers for being finite.
 
-    Shapes come first: a small file may hold a view that repeats one number a billion times.
+    Shapes come first: in a small file a view may repeat one number a billion times.
 
     Args:
         path: of the file, for the message.

@@ -1,7 +1,7 @@
-"""Where things are by the robot's own cameras: blocks by colour, drawer and door by depth.
+"""Places of things by the robot's own cameras: blocks by colour, drawer and door by depth.
 
 Nothing is read from the simulator but what its cameras show. A scene's description (`Layout`) tells
-where its parts are mounted and how long its blocks are.
+the mounts of its parts and the lengths of its blocks.
 
 Example::
 
@@ -48,12 +48,12 @@ _HUES = {"red": 0.0, "blue": 240.0, "pink": 300.0}
 every renderer and in every scene."""
 _HUE_TOLERANCE, _LEAST_SATURATION, _LEAST_VALUE = 20.0, 0.8, 0.25
 _LEAST_PIXELS = 12
-"""Of a block: fewer do not tell where its middle is."""
+"""Of a block: fewer do not tell its middle."""
 _AROUND_MEDIAN = 0.09
 _MOST_ERROR = 0.006
 """Root mean square metres between a block's points and its faces."""
 _HAND_RADIUS, _BELOW_TCP = 0.075, 0.03
-"""Metres around the hand's axis, and before its tcp, within which points are the robot's own."""
+"""Metres around the hand's axis, and before its tcp. Points within them are the robot's own."""
 _STEP, _NEAR_FACE = 0.002, 0.003
 """Metres between the joint values tried, and from a face to a point on it."""
 _LEAST_ON_PART = 15
@@ -66,7 +66,7 @@ class Look:
     Attributes:
         colour: camera to (H, W, 3) uint8.
         depth: camera to (H, W) float32, metres along its axis.
-        robot_obs: (15,) where the hand, and so the gripper's camera, is.
+        robot_obs: (15,) with the hand's pose, and so the gripper camera's.
         pixel_centre: of the renderer (`calvin.cameras.PIXEL_CENTRE`).
     """
 
@@ -120,7 +120,7 @@ class Look:
     def seen_by(self, camera: str) -> tuple[Points, NDArray[np.float64]]:
         """Points (N, 3) of a camera in the workspace, and their hues (N,) in degrees.
 
-        A hue is NaN where the colour is pale or dark.
+        A hue is NaN if the colour is pale or dark.
         """
         points = self.planes(camera).reshape(3, -1).T
         low, high = np.array(WORKSPACE, dtype=np.float32).T
@@ -129,7 +129,7 @@ class Look:
 
 
 class Sight:
-    """What is where at the moment of a look.
+    """The places of things at the moment of a look.
 
     Args:
         layout: of the scene.
@@ -142,7 +142,7 @@ class Sight:
 
     @cached_property
     def block_names(self) -> tuple[str, ...]:
-        """The blocks that are seen; see `blocks.Scene`."""
+        """The blocks in sight; see `blocks.Scene`."""
         return tuple(f"block_{one}" for one in _HUES if self.block(one) is not None)
 
     def place(self, name: str) -> NDArray[np.float64]:
@@ -163,7 +163,7 @@ class Sight:
     def block(self, colour: str) -> NDArray[np.float64] | None:
         """(4,) float64: xyz of a block's centre in metres and its yaw in radians.
 
-        The camera that sees more of it decides. None where neither sees enough.
+        The camera with more of it in sight decides. None if neither sees enough.
         """
         views = [(self._coloured(name, colour), name) for name in CAMERAS]
         points, camera = max(views, key=lambda view: len(view[0]))
@@ -193,14 +193,14 @@ class Sight:
         return place if error <= _MOST_ERROR else None
 
     def drawer(self) -> float | None:
-        """Joint value of the drawer in metres, by its bar; None where that is hidden."""
+        """Joint value of the drawer in metres, by its bar; None if the bar is hidden."""
         x, y, z = (self._without_hand - self.layout.bar(0.0)).T
         on_bar = (np.abs(x) < BAR_HALF_LENGTH) & (np.abs(z) < HANDLE_HALF_WIDTH)
         front = -y[on_bar] - (BAR_BACK - BAR_FRONT) / 2
         return _foremost(front, self.layout.drawer_range)
 
     def slider(self) -> float | None:
-        """Joint value of the door in metres, by its handle; None where that is hidden."""
+        """Joint value of the door in metres, by its handle; None if it is hidden."""
         x, y, z = (self._without_hand - self.layout.handle(0.0)).T
         on_front = (np.abs(y) < _NEAR_FACE) & (np.abs(z) < 2 * HANDLE_HALF_WIDTH)
         return _middle_of_handle(-x[on_front], self.layout.slider_range)
@@ -238,7 +238,7 @@ def _middle_of_handle(values: NDArray[np.floating], most: float) -> float | None
 
 
 def _hues(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Hues (N,) in degrees of colours (N, 3); NaN where they are pale or dark."""
+    """Hues (N,) in degrees of colours (N, 3); NaN if pale or dark."""
     red, green, blue = scaled = colours.T / 255.0
     value, chroma = scaled.max(axis=0), np.ptp(scaled, axis=0)
     vivid = (value >= _LEAST_VALUE) & (chroma >= _LEAST_SATURATION * value)

@@ -1,8 +1,8 @@
-"""Say which rank keeps the others waiting, and end a run that waits too long.
+"""Name the rank that keeps the others waiting, and end a run after too long a wait.
 
-A collective of PyTorch waits in silence for a rank that is stopped, swapped out, or hangs on a file
-system. Here every rank tells the others, through the store of the rendezvous, how often it came to
-a meeting, and that it lives. Threads do it, so that a rank that waits can still speak.
+A collective of PyTorch waits in silence for a stopped, swapped-out or hanging rank. Here every rank
+tells the others, through the store of the rendezvous, its number of meetings and a sign of life.
+Threads do it, so a waiting rank can still speak.
 
 Example::
 
@@ -22,7 +22,7 @@ from torch import distributed as dist
 from langsteer.errors import EXIT_USER_ERROR
 
 NOTICE_SECONDS = 60.0
-"""Waiting for that long is said; less where ``timeout`` is shorter than two of them."""
+"""A wait of this length is reported; a shorter one if ``timeout`` is less than two of them."""
 _BEAT_SECONDS = 1.0
 _GONE = "gone"
 
@@ -32,7 +32,7 @@ class _Arrivals:
 
 
 def arrived() -> None:
-    """Count a meeting that this rank has come to; all ranks come to the same ones in order."""
+    """Count a meeting of this rank; all ranks come to the same ones in order."""
     _Arrivals.count += 1
 
 
@@ -42,8 +42,8 @@ def attendance(rank: int, world_size: int, store: dist.Store, timeout: float) ->
 
     Args:
         rank, world_size: of this process, and number of all.
-        store: of the rendezvous, by a connection that nothing else uses.
-        timeout: seconds until a rank that waits ends its process with status 2.
+        store: of the rendezvous, by a connection of its own.
+        timeout: seconds until a waiting rank ends its process with status 2.
     """
     _Arrivals.count = 0
     watch = _Watch(rank, world_size, store, timeout)
@@ -75,7 +75,7 @@ class _Watch:
             threading.Thread(target=target, daemon=True).start()
 
     def leave(self) -> None:
-        """End, and tell the others that this rank is not to be waited for."""
+        """End, and tell the others not to wait for this rank."""
         self._over.set()
         with suppress(RuntimeError):  # rank 0, who has the store, may have left before
             self._store.set(self._key(self._rank), _GONE)
@@ -84,7 +84,7 @@ class _Watch:
         return f"attendance{rank}"
 
     def _talk(self) -> None:
-        """Tell and read; ends with the store, whose end the collectives notice."""
+        """Tell and read; ends with the store. The collectives notice its end."""
         beat, keys = 0, [self._key(rank) for rank in range(self._world_size)]
         with suppress(RuntimeError):
             while not self._over.is_set():
@@ -121,7 +121,7 @@ class _Watch:
             self._judge()
 
     def _judge(self) -> None:
-        """Say who is missing, and end where it takes too long."""
+        """Name the missing ranks, and end if it takes too long."""
         own, waiting = self._rank, self._late[self._rank]
         missing: dict[int, float] = {}
         for rank in self._silent:

@@ -121,7 +121,7 @@ class DP3(nn.Module):
         return self.compute_loss(batch, noise, timesteps, generator, withheld)
 
     def encode(self, obs: Observation, sentences: Tensor | None = None) -> Tensor:
-        """The condition (B, D) that the network gets of an observation.
+        """The network's condition (B, D) of an observation.
 
         Args:
             obs: of batch B.
@@ -365,10 +365,10 @@ def _normal(shape: torch.Size, generator: torch.Generator | None, device: torch.
 def foresight_loss(looked_at: Tensor, hand_ahead: Tensor) -> Tensor:
     """How far the first heads look beside the places of the hand in the future.
 
-    The denoising loss alone teaches attention slowly, since its gradient is mostly noise. Where the
-    hand goes next is mostly where the thing is that the sentence is about, and every recording
-    tells it. Pseudo-Huber norm in units of `_FORESIGHT_SCALE`: a place in the air, which no point
-    can explain, pulls no harder than another.
+    The denoising loss alone teaches attention slowly, since its gradient is mostly noise. The hand
+    mostly goes to the thing of the sentence next, and every recording tells it. Pseudo-Huber norm
+    in units of `_FORESIGHT_SCALE`: a place in the air, explained by no point, pulls no harder than
+    another.
 
     Args:
         looked_at: (B, heads, 3) metres.
