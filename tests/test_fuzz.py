@@ -14,6 +14,8 @@ import pickle
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -170,16 +172,12 @@ def calvin(tmp_path_factory, make_calvin):
 
 @pytest.fixture(scope="module")
 def store(calvin, tmp_path_factory):
-    # Converted in a process of its own: threads of the storage library do not survive a fork.
+    # Converted by another program: threads of the storage library do not survive a fork.
     path = tmp_path_factory.mktemp("fuzz") / "a.zarr"
-    chosen = ConversionSettings(n_points=16, static_crop=32, frames_per_shard=8)
-
-    def make() -> None:
-        from langsteer.data.conversion import convert
-
-        convert(calvin, path, chosen, num_workers=1)
-
-    contained(make)
+    script = Path(__file__).resolve().parents[1] / "scripts" / "convert_calvin_to_zarr.py"
+    small = ["--num_points", "16", "--crop", "32", "--frames_per_file", "8", "--num_workers", "1"]
+    command = [sys.executable, script, "--root_dir", calvin, "--save_path", path, *small]
+    subprocess.run(list(map(str, command)), check=True)
     return path
 
 
