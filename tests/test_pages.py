@@ -58,7 +58,8 @@ observation = env.observe(point_cloud=True)
 cloud, robot_obs = observation["point_cloud"], observation["robot_obs"]
 rows, strength = np.array([0, 1]), 0.1
 clouds = torch.from_numpy(cloud).float().expand(2, 2, 64, 3)
-obs = {"point_cloud": clouds, "agent_pos": torch.from_numpy(robot_obs).float().expand(2, 2, 15)}
+states = torch.from_numpy(robot_obs).float().expand(2, 2, 15)
+obs = {"point_cloud": clouds, "agent_pos": states}
 cost = lambda actions: (actions**2).sum((1, 2))
 """
 
@@ -128,7 +129,7 @@ def run_page(tools, recordings):
             ["bash", "-c", shell], cwd=folder, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{page.name}: {done.stdout[-1500:]}\n{done.stderr[-3000:]}"
-        program = "\n".join(blocks(page, "python")).replace('"egl"', '"depth"')
+        program = "\n".join(blocks(page, "python"))
         if program:
             done = subprocess.run(
                 [sys.executable, "-c", PRELUDE + program],
@@ -164,10 +165,12 @@ PAGES = [page for page in PAGES if page.name != "slurm.md" and "```" in page.rea
 def test_page_runs_in_order(page, after_readme, run_page, tmp_path):
     folder = tmp_path / "work"
     shutil.copytree(after_readme, folder, symlinks=True)
-    # The names that the pages give to a checkpoint and to stores.
+    # The names that the pages give to a full training's checkpoints, and to stores.
     made = folder / CHECKPOINTS / "my_run"
-    for name in ("base", "dp3_calvin_20260213"):
-        shutil.copytree(made, folder / CHECKPOINTS / name)
+    shutil.rmtree(made)
+    trained = min((folder / CHECKPOINTS).glob("dp3_calvin_*"))
+    for name in ("my_run", "base", "dp3_calvin_20260213"):
+        shutil.copytree(trained, folder / CHECKPOINTS / name)
     shutil.copyfile(made / "latest.ckpt", made / "epoch_0100.ckpt")
     shutil.copytree(folder / "data" / "calvin_training.zarr", folder / "data" / "calvin_debug.zarr")
     run_page(page, folder)
