@@ -48,6 +48,8 @@ SIZES = {
 }
 """Script to what is added to its arguments."""
 LEFT_OUT = r"^(pip|sbatch|make|bash scripts/(setup_calvin|slurm_)|python benchmarks/gpu).*$"
+NOT_HERE = ("load_reference_checkpoint", "DenoiserGraphs")
+"""A file of the reference implementation, and a GPU."""
 # What a reader of the examples is taken to have.
 PRELUDE = """
 import numpy as np, torch, langsteer
@@ -68,7 +70,7 @@ def blocks(page, language):
     """The fenced blocks of a page in order, without those that need what is not here."""
     text = page.read_text(encoding="utf-8")
     found = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [block for block in found if "load_reference_checkpoint" not in block]
+    return [block for block in found if not any(name in block for name in NOT_HERE)]
 
 
 @pytest.fixture(scope="session")
