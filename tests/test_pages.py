@@ -44,7 +44,12 @@ SIZES = {
     ],
     "run_experiment.py": ["num_episodes=1", "videos=1", *PLAY],
     "evaluate_calvin.py": ["num_chains=1", *PLAY],
-    "evaluate_steering.py": ["starts=1", "methods=[none,reference]", "tasks=[open_drawer]", *PLAY],
+    "evaluate_steering.py": [
+        "starts=1",
+        "methods=[none,pointing,reference]",
+        "tasks=[open_drawer]",
+        *PLAY,
+    ],
 }
 """Script to what is added to its arguments."""
 LEFT_OUT = r"^(pip|sbatch|make|bash scripts/(setup_calvin|slurm_)|python benchmarks/gpu).*$"
