@@ -1,9 +1,11 @@
-"""Fit a box of known size to the points that cameras see of it.
+"""Fit a box of known size to the points a camera sees of it.
 
 Example::
 
-    place, error = fit_box(points, (0.028, 0.02, 0.02), away)
+    place, error = fit_box(points, (0.028, 0.02, 0.02), away, exposed)
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +19,29 @@ _DAMPING = 2e-3
 _LEVER = 0.03
 """Metres that a radian of yaw counts like."""
 _MOST_POINTS = 100
+_ALIKE = 5e-4
+"""Boxes fit alike if their errors differ by no more metres."""
+_SHIFTS = (0.0, -0.15, 0.15, -0.3, 0.3, -0.45, 0.45)
+"""Of a box along its length, in half lengths."""
 
 
 def fit_box(
-    points: NDArray[np.floating], half_extents: tuple[float, float, float], away: Array
+    points: NDArray[np.floating],
+    half_extents: tuple[float, float, float],
+    away: Array,
+    exposed: Callable[[Array], float],
 ) -> tuple[Array, float]:
     """The level box whose surface the points lie on, by least squares from six yaws.
 
     Minimises sum_i sd(p_i)^2 over centre and yaw, where sd is the signed distance to the box
-    (Quilez, "distance functions"), by damped Gauss-Newton steps (Levenberg 1944).
+    (Quilez, "distance functions"), by damped Gauss-Newton steps (Levenberg 1944). Points of a half
+    hidden box fit several. Then the one wins that stands least where the camera sees past it.
 
     Args:
         points: (N, 3) metres, world frame.
         half_extents: of the box along its own axes, metres.
         away: (3,) unit vector from the camera to the points: the box lies behind its visible faces.
+        exposed: from a place (4,) to the share of the box in front of what the camera sees there.
 
     Returns:
         (4,) xyz in metres and yaw in radians; root mean square distance in metres.
@@ -45,9 +56,28 @@ def fit_box(
         right = np.einsum("hni,hn->hi", slopes, distances) / len(sampled)
         damping = _DAMPING * np.diag([1.0, 1.0, 1.0, _LEVER**2])
         state = state - np.linalg.solve(normal + damping, right[..., None])[..., 0]
+    # What is hidden of the length is at one end or at the other.
+    length = np.column_stack([np.cos(state[:, 3]), np.sin(state[:, 3]), np.zeros((len(state), 2))])
+    state = np.concatenate([state + shift * half[0] * length for shift in _SHIFTS])
     errors = np.sqrt((_distances(sampled, state, half)[0] ** 2).mean(axis=1))
-    best = int(errors.argmin())
+    alike = np.flatnonzero(errors <= errors.min() + _ALIKE)
+    best = min(alike, key=lambda index: exposed(state[index]))
     return state[best], float(errors[best])
+
+
+def faces(place: Array, half_extents: tuple[float, float, float]) -> tuple[Array, Array]:
+    """Points (N, 3) spread over a box's six faces, and their outward normals (N, 3)."""
+    grid = np.stack(np.meshgrid(*[np.linspace(-0.9, 0.9, 5)] * 2), axis=-1).reshape(-1, 2)
+    points, normals = [], []
+    for axis in range(3):
+        for sign in (-1.0, 1.0):
+            normal = sign * np.eye(3)[axis]
+            points.append(np.insert(grid, axis, sign, axis=1))
+            normals.append(np.tile(normal, (len(grid), 1)))
+    cosine, sine = np.cos(place[3]), np.sin(place[3])
+    turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    spread = np.concatenate(points) * half_extents
+    return spread @ turn.T + place[:3], np.concatenate(normals) @ turn.T
 
 
 def _distances(points: Array, state: Array, half: Array) -> tuple[Array, Array]:

@@ -120,4 +120,7 @@ class Pointer:
         self.arrived = gap <= (AWAY * self.near if self.arrived else self.near)
         if self.meant is None or not self.arrived:
             return Said(draws=(Point(torch.from_numpy(self.point).float()),))
-        return Said(means=(Intent(self.meant.toward, self.meant.turn, self.meant.fingers),))
+        meant = self.meant
+        if meant == Meant():
+            return Said()
+        return Said(means=(Intent(meant.toward, meant.turn, meant.fingers),))

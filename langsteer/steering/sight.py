@@ -13,7 +13,7 @@ Example::
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ from langsteer.calvin.layout import (
 from langsteer.data.pointcloud import WORKSPACE
 from langsteer.errors import UserError
 from langsteer.steering.blocks import OccludedError
-from langsteer.steering.boxes import fit_box
+from langsteer.steering.boxes import faces, fit_box
 
 Points = NDArray[np.float32]
 
@@ -57,6 +57,8 @@ _HAND_RADIUS, _BELOW_TCP = 0.075, 0.03
 _STEP, _NEAR_FACE = 0.002, 0.003
 """Metres between the joint values tried, and from a face to a point on it."""
 _LEAST_ON_PART = 15
+_PAST = 0.01
+"""Metres behind a face from which on a camera sees past it."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,21 @@ class Look:
         """(3, H, W) metres, world frame: x, y and z of each pixel of a camera."""
         model = STATIC_CAMERA if camera == "static" else GRIPPER_CAMERA
         return deproject(self.depth[camera], model, self.poses[camera], self.pixel_centre)
+
+    def exposed(
+        self, camera: str, half_extents: tuple[float, float, float], place: NDArray[np.float64]
+    ) -> float:
+        """The share of a box's faces towards a camera that the camera sees past."""
+        model = STATIC_CAMERA if camera == "static" else GRIPPER_CAMERA
+        pose = self.poses[camera]
+        points, normals = faces(place, half_extents)
+        points = points[((points - pose[:3, 3]) * normals).sum(axis=1) < 0]
+        x, y, z = ((points - pose[:3, 3]) @ pose[:3, :3]).T
+        u = np.round(model.focal * x / z + model.centre[0] - self.pixel_centre[0]).astype(int)
+        v = np.round(model.focal * y / z + model.centre[1] - self.pixel_centre[1]).astype(int)
+        within = (u >= 0) & (u < model.width) & (v >= 0) & (v < model.height) & (z > model.near)
+        seen = self.depth[camera][v[within], u[within]]
+        return float((seen > z[within] + _PAST).sum()) / len(points)
 
     def point_at(self, u: float, v: float) -> NDArray[np.float64]:
         """(3,) metres, world frame: what the static camera shows in a pixel.
@@ -187,10 +204,12 @@ class Sight:
         away = points.mean(axis=0) - self._look.poses[camera][:3, 3]
         away /= np.linalg.norm(away)
         half = BLOCK_WIDTH / 2
-        place, error = fit_box(points, (half_length, half, half), away)
-        if error > _MOST_ERROR:  # it may stand on its end
-            place, error = fit_box(points, (half, half, half_length), away)
-        return place if error <= _MOST_ERROR else None
+        for extents in (half_length, half, half), (half, half, half_length):  # lying, on its end
+            exposed = partial(self._look.exposed, camera, extents)
+            place, error = fit_box(points, extents, away, exposed)
+            if error <= _MOST_ERROR:
+                return place
+        return None
 
     def drawer(self) -> float | None:
         """Joint value of the drawer in metres, by its bar; None if the bar is hidden."""

@@ -237,11 +237,13 @@ class Steerer:
         draws, ranks = self._objectives(policy.config.horizon - first, obs)
         # Our own noise leaves the policy's generator as the unsteered policy leaves it.
         own = torch.Generator().manual_seed(self._step_seed)
+        # Where nothing ranks, further samples would cost time for nothing.
+        samples = 1 if ranks is None else config.samples
         predicted = policy.predict_action(
             obs,
-            noise=self._noise(policy, generator, own),
+            noise=self._noise(policy, generator, own, samples),
             guidance=self._guidance(draws, pose, first, own),
-            samples_per_observation=config.samples,
+            samples_per_observation=samples,
         )
         paths = commanded_path(pose, predicted["action_pred"][:, first:])
         # The best sample is executed. With one sample this ranks nothing and fills the trace.
@@ -251,11 +253,13 @@ class Steerer:
         self.first_trace = self.first_trace or self.trace
         return predicted["action"][chosen].cpu().numpy()
 
-    def _noise(self, policy: DP3, generator: torch.Generator, own: torch.Generator) -> Tensor:
+    def _noise(
+        self, policy: DP3, generator: torch.Generator, own: torch.Generator, samples: int
+    ) -> Tensor:
         """(N, horizon, 7): the policy's own draw, and N - 1 further ones of our own."""
         shape = (policy.config.horizon, policy.config.action_dim)
         first = torch.randn((1, *shape), generator=generator, device=generator.device)
-        further = torch.randn((self.config.samples - 1, *shape), generator=own)
+        further = torch.randn((samples - 1, *shape), generator=own)
         return torch.cat([first.to(policy.device), further.to(policy.device)])
 
     @property
