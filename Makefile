@@ -9,12 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python scripts/install.py
 # Those of the tests include the optional ones, so that nothing is skipped for want of a package.
-EXTRAS := sim
+EXTRAS := sim,language
 TEST_EXTRAS := dev,sim,wandb,language,serve
 # One thread a process: two test workers share two cores, and threads that fight slow both.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 WANDB_MODE=disabled
 
-.PHONY: help same-python install install-tests test test-slow check quickstart clean
+.PHONY: help same-python install install-tests test test-slow check demo language-policy quickstart clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,14 @@ test: check  ## all checks and tests, under 15 minutes on 2 cores
 
 test-slow: install-tests  ## the longer tests too; before a release
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadgroup -m ''
+
+# From the environment, so that no shell reads a sentence as commands.
+export SAY ?= push the blue block to the right
+demo: install  ## tell a robot what to do and watch it try: make demo SAY='open the drawer'
+	@$(BIN)/python scripts/demo.py "$$SAY"
+
+language-policy: install  ## train the demo's policy from nothing, about two hours on two cores
+	bash scripts/train_language_policy.sh
 
 quickstart: install  ## the main job from nothing, on a laptop
 	$(BIN)/python scripts/quickstart.py

@@ -52,3 +52,4 @@ experiment = _of_keys("langsteer.evaluation.experiment", "experiment", require_s
 collect = _of_options("langsteer.collect_command", require_simulator)
 replay = _of_options("langsteer.replay_command", require_simulator)
 quickstart = _of_options("langsteer.quickstart_command", require_simulator)
+demo = _of_options("langsteer.demo_command", require_simulator)

@@ -24,28 +24,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from langsteer.policies.exported import write_export  # PyTorch, which help does without
     from langsteer.policies.loading import load_policy
 
-    policy = exported(options.ckpt_path)
+    policy = exported(options.ckpt_path, options.execute)
     size = write_export(options.save_path, policy, options.half, options.overwrite)
     load_policy(options.save_path)  # what was written can be read
     was = options.ckpt_path.stat().st_size
     print(f"{options.save_path}: {size / 1e6:.1f} MB, the checkpoint has {was / 1e6:.1f} MB")
 
 
-def exported(checkpoint: Path) -> "ExportedPolicy":
+def exported(checkpoint: Path, execute: int | None = None) -> "ExportedPolicy":
     """What inference needs of a checkpoint: averaged weights, where it has any.
 
+    Args:
+        checkpoint: of training.
+        execute: actions to execute of a prediction; None: as many as in training.
+
     Raises:
-        UserError: the checkpoint cannot be read.
+        UserError: the checkpoint cannot be read, or a prediction has fewer actions.
     """
+    from langsteer.policies.dp3 import DP3Config
     from langsteer.policies.exported import ExportedPolicy
     from langsteer.policies.loading import read_checkpoint
 
     payload = read_checkpoint(checkpoint, mmap=True)
     averaged = payload.get("ema") is not None
     weights = payload["ema"] if averaged else payload["model"]
-    return ExportedPolicy(
-        payload["config"]["policy"], payload["pipeline"], weights, _origin(payload, averaged)
-    )
+    config = payload["config"]["policy"]
+    if execute is not None:
+        config = DP3Config.from_dict({**config, "n_action_steps": execute}).to_dict()
+    return ExportedPolicy(config, payload["pipeline"], weights, _origin(payload, averaged))
 
 
 def _origin(payload: dict[str, Any], averaged: bool) -> dict[str, Any]:
@@ -69,5 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--ckpt_path", type=Path, required=True, help="a checkpoint of training")
     add("--save_path", type=Path, required=True, help="the folder to make, e.g. exported/my_run")
     add("--half", action="store_true", help="store weights in float16, at half the size")
+    add(
+        "--execute",
+        type=int,
+        metavar="K",
+        help="actions to execute of a prediction, before the next one; as in training if not given",
+    )
     add("--overwrite", action="store_true", help="replace an export that is there")
     return parser

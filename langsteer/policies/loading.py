@@ -19,12 +19,15 @@ import torch
 
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
+from langsteer.policies import shipped_policy
 from langsteer.policies.dp3 import DP3, DP3Config
 from langsteer.policies.exported import export_identity, read_export
 from langsteer.policies.precision import PRECISIONS, Precision
 from langsteer.policies.weights import check_tensors
 from langsteer.records import problem
 
+SHIPPED = "shipped"
+"""Names the policy that comes with the package in a checkpoint's place."""
 CHECKPOINT_FORMAT = "langsteer-checkpoint"
 CHECKPOINT_VERSION = 1
 _MOST_NAMED = 6  # checkpoints in a message
@@ -52,7 +55,7 @@ def load_policy(
     """The policy of a checkpoint or an export, with normaliser and pipeline, ready to predict.
 
     Args:
-        path: a checkpoint of training, or a folder by `exported`.
+        path: a checkpoint of training, a folder by `exported`, or `SHIPPED`.
         device: the policy's.
         use_ema: its averaged weights (the validated ones), or the last ones of training. A run
             without averaging has the latter only, an export only those it was made from.
@@ -64,7 +67,7 @@ def load_policy(
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision={precision}: expected one of {', '.join(PRECISIONS)}")
-    path = Path(path)
+    path = checked_path(path)
     source = _read_export(path) if path.is_dir() else _read_training(path, use_ema)
     policy = _empty_policy(path, source)
     # An unfitted normaliser is NaN: better no policy than a robot on NaN.
@@ -168,10 +171,13 @@ def _what_is_there(path: Path) -> str:
 
 
 def checked_path(path: str | Path | None) -> Path:
-    """A checkpoint's path; raises `UserError` if none is named."""
+    """A checkpoint's path, of `SHIPPED` the package's own; raises `UserError` if none is named."""
     if path is None:
-        raise UserError("no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt")
-    return Path(path)
+        raise UserError(
+            "no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt, or "
+            f"policy.ckpt_path={SHIPPED} for the policy that comes with LangSteer"
+        )
+    return shipped_policy() if path == SHIPPED else Path(path)
 
 
 def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
@@ -194,13 +200,14 @@ def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
 
 
 def reads_sentences(path: str | Path | None) -> bool:
-    """Whether the policy of a checkpoint follows sentences; its weights are not read.
+    """Whether the policy of a checkpoint or an export follows sentences.
 
     Raises:
-        UserError: None, or as `read_checkpoint`.
+        UserError: None, or as `load_policy`.
     """
-    config = read_checkpoint(checked_path(path), mmap=True)["config"]["policy"]
-    return DP3Config.from_dict(config).language
+    path = checked_path(path)
+    source = _read_export(path) if path.is_dir() else _read_training(path, use_ema=True)
+    return DP3Config.from_dict(source.config).language
 
 
 def precision_name(wanted: str, device: Literal["auto", "cpu", "cuda"]) -> str:

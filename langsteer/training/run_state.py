@@ -199,12 +199,12 @@ def check_optimizer(path: Path, saved: Any, optimizer: torch.optim.Optimizer) ->
         )
 
 
-_OF_TRAINING = ("foresight", "noise_draws", "language_dropout", "language_guidance")
+_FREE = ("foresight", "n_action_steps", "noise_draws", "language_dropout", "language_guidance")
 """Keys of a policy that change neither its weights' shapes nor what its output stands for."""
 
 
 def _lasting(config: DP3Config) -> dict[str, Any]:
-    return {key: value for key, value in config.to_dict().items() if key not in _OF_TRAINING}
+    return {key: value for key, value in config.to_dict().items() if key not in _FREE}
 
 
 def _new_policy(config: DP3Config, data: CalvinData) -> DP3:
