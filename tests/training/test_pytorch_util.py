@@ -90,8 +90,13 @@ def test_weight_that_the_loss_does_not_reach_is_named_at_the_first_step():
 
 def test_training_stops_at_the_first_step_where_a_layer_is_not_reached(training, monkeypatch):
     """As autocast's cache of PyTorch before 2.13 would leave it."""
-    forward = DP3.encode
-    monkeypatch.setattr(DP3, "encode", lambda self, obs: forward(self, obs).detach())
+    look = DP3._look
+
+    def detached(self, obs, sentences):
+        features, looked_at = look(self, obs, sentences)
+        return features.detach(), looked_at
+
+    monkeypatch.setattr(DP3, "_look", detached)
     output = training.here("training.experiment_name=run", status=2)
     assert re.search(r"obs_encoder\S+ and \d+ more weights got no gradient", output)
 
