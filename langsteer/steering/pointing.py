@@ -78,16 +78,16 @@ class Aim:
 _AIMS = {
     # A pull begins behind the bar, a push before it: the place decides, and nothing more is said.
     "open_drawer": Aim("bar", (0.0, 0.035, 0.02)),
-    "close_drawer": Aim("bar", (0.0, -0.08, 0.02)),
+    "close_drawer": Aim("bar", (0.0, -0.06, 0.01)),
     # The handle is pushed from its side; before the door, for the hand comes from there.
     "move_slider_left": Aim("handle", (0.06, 0.02, 0.0)),
     "move_slider_right": Aim("handle", (-0.06, 0.02, 0.0)),
-    # Well over the button: a point in it is pressed by whoever goes there.
-    "turn_on_led": Aim("button", (0.0, 0.0, 0.08)),
-    "turn_off_led": Aim("button", (0.0, 0.0, 0.08)),
+    # The tips four centimetres over the button: going into it would press it.
+    "turn_on_led": Aim("button", (0.0, 0.0, 0.05)),
+    "turn_off_led": Aim("button", (0.0, 0.0, 0.05)),
     # Before the lever, on the side from which it is moved; a touch alone may move it.
-    "turn_on_lightbulb": Aim("lever", (0.0, LEVER_FROM_BELOW[1] - 0.05, 0.0)),
-    "turn_off_lightbulb": Aim("lever", (0.0, LEVER_FROM_ABOVE[1] - 0.04, 0.1)),
+    "turn_on_lightbulb": Aim("lever", (0.0, LEVER_FROM_BELOW[1] - 0.035, 0.02)),
+    "turn_off_lightbulb": Aim("lever", (0.0, LEVER_FROM_ABOVE[1] - 0.02, 0.08)),
     # Over the block: the place is the same for left and right, the turn decides.
     "rotate_left": Aim("block", (0.0, 0.0, 0.03), Meant(turn=1, fingers=CLOSED)),
     "rotate_right": Aim("block", (0.0, 0.0, 0.03), Meant(turn=-1, fingers=CLOSED)),
