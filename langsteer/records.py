@@ -20,6 +20,9 @@ from typing import Annotated, Any, NotRequired, Union, get_args, get_origin, is_
 
 from langsteer.settings import Bound, expected, is_of, type_hints
 
+_MOST_SHOWN = 200
+"""Characters of a value in a message; each level of a nested one may take some dozens."""
+
 
 def problem(value: Any, kind: Any, name: str = "") -> str | None:  # noqa: ANN401 - plain values
     """The first place with a value of another kind, in words; None if all is well.
@@ -103,4 +106,4 @@ def _below(name: str, key: str) -> str:
 
 
 def _wrong(value: Any, wanted: str, name: str) -> str:  # noqa: ANN401 - plain values
-    return f"{name or 'its content'}={reprlib.repr(value)}: expected {wanted}"
+    return f"{name or 'its content'}={reprlib.repr(value)[:_MOST_SHOWN]}: expected {wanted}"
