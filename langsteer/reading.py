@@ -62,7 +62,8 @@ def read_bytes(path: Readable, most_bytes: int) -> bytes:
     if not isinstance(path, Path):
         return path.read_bytes()
     with os.fdopen(open_regular(path, most_bytes), "rb") as file:
-        return file.read(most_bytes)
+        # A read takes memory for all that it may give: ask for what there is.
+        return file.read(min(most_bytes, os.fstat(file.fileno()).st_size))
 
 
 def read_text(path: Readable, most_bytes: int = MOST_TEXT) -> str:

@@ -1,6 +1,7 @@
 """Only regular files are read, and what is read stays small."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,15 @@ def test_yaml_is_read_as_before_and_dates_are_words(tmp_path):
     (tmp_path / "a.yaml").write_text("a: &x [1, 2.5, yes]\nb: *x\nday: 2022-02-02\n")
     values = [1, 2.5, True]
     assert read_yaml(tmp_path / "a.yaml") == {"a": values, "b": values, "day": "2022-02-02"}
+
+
+def test_a_small_file_takes_little_memory_whatever_is_allowed(tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text("{}")
+    tracemalloc.start()
+    try:
+        assert read_text(path) == "{}"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
