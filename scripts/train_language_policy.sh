@@ -39,8 +39,7 @@ collect() {
 [ -e "$data/mixed.zarr" ] || "$python" scripts/convert_calvin_to_zarr.py \
     --root_dir "$data/all" "$data/blocks" "$data/pushes" "$data/drawers" --save_path "$data/mixed.zarr" \
     --num_points 512 --skip img depth
-# One thread: a network this small is trained faster by one core than by two.
-OMP_NUM_THREADS=1 CALVIN_ZARR_PATH="$data/mixed.zarr" "$python" scripts/train_dp3.py \
+CALVIN_ZARR_PATH="$data/mixed.zarr" "$python" scripts/train_dp3.py \
     training=language_dp3 policy=language_dp3 training.seed="$seed" \
     training.experiment_name="language_policy_$seed" training.resume=auto
 "$python" scripts/export_policy.py --half --execute 4 --overwrite --save_path "exported/language_policy_$seed" \

@@ -146,6 +146,12 @@ def export_identity(folder: Path) -> dict[str, Any]:
     }
 
 
+def export_config(folder: Path) -> dict[str, Any]:
+    """The configuration of an export's policy, without its weights; raises as `read_export`."""
+    config: dict[str, Any] = _read_description(folder)["policy"]
+    return config
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.is_file():

@@ -21,7 +21,7 @@ from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
 from langsteer.policies import shipped_policy
 from langsteer.policies.dp3 import DP3, DP3Config
-from langsteer.policies.exported import export_identity, read_export
+from langsteer.policies.exported import export_config, export_identity, read_export
 from langsteer.policies.precision import PRECISIONS, Precision
 from langsteer.policies.weights import check_tensors
 from langsteer.records import problem
@@ -200,14 +200,17 @@ def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
 
 
 def reads_sentences(path: str | Path | None) -> bool:
-    """Whether the policy of a checkpoint or an export follows sentences.
+    """Whether the policy of a checkpoint or an export follows sentences; weights are not read.
 
     Raises:
         UserError: None, or as `load_policy`.
     """
     path = checked_path(path)
-    source = _read_export(path) if path.is_dir() else _read_training(path, use_ema=True)
-    return DP3Config.from_dict(source.config).language
+    if path.is_dir():
+        config = export_config(path)
+    else:
+        config = read_checkpoint(path, mmap=True)["config"]["policy"]
+    return DP3Config.from_dict(config).language
 
 
 def precision_name(wanted: str, device: Literal["auto", "cpu", "cuda"]) -> str:
