@@ -1,6 +1,7 @@
 """Messages of openpi's protocol: msgpack, with NumPy arrays as their bytes, dtype and shape.
 
-Only numbers and booleans travel in arrays: nothing received is unpickled, and no code runs.
+We send numbers and booleans in arrays, and take text as well, which openpi's packer lets through.
+Nothing received is unpickled, and no code runs.
 
 Example::
 
@@ -9,6 +10,7 @@ Example::
 """
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 """Of one message, either way: some images and clouds are below 1 MiB."""
 
 _NUMBERS = "?biuf"
+_TEXT = "US"
 
 
 class BadMessageError(ValueError):
@@ -69,24 +72,27 @@ def _unpack_numpy(value: dict[Any, Any]) -> Any:  # noqa: ANN401 - msgpack's hoo
     if b"__ndarray__" in value:
         return _array(value.get(b"data"), value.get(b"dtype"), value.get(b"shape"))
     if b"__npgeneric__" in value:
-        return _number_type(value.get(b"dtype")).type(value.get(b"data"))
+        return _dtype(value.get(b"dtype")).type(value.get(b"data"))
     return value
 
 
 def _array(data: object, dtype: object, shape: object) -> np.ndarray:
-    kind = _number_type(dtype)
+    kind = _dtype(dtype)
     if not isinstance(shape, list | tuple) or not all(type(n) is int and n >= 0 for n in shape):
         raise BadMessageError(f"an array of shape {shape!r}")
     if not isinstance(data, bytes) or len(data) != kind.itemsize * math.prod(shape):
         raise BadMessageError(f"an array of {dtype} {tuple(shape)} whose bytes do not fit it")
+    # NumPy reads a number above Unicode's last as a character, and fails much later.
+    if kind.kind == "U" and (np.frombuffer(data, f"{kind.byteorder}u4") > sys.maxunicode).any():
+        raise BadMessageError("an array of text with characters that are none")
     return np.frombuffer(data, kind).reshape(shape)
 
 
-def _number_type(name: object) -> np.dtype[Any]:
+def _dtype(name: object) -> np.dtype[Any]:
     try:
         kind = np.dtype(name) if isinstance(name, str) else None
     except (TypeError, ValueError):
         kind = None
-    if kind is None or kind.kind not in _NUMBERS or kind.itemsize == 0:
-        raise BadMessageError(f"an array of {name!r}; only numbers and booleans travel")
+    if kind is None or kind.kind not in _NUMBERS + _TEXT or kind.itemsize == 0:
+        raise BadMessageError(f"an array of {name!r}; only numbers, booleans and text travel")
     return kind

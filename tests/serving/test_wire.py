@@ -32,6 +32,15 @@ def test_arrays_come_back_to_the_bit(array):
     assert unpack(pack({"x": np.float32(0.1)}))["x"] == np.float32(0.1)
 
 
+@pytest.mark.parametrize("text", [np.array([["ab", "c"]]), np.array([b"xy"]), np.str_("push")])
+def test_text_of_openpis_packer_is_read(text):
+    kind = b"__ndarray__" if isinstance(text, np.ndarray) else b"__npgeneric__"
+    data = text.tobytes() if isinstance(text, np.ndarray) else text.item()
+    sent = {kind: True, b"data": data, b"dtype": text.dtype.str, b"shape": text.shape}
+    found = unpack(msgpack.packb({"x": sent}))["x"]
+    assert found.dtype == text.dtype and found.tolist() == text.tolist()
+
+
 @pytest.mark.parametrize(
     "value", [np.array([object()]), np.array(["a"]), np.zeros(1, complex), object()]
 )
@@ -48,6 +57,8 @@ def test_what_is_no_number_does_not_travel(value):
         {b"data": b"1234", b"dtype": "<f4", b"shape": [-1]},
         {b"data": b"1234", b"dtype": "<f4", b"shape": [1 << 62, 1 << 62]},
         {b"data": b"", b"dtype": "V0", b"shape": [1 << 40]},
+        {b"data": b"", b"dtype": "<U0", b"shape": [1 << 40]},
+        {b"data": b"\xff\xff\xff\xff", b"dtype": "<U1", b"shape": [1]},
         {b"data": "text", b"dtype": "<f4", b"shape": [1]},
         {b"dtype": 4},
     ],
