@@ -53,6 +53,8 @@ class InertUnpickler:
 
     key_types: tuple[type, ...] = (str, bytes, float, bool, type(None))
     """Possible keys of a dictionary or elements of a set, besides integers."""
+    callables: tuple[type, ...] = (Name,)
+    """Types of what `call` is given to call."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -147,6 +149,10 @@ class InertUnpickler:
         return items
 
     def _call(self, function: object, args: object) -> None:
+        # Any other value is refused unseen: its text can be exponentially long, for its parts may
+        # be shared.
+        if not isinstance(function, self.callables):
+            raise RefusedPickleError(f"it calls a {type(function).__name__}")
         if not isinstance(args, tuple):
             raise RefusedPickleError("a call without arguments")
         self._push(self.call(function, args))

@@ -58,6 +58,7 @@ HOSTILE = {
     "memo of 2**31 places": b"\x80\x04Nr\xff\xff\xff\x7f.",
     "hash of a deep tuple": b"\x80\x04}" + b")" + b"\x85" * 1_000_000 + b"Ns.",
     "exponential tuple": b"\x80\x04}N" + b"2\x86" * 90 + b"Ns.",
+    "call of an exponential tuple": b"\x80\x04N" + b"2\x86" * 90 + b")R.",
     "long of 2**31 bytes": b"\x80\x02\x8b\xff\xff\xff\x7f\x01.",
     "integer of a megabyte": b"\x80\x02\x8b" + struct.pack("<i", 2**20) + b"\x7f" * 2**20 + b".",
     "bytes of 2**63": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
@@ -117,6 +118,15 @@ def test_no_pickle_of_a_stranger_ends_the_process(name, tmp_path, in_another_pro
     path = tmp_path / "auto_lang_ann.npy"
     path.write_bytes(npy_of(HOSTILE[name]))
     assert in_another_process("load_npy(pathlib.Path(sys.argv[1]))", path).startswith("refused")
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if "exponential" in name])
+def test_a_bomb_in_a_checkpoint_is_refused_in_a_moment(name, tmp_path, in_another_process):
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(checkpoint_of(HOSTILE[name]))
+    module = "__import__('langsteer.policies.dp3.reference', fromlist=['a'])"
+    read = f"{module}.read_reference_checkpoint(pathlib.Path(sys.argv[1]))"
+    assert in_another_process(read, path).startswith("refused")
 
 
 TENSOR = (

@@ -126,6 +126,7 @@ class _CheckpointUnpickler(InertUnpickler):
     """Makes tensors and plain containers, and an `_Inert` of all else."""
 
     key_types = (*InertUnpickler.key_types, _Inert)
+    callables = (Name, _Inert)
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(_stored(archive, f"{root}data.pkl"))
