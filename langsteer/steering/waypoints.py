@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.calvin.scene_obs import DRAWER_RANGE, SLIDER_RANGE, SWITCH_RANGE
 from langsteer.calvin.task import COLOURS, checked_task
 from langsteer.errors import UserError
 
 _CLOSED, _OPEN = -1.0, 1.0
-_DRAWER_OPEN, _SLIDER_LEFT, _SWITCH_ON = 0.22, 0.28, 0.088
 _SWITCH = np.array([0.30, 0.061, 0.495])
 _SWITCH_AXIS = np.array([0.0, 0.5, 0.866])
 _TILTED = (math.pi, -0.8, 1.24)
@@ -69,7 +69,7 @@ def _open_drawer(joints: Joints | None) -> list[NDArray[np.float64]]:
 
 
 def _close_drawer(joints: Joints | None) -> list[NDArray[np.float64]]:
-    y = -0.30 - (_DRAWER_OPEN if joints is None else joints.drawer)
+    y = -0.30 - (DRAWER_RANGE if joints is None else joints.drawer)
     return [_pose(0.18, y, 0.48), _pose(0.18, y, 0.363), _pose(0.18, -0.255, 0.363)]
 
 
@@ -83,7 +83,7 @@ def _slider_left(joints: Joints | None) -> list[NDArray[np.float64]]:
 
 
 def _slider_right(joints: Joints | None) -> list[NDArray[np.float64]]:
-    x = 0.009 - (_SLIDER_LEFT if joints is None else joints.slider)
+    x = 0.009 - (SLIDER_RANGE if joints is None else joints.slider)
     return [
         _pose(x - 0.03, -0.07, 0.575),
         _pose(x - 0.02, -0.007, 0.536),
@@ -97,10 +97,11 @@ def _button(joints: Joints | None) -> list[NDArray[np.float64]]:
 
 def _switch(on: bool) -> Callable[[Joints | None], list[NDArray[np.float64]]]:
     def places(joints: Joints | None) -> list[NDArray[np.float64]]:
-        value = (0.0 if on else _SWITCH_ON) if joints is None else joints.switch
+        value = (0.0 if on else SWITCH_RANGE) if joints is None else joints.switch
         offset = (-0.05, -0.085, 0.012) if on else (-0.05, -0.045, 0.055)
         touch = _SWITCH + np.array(offset)
-        begin, end = touch + _SWITCH_AXIS * value, touch + _SWITCH_AXIS * (_SWITCH_ON if on else 0)
+        begin = touch + _SWITCH_AXIS * value
+        end = touch + _SWITCH_AXIS * (SWITCH_RANGE if on else 0)
         before = begin + np.array([0.0, -0.07, 0.015] if on else [0.0, -0.035, 0.045])
         beyond = end + _SWITCH_AXIS * (0.03 if on else -0.03)
         return [_pose(place[0], place[1], place[2], _TILTED) for place in (before, begin, beyond)]
