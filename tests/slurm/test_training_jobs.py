@@ -10,14 +10,17 @@ SHORT = ["training=dp3_debug", "policy=simple_dp3", "policy.down_dims=[16,32]"]
 SHORT += ["training.num_epochs=1", "training.batch_size=26", "training.val_action_samples=1"]
 
 
-@pytest.mark.parametrize("layout", [(2, 1), (1, 2)], ids=["2 nodes", "2 tasks on a node"])
+@pytest.mark.parametrize(
+    ("nodes", "tasks", "meets_at"),
+    [(2, 1, "node1"), (1, 2, "127.0.0.1")],
+    ids=["2 nodes", "2 tasks on a node"],
+)
 def test_tasks_of_slurm_train_as_torchrun_does(
-    submit_training, undisturbed, assert_same_run, layout
+    submit_training, undisturbed, assert_same_run, nodes, tasks, meets_at
 ):
-    nodes, tasks = layout
     job = submit_training([f"--nodes={nodes}", f"--ntasks-per-node={tasks}"])
     job.wait("COMPLETED")
-    assert "2 processes by slurm, rendezvous at node1:" in job.log()
+    assert f"2 processes by slurm, rendezvous at {meets_at}:" in job.log()
     assert_same_run(job.experiment, undisturbed)
     assert job.field("Restarts") == "0"
 
