@@ -35,9 +35,10 @@ collect() {
         stack_block unstack_block push_into_drawer open_drawer move_slider_left move_slider_right
     collect pushes 13 60 2 $pushes $rotations $lifts place_in_slider
     collect drawers 14 30 2 open_drawer place_in_drawer push_into_drawer $drawer_lifts $lifts
+    collect stacks 21 120 2 $pushes $rotations $lifts stack_block place_in_slider $slider_lifts
 }
 [ -e "$data/mixed.zarr" ] || "$python" scripts/convert_calvin_to_zarr.py \
-    --root_dir "$data/all" "$data/blocks" "$data/pushes" "$data/drawers" --save_path "$data/mixed.zarr" \
+    --root_dir "$data"/{all,blocks,pushes,drawers,stacks} --save_path "$data/mixed.zarr" \
     --num_points 512 --skip img depth
 CALVIN_ZARR_PATH="$data/mixed.zarr" "$python" scripts/train_dp3.py \
     training=language_dp3 policy=language_dp3 training.seed="$seed" \
