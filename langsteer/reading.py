@@ -8,6 +8,8 @@ Example::
     tree = read_yaml(folder / ".hydra" / "merged_config.yaml")
 """
 
+import errno
+import json
 import os
 import stat
 from pathlib import Path
@@ -37,10 +39,18 @@ def open_regular(path: Path, most_bytes: int | None = None) -> int:
     """A descriptor of a file, to be read.
 
     Raises:
-        IrregularFileError: it is a pipe or a device, or has more than ``most_bytes``.
+        IrregularFileError: it is a pipe, a device or a loop of links, or has more than
+            ``most_bytes``.
         OSError: it is missing, a folder, or may not be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise IrregularFileError(
+            f"{path}: a loop of symbolic links, expected a file; remove it"
+        ) from error
     try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):
@@ -69,6 +79,19 @@ def read_bytes(path: Readable, most_bytes: int) -> bytes:
 def read_text(path: Readable, most_bytes: int = MOST_TEXT) -> str:
     """A file's text in UTF-8; raises as `open_regular`, and UnicodeDecodeError (a ValueError)."""
     return read_bytes(path, most_bytes).decode("utf-8")
+
+
+def read_json(path: Readable, most_bytes: int = MOST_TEXT) -> Any:  # noqa: ANN401 - plain values
+    """The plain values of a JSON file.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8, or nested too deep.
+        OSError: as `open_regular`.
+    """
+    try:
+        return json.loads(read_text(path, most_bytes))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def read_yaml(path: Readable) -> Any:  # noqa: ANN401 - plain values

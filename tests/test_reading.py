@@ -1,13 +1,24 @@
 """Only regular files are read, and what is read stays small."""
 
+import json
 import os
+import signal
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from langsteer.data.publish import read_run
+from langsteer.data.shard_writer import bad_episodes
+from langsteer.envs.meshes import read_mesh
+from langsteer.envs.scene_config import load_scene
 from langsteer.errors import UserError
+from langsteer.policies.dp3.reference import read_reference_checkpoint
+from langsteer.policies.exported import FORMAT, VERSION, read_export
+from langsteer.policies.loading import read_checkpoint
 from langsteer.reading import IrregularFileError, open_regular, read_bytes, read_text, read_yaml
+from langsteer.steering.demonstrations import open_library
+from langsteer.training.loggers import read_metrics
 
 
 def test_a_pipe_a_device_a_loop_and_a_folder_are_told_at_once(tmp_path):
@@ -37,6 +48,86 @@ def test_no_descriptor_is_left_open(tmp_path):
         with pytest.raises(OSError):
             open_regular(tmp_path / "pipe")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def open_weights(path):
+    described = {"format": FORMAT, "version": VERSION, "policy": {}, "pipeline": None, "origin": {}}
+    path.with_name("policy.json").write_text(json.dumps(described))
+    read_export(path.parent)
+
+
+def open_lerobot(path):
+    pytest.importorskip("pyarrow")
+    from langsteer.data.lerobot_import import import_dataset
+
+    import_dataset(path.parents[1], path.parents[2] / "made")
+
+
+def open_scene(path):
+    root = path.parents[2]
+    (root / "data").mkdir()  # a checkout has meshes, too
+    load_scene("D", root)
+
+
+READERS = {
+    "exported/policy.json": lambda path: read_export(path.parent),
+    "exported/policy.safetensors": open_weights,
+    "latest.ckpt": read_checkpoint,
+    "reference.ckpt": read_reference_checkpoint,
+    "demonstrations.npz": open_library,
+    "metrics.jsonl": read_metrics,
+    "a.zarr.partial/run.json": lambda path: read_run(path.parent),
+    "a.zarr.partial/done/000000.json": lambda path: bad_episodes(path.parents[1]),
+    "lerobot/meta/info.json": open_lerobot,
+    "mesh.obj": read_mesh,
+    "calvin/conf/scene/calvin_scene_D.yaml": open_scene,
+}
+
+
+def put(kind, path):
+    """Something that is no file to read, at ``path``."""
+    path.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "giant":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    else:
+        path.symlink_to({"loop": path.name, "device": "/dev/zero"}[kind])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop", "giant", "device"])
+@pytest.mark.parametrize("name", READERS)
+def test_every_reader_tells_what_is_no_file_to_read(name, kind, tmp_path):
+    path = tmp_path / "given" / name
+    put(kind, path)
+    signal.alarm(20)  # a pipe would be waited for
+    try:
+        with pytest.raises(UserError) as found:
+            READERS[name](path)
+    finally:
+        signal.alarm(0)
+    folder = path.parents[1] if "/" in name else path
+    assert str(folder) in str(found.value)
+    assert len(str(found.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a/done/000000.json", '{"bad": []}'),
+        ("a/done/000000.json", '{"bad": {"-1": "x"}}'),
+        ("a/done/000000.json", "[" * 100_000),
+        ("metrics.jsonl", b"\xff"),
+    ],
+)
+def test_damaged_notes_of_a_run_are_told(name, content, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    reader = read_metrics if name == "metrics.jsonl" else lambda path: bad_episodes(path.parents[1])
+    with pytest.raises(UserError, match=str(path)):
+        reader(path)
 
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(

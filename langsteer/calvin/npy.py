@@ -113,14 +113,21 @@ def load_npy(path: Readable) -> NDArray[Any]:
     return array.reshape(shape, order="F" if fortran else "C")
 
 
-def read_npz(path: Readable, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+def read_npz(
+    path: Readable, names: Iterable[str], most_bytes: int = _MOST_FRAME_BYTES
+) -> dict[str, NDArray[Any]]:
     """The named arrays of an ``.npz`` file, as read-only views of the file's bytes.
+
+    Args:
+        path: of the file.
+        names: of the arrays.
+        most_bytes: of the file, and of each array in it.
 
     Raises:
         UnreadableFileError: the file is empty, truncated, no zip, or lacks an array.
         OSError: the file cannot be read.
     """
-    content = read_bytes(path, _MOST_FRAME_BYTES)
+    content = read_bytes(path, most_bytes)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = {info.filename: info for info in archive.infolist()}
@@ -132,7 +139,7 @@ def read_npz(path: Readable, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         if info is None:
             raise UnreadableFileError(f"no array {name!r}, only {sorted(members)}")
         try:
-            arrays[name] = _array_from_bytes(inflate(content, Member.of(info)))
+            arrays[name] = _array_from_bytes(inflate(content, Member.of(info), most_bytes))
         except DAMAGE as error:
             raise UnreadableFileError(f"array {name!r} is damaged: {error}") from error
     return arrays
@@ -278,8 +285,13 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
     return np.lib.format.read_array_header_2_0(file)
 
 
-def inflate(content: bytes, info: Member) -> bytes:
+def inflate(content: bytes, info: Member, most_bytes: int = _MOST_FRAME_BYTES) -> bytes:
     """The uncompressed bytes of a file in a zip, checked against its checksum.
+
+    Args:
+        content: of the zip, from the offset 0 of ``info`` on.
+        info: the file's place.
+        most_bytes: of the file.
 
     Raises:
         ValueError, struct.error, zlib.error: it is damaged, or packed in an unusual way.
@@ -289,7 +301,7 @@ def inflate(content: bytes, info: Member) -> bytes:
         raise ValueError("its place in the file is wrong")
     start = info.header_offset + LOCAL_HEADER.size + name_length + extra_length
     data: bytes = content[start : start + info.compress_size]
-    most = min(_MAX_DEFLATE_RATIO * max(1, len(data)), _MOST_FRAME_BYTES)
+    most = min(_MAX_DEFLATE_RATIO * max(1, len(data)), most_bytes)
     if info.file_size > most:
         raise ValueError(f"{len(data)} bytes cannot unpack to {info.file_size}")
     if info.compress_type == zipfile.ZIP_DEFLATED:

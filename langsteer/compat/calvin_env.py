@@ -20,7 +20,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from langsteer.calvin.benchmark import N_CHAINS, chains, fnv1_seed, initial_observations
@@ -31,6 +30,7 @@ from langsteer.compat.calvin_tasks import Tasks
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.envs.rendering import CAMERA_NAMES
 from langsteer.errors import UserError
+from langsteer.reading import read_yaml
 
 Obs = dict[str, Any]
 
@@ -172,7 +172,7 @@ def _told(folder: Path) -> tuple[str, str]:
             f"{folder / CONFIG}: its cameras are not CALVIN's ({config.static}, "
             f"{config.gripper}); only those are drawn here"
         )
-    tree = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    tree = read_yaml(folder / CONFIG)
     name = tree["scene"].get("name")
     if not isinstance(name, str):
         raise UserError(f"{folder / CONFIG}: it names no scene; give scene=")

@@ -9,7 +9,6 @@ Example::
     import_dataset(Path("data/lerobot"), Path("calvin_again"))
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from langsteer.data.store import partial_path
 from langsteer.errors import UserError
 from langsteer.files import discard
 from langsteer.progress import track
+from langsteer.reading import IrregularFileError, read_json
 
 _GAP = 1  # between recordings: no window goes from one to the next
 _NEEDED = {
@@ -78,7 +78,7 @@ def import_dataset(path: Path, target: Path) -> int:
 
 def _open(path: Path) -> _Dataset:
     try:
-        info = json.loads((path / lerobot.INFO_PATH).read_text(encoding="utf-8"))
+        info = read_json(path / lerobot.INFO_PATH)
         version, features = info["codebase_version"], info["features"]
         if version != lerobot.VERSION:
             raise UserError(f"{path}: version {version}; convert it to {lerobot.VERSION} first")
@@ -91,11 +91,13 @@ def _open(path: Path) -> _Dataset:
                 "an import needs images of both cameras in colour and depth, state, scene and "
                 "relative actions, as langsteer-export-lerobot writes of a CALVIN folder"
             )
-        cameras = json.loads((path / lerobot.CALVIN_PATH).read_text(encoding="utf-8"))
+        cameras = read_json(path / lerobot.CALVIN_PATH)
         tasks = pq.read_table(path / lerobot.TASKS_PATH).sort_by("task_index")
         files = sorted((path / "meta" / "episodes").rglob("*.parquet"))
         episodes = [row for file in files for row in pq.read_table(file).to_pylist()]
         return _Dataset(path, info, cameras, tasks["task"].to_pylist(), episodes)
+    except IrregularFileError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise UserError(
             f"{path}: not a LeRobot dataset made by langsteer-export-lerobot ({error!r})"

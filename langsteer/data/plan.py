@@ -40,10 +40,12 @@ from langsteer.data.store import (
 )
 from langsteer.data.windows import EPISODE_KINDS, wanted_windows, window_problem
 from langsteer.errors import UserError
+from langsteer.reading import read_bytes
 from langsteer.settings import Count, Settings, one_of
 
 # Small datasets get smaller shards: then several processes have work.
 _MIN_FRAMES_PER_SHARD, _WANTED_SHARDS = 64, 16
+_MOST_METADATA = 1 << 29  # as the readers of these files allow
 _REPEATED = "repeats another annotation word for word"
 
 
@@ -331,7 +333,7 @@ def _fingerprint(splits: Sequence[Split], settings: ConversionSettings) -> str:
     names = [CONFIG, RANGES] + ([] if settings.episodes == "play" else [ANNOTATIONS])
     for split in splits:
         for name in names:
-            digest.update((split.folder / name).read_bytes())
+            digest.update(read_bytes(split.folder / name, _MOST_METADATA))
     return digest.hexdigest()
 
 

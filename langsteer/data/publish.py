@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,17 @@ from langsteer.data.store import (
 from langsteer.data.store_writer import create_arrays, disk_errors, write_metadata
 from langsteer.errors import UserError
 from langsteer.files import TRASH, discard, replacing, sync, trash_name
+from langsteer.reading import read_json
+from langsteer.records import problem
+
+
+class Run(TypedDict):
+    """What an unfinished store says of its conversion."""
+
+    format: str
+    fingerprint: str
+    run: str
+
 
 _RUN = "run.json"
 _NEW = ".new-"  # part of the names of folders beside a store that are being made
@@ -81,13 +92,13 @@ def start(plan: ConversionPlan, partial: Path) -> None:
             raise
 
 
-def read_run(partial: Path) -> dict[str, str]:
+def read_run(partial: Path) -> Run:
     """The fingerprint and the name of the run of an unfinished store.
 
     Raises OSError or ValueError if it is none.
     """
-    run: dict[str, str] = json.loads((partial / _RUN).read_text(encoding="utf-8"))
-    if run.get("format") != FORMAT:
+    run: Run = read_json(partial / _RUN)
+    if problem(run, Run) or run["format"] != FORMAT:
         raise ValueError("not an unfinished store")
     return run
 

@@ -14,7 +14,7 @@ Example::
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,17 @@ from langsteer.data.pointcloud import NoPointsError, ObservationPipeline, point_
 from langsteer.data.store import open_array, schema
 from langsteer.errors import UserError
 from langsteer.files import replacing
+from langsteer.reading import read_json
+from langsteer.records import problem
 
 Buffers = dict[str, NDArray[Any]]
 Advance = Callable[[int], object]
+
+
+class _Marker(TypedDict):
+    """What marks a shard as written."""
+
+    bad: dict[str, str]
 
 
 def marker_path(folder: Path, shard: int) -> Path:
@@ -43,13 +51,30 @@ def is_done(folder: Path, shard: int) -> bool:
 
 
 def bad_episodes(folder: Path) -> dict[int, str]:
-    """Each bad episode's fault, by the episode's index, from the markers of the shards."""
+    """Each bad episode's fault, by the episode's index, from the markers of the shards.
+
+    Raises:
+        UserError: a marker is damaged.
+    """
     reasons: dict[int, str] = {}
     for marker in sorted((folder / "done").glob("*.json")):
-        found = json.loads(marker.read_text(encoding="utf-8"))["bad"]
-        for episode, reason in found.items():
+        for episode, reason in _read_marker(marker)["bad"].items():
             reasons.setdefault(int(episode), reason)
     return reasons
+
+
+def _read_marker(path: Path) -> _Marker:
+    try:
+        found: _Marker = read_json(path)
+        wrong = problem(found, _Marker)
+    except ValueError as error:
+        wrong = str(error)
+    wrong = wrong or next(
+        (f"bad={key!r:.100}: expected indices" for key in found["bad"] if not key.isdecimal()), None
+    )
+    if wrong:
+        raise UserError(f"{path}: damaged: {wrong}; delete it, and its shard is converted again")
+    return found
 
 
 def write_shard(

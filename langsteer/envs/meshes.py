@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from langsteer.errors import UserError
+from langsteer.reading import read_bytes
 
 Triangles = NDArray[np.float64]
 Points = NDArray[np.float64]
@@ -33,6 +34,7 @@ _WITHIN_TRIANGLE = (
     np.array([(i, j, 4 - i - j) for i in range(5) for j in range(5 - i)]) / 5 + 1 / 15
 )
 
+_MOST_BYTES = 1 << 28  # of a mesh and of its material; CALVIN's largest has 2^22
 _STL_HEADER = 84
 _STL_RECORD = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
 
@@ -49,7 +51,9 @@ def read_mesh(path: str | Path) -> Triangles:
     if reader is None:
         raise UserError(f"{path}: the depth renderer reads .obj and .stl; use renderer 'tiny'")
     try:
-        triangles = reader(path.read_bytes())
+        triangles = reader(read_bytes(path, _MOST_BYTES))
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: the mesh cannot be read: {error.strerror}") from error
     except (ValueError, IndexError) as error:
@@ -78,9 +82,9 @@ def read_texture(path: Path) -> NDArray[np.float64] | None:
     try:
         with Image.open(texture) as image:
             pixels = np.asarray(image.convert("RGB"), dtype=np.float64) / 255
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{texture}: damaged texture: {error}") from error
-    corners = _texture_corners(path.read_bytes())
+    corners = _texture_corners(read_bytes(path, _MOST_BYTES))
     if corners is None:
         return None
     # One colour a triangle: the mean of a few points within it.
@@ -110,7 +114,7 @@ def _word_after(path: Path, keyword: str) -> str | None:
     """The rest of the first line that begins with a keyword."""
     if not path.is_file():
         return None
-    for line in path.read_text(errors="replace").splitlines():
+    for line in read_bytes(path, _MOST_BYTES).decode(errors="replace").splitlines():
         if line.startswith(keyword + " "):
             return line.removeprefix(keyword).strip()
     return None

@@ -13,7 +13,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from langsteer.reading import read_bytes
+
 BUILTIN = "builtin"
+MOST_URDF = 1 << 24
+"""Bytes of a URDF or of a scene's configuration; CALVIN's largest has 2^14."""
 CALVIN_SCENES = ("A", "B", "C", "D")
 SCENES = (BUILTIN, *CALVIN_SCENES)
 SCENE_NOTES = {
@@ -87,5 +91,5 @@ class SceneConfig:
         """SHA-256 over the URDFs of table, blocks and floor: another one, another scene."""
         digest = hashlib.sha256()
         for urdf in (self.table_urdf, *(block.urdf for block in self.blocks), self.plane_urdf):
-            digest.update(urdf.read_bytes())
+            digest.update(read_bytes(urdf, MOST_URDF))
         return digest.hexdigest()

@@ -6,6 +6,7 @@ Example::
     config.blocks[0].name   # 'block_red'; this order is the order of scene_obs
 """
 
+import io
 import os
 import re
 from contextlib import nullcontext
@@ -14,8 +15,17 @@ from typing import Any
 
 from langsteer.calvin.task import BLOCKS
 from langsteer.envs.builtin import builtin_scene
-from langsteer.envs.scene import BUILTIN, SCENES, BlockConfig, LightConfig, SceneConfig, Vector
+from langsteer.envs.scene import (
+    BUILTIN,
+    MOST_URDF,
+    SCENES,
+    BlockConfig,
+    LightConfig,
+    SceneConfig,
+    Vector,
+)
 from langsteer.errors import UserError
+from langsteer.reading import read_text
 
 ASSETS_VARIABLE = "CALVIN_ENV_ROOT"
 
@@ -105,7 +115,8 @@ def _resolved_yaml(path: Path, root: Path) -> dict[str, Any]:
     surroundings = {"data_path": str(root / "data"), "robot": {"euler_obs": True}}
     try:
         # OmegaConf reads YAML with a safe loader: tags to build Python objects are errors.
-        merged = OmegaConf.merge(OmegaConf.load(path), surroundings)
+        found = OmegaConf.load(io.StringIO(read_text(path, MOST_URDF)))
+        merged = OmegaConf.merge(found, surroundings)
         entries = OmegaConf.to_container(merged, resolve=True)
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{path}: not readable as a scene: {error}") from error
@@ -165,7 +176,7 @@ def _check_urdfs(config: SceneConfig, root: Path) -> None:
     urdfs = [root / "data" / _CALVIN_ROBOT, config.table_urdf, config.plane_urdf]
     for urdf in [*urdfs, *(block.urdf for block in config.blocks)]:
         _check_file(urdf, root)
-        for reference in re.findall(r'<mesh[^>]*filename="([^"]+)"', urdf.read_text()):
+        for reference in re.findall(r'<mesh[^>]*filename="([^"]+)"', read_text(urdf, MOST_URDF)):
             _check_file(urdf.parent / reference.removeprefix("package://"), root)
 
 

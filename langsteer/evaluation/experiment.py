@@ -27,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
+from langsteer.calvin.npy import UnreadableFileError, read_npz
 from langsteer.calvin.task import checked_task
 from langsteer.configuration import run_command
-from langsteer.errors import exits_cleanly
+from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.page import (
     MAX_PANELS,
     Clip,
@@ -385,9 +386,15 @@ def _traces(path: Path, success: bool) -> tuple[NDArray[np.floating] | None, lis
     """
     if not path.exists():
         return None, []
-    with np.load(path, allow_pickle=False) as trajectory:
-        cloud, hand = trajectory["point_cloud"], trajectory["robot_obs"][:, :3]
-        places = hand[trajectory["predicted_at"]]
+    try:
+        names = ("point_cloud", "robot_obs", "predicted_at")
+        cloud, states, predicted_at = read_npz(path, names).values()
+        hand = states[:, :3]
+        places = hand[predicted_at]
+    except (UnreadableFileError, IndexError) as error:
+        raise UserError(
+            f"{path}: no trajectory of an episode ({error}); remove it, and the report goes without"
+        ) from error
     dots = {"type": "scatter3d", "mode": "markers", "marker": {"size": 4, "color": _PREDICTED}}
     return hand, [
         cloud_trace(cloud),

@@ -25,10 +25,11 @@ from torch import Tensor
 
 from langsteer.errors import UserError
 from langsteer.files import discard, replacing
+from langsteer.reading import read_bytes, read_json
 
 FORMAT, VERSION = "langsteer-policy", 1
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
-_LARGEST_DESCRIPTION = 1 << 20
+_LARGEST_DESCRIPTION, _LARGEST_WEIGHTS = 1 << 20, 1 << 34
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,11 @@ def read_export(folder: Path) -> ExportedPolicy:
     """
     description = _read_description(folder)
     path = folder / WEIGHTS
-    if not path.is_file():
-        raise UserError(f"{path}: missing; copy the whole folder of the export again")
     # Read once and checked as read: the digest is that of the very bytes that are parsed.
-    content = path.read_bytes()
+    try:
+        content = read_bytes(path, _LARGEST_WEIGHTS)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"{path}: missing; copy the whole folder of the export again") from error
     if hashlib.sha256(content).hexdigest() != description.get("weights_sha256"):
         raise UserError(
             f"{path}: not the weights that {DESCRIPTION} describes: damaged, or from another "
@@ -154,16 +156,14 @@ def export_config(folder: Path) -> dict[str, Any]:
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
-    if not path.is_file():
+    try:
+        found = read_json(path, _LARGEST_DESCRIPTION)
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(
             f"{path}: missing, so {folder} is no exported policy; give a folder that "
             "langsteer-export wrote, or a checkpoint (.ckpt)"
-        )
-    if path.stat().st_size > _LARGEST_DESCRIPTION:
-        raise UserError(f"{path}: {path.stat().st_size} bytes, too large for a description")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        ) from error
+    except ValueError as error:
         raise UserError(f"{path}: damaged: {error}") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise UserError(f"{path}: not the description of an exported policy")

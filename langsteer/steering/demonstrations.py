@@ -10,10 +10,10 @@ Example::
         demonstration.poses                        # (T + 1, 7)
 """
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from langsteer.calvin.dataset import (
     read_frame,
     read_ranges,
 )
+from langsteer.calvin.npy import UnreadableFileError, read_npz
 from langsteer.calvin.scenes import BLOCK_NAMES, scene_of
 from langsteer.errors import UserError
 from langsteer.files import replacing
@@ -42,6 +43,7 @@ MAX_LEAD = 128
 _UNITS = np.array([*[METRES_PER_UNIT] * 3, *[RADIANS_PER_UNIT] * 3])
 _NO_BLOCK = np.full(4, np.nan)
 _FORMAT = "langsteer-demonstrations-2"
+_MOST_BYTES = 1 << 30  # CALVIN's ABCD, with 24 000 annotations, takes a quarter
 
 
 @dataclass(frozen=True)
@@ -164,14 +166,16 @@ def open_library(path: Path) -> DemonstrationLibrary:
 
 
 def _load(path: Path) -> DemonstrationLibrary:
+    names = ("format", "tasks", "ends", "poses", "blocks")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if str(arrays["format"]) != _FORMAT:
-                raise ValueError(f"format {arrays['format']}")
-            parts = np.split(arrays["poses"], arrays["ends"][:-1])
-            kept = list(zip(arrays["tasks"], parts, arrays["blocks"], strict=True))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        found, tasks, ends, poses, blocks = read_npz(path, names, _MOST_BYTES).values()
+        if str(found) != _FORMAT:
+            raise ValueError(f"format {found!s:.100}")
+        _check_library(tasks, ends, poses, blocks)
+    except (UnreadableFileError, ValueError) as error:
         raise UserError(f"{path}: not a library of demonstrations ({error})") from error
+    parts = np.split(poses, ends[:-1])
+    kept = zip(tasks, parts, blocks, strict=True)
     return DemonstrationLibrary(
         [
             Demonstration(str(task), poses, None if np.isnan(block).any() else block)
@@ -179,6 +183,26 @@ def _load(path: Path) -> DemonstrationLibrary:
         ],
         str(path),
     )
+
+
+def _check_library(
+    tasks: NDArray[Any], ends: NDArray[Any], poses: NDArray[Any], blocks: NDArray[Any]
+) -> None:
+    """Raise ValueError for arrays that `DemonstrationLibrary.save` does not write."""
+    layout = [(array.shape, array.dtype.kind) for array in (tasks, ends, poses, blocks)]
+    count = tasks.size
+    if layout != [
+        ((count,), "U"),
+        ((count,), "i"),
+        ((len(poses), POSE_DIM), "f"),
+        ((count, 4), "f"),
+    ]:
+        raise ValueError(f"tasks, ends, poses, blocks are {layout}")
+    # A path has its first pose and at least one more; nothing is left over.
+    if not count or (np.diff(ends, prepend=0) < 2).any() or ends[-1] != len(poses):
+        raise ValueError("its ends do not part its poses")
+    if not np.isfinite(poses).all():
+        raise ValueError("a pose is not finite")
 
 
 def _read_split(split: Split) -> Iterator[Demonstration]:

@@ -21,10 +21,12 @@ from typing import Any, Protocol
 
 from langsteer.errors import UserError
 from langsteer.files import replacing
+from langsteer.reading import read_text
 from langsteer.training.config import WandbConfig
 from langsteer.training.curves import DRAWN, Record, draw_curves
 
 METRICS = "metrics.jsonl"
+_LONGEST_ID = 1000
 _FLAT = ("train_loss", "val_loss", "learning_rate", "epoch")
 """What the training guide promises in W&B, under these names."""
 
@@ -76,7 +78,7 @@ class Wandb:
             # None leaves it to WANDB_MODE of the environment.
             mode="offline" if config.mode == "offline" else None,
             name=folder.name,
-            id=id_file.read_text().strip(),
+            id=read_text(id_file, _LONGEST_ID).strip(),
             resume="allow",
             dir=str(folder),
             config=dict(settings),
@@ -182,13 +184,24 @@ def _drawn(record: Record) -> Record:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """All complete records of a ``metrics.jsonl``, without a line cut off by a kill."""
+    """All complete records of a ``metrics.jsonl``, without a line cut off by a kill.
+
+    Raises:
+        UserError: it is another kind of file.
+        OSError: it cannot be read.
+    """
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+        lines = read_text(path).splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no text ({error}); move it away") from error
+    for line in lines:
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(record, dict):
+            records.append(record)
     return records
 
 

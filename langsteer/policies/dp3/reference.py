@@ -12,6 +12,7 @@ alone, and a placeholder for any other class. Nothing of it is ever run.
 
 import dataclasses
 import math
+import os
 import reprlib
 import zipfile
 from collections import OrderedDict
@@ -26,10 +27,12 @@ from langsteer.errors import UserError
 from langsteer.inert_pickle import InertUnpickler, Name, RefusedPickleError
 from langsteer.policies.dp3.config import DP3Config
 from langsteer.policies.dp3.policy import DP3
+from langsteer.reading import open_regular
 
 PLACEHOLDERS = ("_dummy_variable", "mask_generator._dummy_variable")
 NORMALIZER = "normalizer.params_dict."
 KINDS = ("action", "agent_pos", "point_cloud")
+_MOST_BYTES = 1 << 36  # with its optimiser a checkpoint of the reference's largest network has 2^32
 
 
 def convert_reference_state_dict(
@@ -100,7 +103,10 @@ def read_reference_checkpoint(path: Path) -> dict[str, Any]:
         UserError: it is no such file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with (
+            os.fdopen(open_regular(path, _MOST_BYTES), "rb") as file,
+            zipfile.ZipFile(file) as archive,
+        ):
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(pickles) != 1:
                 raise UserError(f"{path}: not a file of torch.save: it holds no data.pkl")
@@ -172,14 +178,7 @@ class _CheckpointUnpickler(InertUnpickler):
             case (_, torch.dtype() as dtype, str(key), _, int(count)):
                 if key not in self.storages:
                     raw = bytearray(_stored(self.archive, f"{self.root}data/{key}"))
-                    if len(raw) != count * dtype.itemsize:
-                        raise RefusedPickleError(
-                            f"a storage of {len(raw)} bytes for {count} {dtype}"
-                        )
-                    flat = (
-                        torch.frombuffer(raw, dtype=dtype) if raw else torch.empty(0, dtype=dtype)
-                    )
-                    self.storages[key] = flat
+                    self.storages[key] = _flat(raw, dtype, count)
                 return self.storages[key]
         raise RefusedPickleError(f"unknown storage {reprlib.repr(pid)}")
 
