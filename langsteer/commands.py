@@ -42,7 +42,7 @@ def _of_options(module: str, before: Callable[[], None]) -> Callable[[], None]:
 
 
 # Training notes signals before it imports PyTorch: the import takes seconds.
-train = _of_keys("langsteer.training.dp3_trainer", "train", hold_signals)
+train = _of_keys("langsteer.train_command", "train", hold_signals)
 serve = _of_keys("langsteer.serving.serve_command", "serve", lambda: None)
 evaluate = _of_keys("langsteer.evaluation.long_horizon", "evaluate", require_simulator)
 evaluate_steering = _of_keys(

@@ -63,7 +63,7 @@ def test_importing_langsteer_imports_neither_torch_nor_a_simulator():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("module", ["data.convert_command", "training.dp3_trainer"])
+@pytest.mark.parametrize("module", ["data.convert_command", "train_command"])
 def test_data_and_training_need_no_simulator(module):
     code = f"import sys; sys.modules |= dict.fromkeys({SIMULATOR!r}); import langsteer.{module}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,9 @@ from langsteer.files import replacing, write_json
 from langsteer.resumable import Pieces, Result, run_pieces
 from langsteer.settings import Count, Natural, NonNegative
 from langsteer.steering.feasibility import require_feasible
+
+if TYPE_CHECKING:
+    from langsteer.envs.calvin_env import CalvinEnv
 
 EPISODES, CONTROL = "episodes", "control"
 # Besides the seed: no demonstration of the same seed begins at an evaluation's start.
@@ -242,6 +245,24 @@ def _play(settings: ExperimentSettings, folder: Path, control: bool = False) -> 
     return list(results.values())
 
 
+def prepare_start(env: "CalvinEnv", task: str, seed: int, number: int) -> int:
+    """Bring an environment to the start of an experiment's episode.
+
+    Args:
+        env: in any state.
+        task: to do.
+        seed: of the experiment.
+        number: of the episode.
+
+    Returns:
+        The seed of its noise.
+    """
+    # The start is drawn first, then the noise's seed, both from the episode's own numbers.
+    random = np.random.default_rng([_EVALUATION, seed, number])
+    Performer(env, images=False).prepare(task, random)
+    return int(random.integers(2**31))
+
+
 def _rate(episodes: Sequence[Result]) -> Rate:
     return Rate(sum(episode["success"] for episode in episodes), len(episodes))
 
@@ -297,10 +318,7 @@ class _Episodes:
         """One episode: a start like the benchmark's, the policy, and its files."""
         settings, player = self._settings, self._player
         task, instruction = _asked(settings.env, number)
-        # The start is drawn first, then the noise's seed, both from the episode's own numbers.
-        random = np.random.default_rng([_EVALUATION, settings.seed, number])
-        Performer(player.env, images=False).prepare(task, random)
-        seed = int(random.integers(2**31))
+        seed = prepare_start(player.env, task, settings.seed, number)
         # A steering towards an impossible task would count as the policy's failure.
         if settings.steering.steers and settings.steering.point is None:
             require_feasible(task, player.env.info())

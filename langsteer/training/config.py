@@ -40,6 +40,14 @@ class WandbConfig(Settings, prefix="training.wandb."):
 
 
 @dataclass(frozen=True)
+class VideoConfig(Settings, prefix="training.video."):
+    """A film at each checkpoint: the task to try, None for no film, and the simulator's scene."""
+
+    task: str | None = None
+    scene: str = "builtin"
+
+
+@dataclass(frozen=True)
 class TrainingConfig(Settings, prefix="training."):
     """Everything about a run but the policy; see ``conf/training/dp3_calvin.yaml``."""
 
@@ -74,6 +82,7 @@ class TrainingConfig(Settings, prefix="training."):
     init_from: str | None = None
     dataset: TrainingDatasetConfig = TrainingDatasetConfig()
     wandb: WandbConfig = WandbConfig()
+    video: VideoConfig = VideoConfig()
 
     def __post_init__(self) -> None:
         # Checkpoints of earlier versions, and quoted values, hold words here.

@@ -14,12 +14,9 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from functools import partial
-from typing import Any
 
 import torch
 
-from langsteer.configuration import run_command
-from langsteer.errors import exits_cleanly
 from langsteer.policies.cpu_threads import choose_threads, describe_place
 from langsteer.policies.dp3 import DP3Config
 from langsteer.progress import ProgressBar, progress_bar, say_doing
@@ -37,6 +34,7 @@ from langsteer.training.distributed import (
     process_group,
 )
 from langsteer.training.experiment import Experiment, held, open_experiment
+from langsteer.training.films import Filmer, Films
 from langsteer.training.learner import Learner
 from langsteer.training.loggers import RunLogger, make_wandb, text_logger
 from langsteer.training.pytorch_util import (
@@ -56,12 +54,16 @@ from langsteer.training.setup import (
     open_data,
     warn_of_warmup,
 )
-from langsteer.training.signals import EXIT_PREEMPTED, Stopped, StopRequest
+from langsteer.training.signals import Stopped, StopRequest
 from langsteer.training.validation import validate
 
 
-def train(config: RunConfig) -> bool:
+def train(config: RunConfig, filmer: Filmer | None = None) -> bool:
     """Train as configured, in this process's place among its ranks.
+
+    Args:
+        config: of the run.
+        filmer: films the policy at each checkpoint; needed on the main rank alone.
 
     Returns:
         Whether the run is finished; False if a signal stopped it and its state is saved.
@@ -88,7 +90,9 @@ def train(config: RunConfig) -> bool:
         experiment = open_experiment(settings, world)
         with held(experiment, world), explained_out_of_memory(settings):
             disk = check_disk(settings, policy_config, experiment.folder) if world.is_main else ""
-            trainer = Trainer(settings, policy_config, data, schedule, world, device, experiment)
+            trainer = Trainer(
+                settings, policy_config, data, schedule, world, device, experiment, filmer
+            )
             trainer.log.info(disk)
             return trainer.run(stop)
 
@@ -105,6 +109,7 @@ class Trainer:
         world: World,
         device: torch.device,
         experiment: Experiment,
+        filmer: Filmer | None = None,
     ) -> None:
         self.config, self.data, self.schedule = config, data, schedule
         self.world, self.device, self.folder = world, device, experiment.folder
@@ -125,6 +130,7 @@ class Trainer:
         self.vote = Vote(world)
         self.checkpoints = CheckpointManager(self.folder, config.top_k)
         self.records = self._open_records(experiment)
+        self.films = Films(filmer, self.folder, self.records, self.log)
         self._saved_step = None if experiment.resumed is None else self.progress.step
         self._announce(experiment)
 
@@ -244,6 +250,9 @@ class Trainer:
             self._saved_step = progress.step
         if self.records is not None and "val_loss" in metrics:
             self.records.draw_curves()
+        if saves and self.films.wanted:
+            say_doing(bar, "filming")
+            self.films.take(self.state.validated_policy, done, progress.step, stop)
         say_doing(bar, "training")
 
     def _validate(self, stop: StopRequest) -> dict[str, float]:
@@ -360,16 +369,3 @@ class Trainer:
         warning = warn_of_warmup(self.config, self.state.total_steps)
         if warning and self.world.is_main:
             self.log.warning("warning: %s", warning)
-
-
-@exits_cleanly
-def main() -> None:
-    """Entry point of ``scripts/train_dp3.py`` and ``langsteer-train``."""
-    run_command("train", _train_and_exit)
-
-
-def _train_and_exit(config: dict[str, Any]) -> None:
-    # Rank 0 answers for all. After another rank's status other than 0, srun kills the rest, rank 0
-    # perhaps in the middle of its checkpoint.
-    if not train(RunConfig.from_dict(config)) and detect(os.environ).is_main:
-        raise SystemExit(EXIT_PREEMPTED)

@@ -16,6 +16,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,13 @@ METRICS = "metrics.jsonl"
 _LONGEST_ID = 1000
 _FLAT = ("train_loss", "val_loss", "learning_rate", "epoch")
 """What the training guide promises in W&B, under these names."""
+_BEST = {
+    "val/loss": "min",
+    "val/position_error_mm": "min",
+    "val/rotation_error_deg": "min",
+    "val/gripper_accuracy": "max",
+}
+"""What the summary of a run in W&B shows of its course: the best, not the last."""
 
 
 class MetricsSink(Protocol):
@@ -36,6 +44,9 @@ class MetricsSink(Protocol):
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Take one record; ``step`` is its optimiser step."""
+
+    def video(self, path: Path, caption: str, step: int) -> None:
+        """Take a film of the policy after an optimiser step."""
 
     def close(self) -> None:
         """No more records come."""
@@ -45,6 +56,9 @@ class NoWandb:
     """Stands in for W&B, so that nobody has to ask whether it is wanted."""
 
     def log(self, record: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def video(self, path: Path, caption: str, step: int) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -83,11 +97,22 @@ class Wandb:
             dir=str(folder),
             config=dict(settings),
         )
-        self._try(lambda: self.run.define_metric("val/loss", summary="min"))
+        for name, best in _BEST.items():
+            self._try(partial(self.run.define_metric, name, summary=best))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Log under the record's step."""
         self._try(lambda: self.run.log(in_groups(record), step=record["step"]))
+
+    def video(self, path: Path, caption: str, step: int) -> None:
+        """Show a film under ``val/video``."""
+        import wandb
+
+        self._try(
+            lambda: self.run.log(
+                {"val/video": wandb.Video(str(path), caption=caption, format="mp4")}, step=step
+            )
+        )
 
     def close(self) -> None:
         """Upload what is left."""
@@ -163,6 +188,10 @@ class RunLogger:
         self._file.flush()
         self._curves.append(_drawn(record))
         self.wandb.log(record)
+
+    def video(self, path: Path, caption: str, step: int) -> None:
+        """Show a film, where W&B is wanted; the file stays."""
+        self.wandb.video(path, caption, step)
 
     def sync(self) -> None:
         """Flush all records to the disk."""

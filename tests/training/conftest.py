@@ -143,7 +143,7 @@ class Training:
 
     def start_patched(self, patch: str, *overrides: str, **environment: str) -> subprocess.Popen:
         """Begin a training in a process that runs the statements ``patch`` before."""
-        code = f"{patch}\nfrom langsteer.training.dp3_trainer import main\nmain()"
+        code = f"{patch}\nfrom langsteer.train_command import main\nmain()"
         arguments = self.command(*overrides)[2:]
         return self._popen([sys.executable, "-c", code, *arguments], environment)
 
