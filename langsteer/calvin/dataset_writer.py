@@ -46,6 +46,8 @@ IMAGES = {
     "depth_static": np.float32,
     "depth_gripper": np.float32,
 }
+OPTIONAL = ("scene_obs", "rgb_gripper", "depth_gripper")
+"""Absent from recordings of other robots and cameras; conversion can do without them."""
 
 
 def achieved_actions(
@@ -64,11 +66,18 @@ def achieved_actions(
     """
     now, later = np.asarray(robot_obs[:-1], np.float64), np.asarray(robot_obs[1:], np.float64)
     actions = np.concatenate([later[:, :6], later[:, 14:15]], axis=1)
-    step = actions[:, :6] - now[:, :6]
+    return actions, relative_actions(now, actions)
+
+
+def relative_actions(
+    robot_obs: NDArray[np.floating], actions: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """CALVIN's ``rel_actions`` (T, 7) of absolute ``actions`` (T, 7) at ``robot_obs`` (T, 15)."""
+    step = np.asarray(actions, np.float64)[:, :6] - np.asarray(robot_obs, np.float64)[:, :6]
     # The short way round: roll flips between -pi and pi.
     step[:, 3:] = (step[:, 3:] + np.pi) % (2 * np.pi) - np.pi
     scale = np.repeat([METRES_PER_UNIT, RADIANS_PER_UNIT], 3)
-    return actions, np.concatenate([np.clip(step / scale, -1, 1), actions[:, 6:]], axis=1)
+    return np.concatenate([np.clip(step / scale, -1, 1), actions[:, 6:]], axis=1)
 
 
 def save_frame(folder: Path, number: int, frame: Mapping[str, NDArray[Any]]) -> Path:
@@ -77,16 +86,18 @@ def save_frame(folder: Path, number: int, frame: Mapping[str, NDArray[Any]]) -> 
     Args:
         folder: the split's folder; made if need be.
         number: of the frame, unique in the dataset.
-        frame: each of `VECTORS` (written as float64) and of `IMAGES`.
+        frame: each of `VECTORS` (written as float64) and of `IMAGES`, some of `OPTIONAL`.
 
     Raises:
         ValueError: an array is missing, unknown, or an image has another dtype.
     """
     expected = {**dict.fromkeys(VECTORS, np.float64), **IMAGES}
-    if frame.keys() != expected.keys():
+    if frame.keys() - expected.keys() or expected.keys() - frame.keys() - set(OPTIONAL):
         raise ValueError(f"a frame has {sorted(frame)}, expected {sorted(expected)}")
     arrays: dict[str, Any] = {}
     for name, dtype in expected.items():
+        if name not in frame:
+            continue
         array = np.asarray(frame[name], dtype=np.float64 if name in VECTORS else None)
         if array.dtype != dtype:
             raise ValueError(f"{name} is {array.dtype}, expected {np.dtype(dtype)}")
@@ -113,6 +124,7 @@ def save_metadata(
     scene: str = "calvin_scene_D",
     evaluation_sentences: Mapping[str, str] | None = None,
     encoder: SentenceEncoder | None = None,
+    observed: Sequence[str] = ("robot_obs", "scene_obs"),
 ) -> None:
     """Write everything of a split besides its frames; these must be there already.
 
@@ -126,6 +138,7 @@ def save_metadata(
             embeddings.
         encoder: of the sentences, for the embeddings in the official files; by default
             `HashedWords`. LangSteer itself reads the sentences and not the embeddings.
+        observed: the vectors of the frames to take statistics of, besides actions.
 
     Raises:
         BadFrameError: a frame of an episode is missing or damaged.
@@ -136,7 +149,7 @@ def save_metadata(
     with replacing(folder / CONFIG) as temporary:
         temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
     with replacing(folder / "statistics.yaml") as temporary:
-        statistics = _statistics(folder, table, read_config(folder))
+        statistics = _statistics(folder, table, read_config(folder), observed)
         temporary.write_text(yaml.safe_dump(statistics, sort_keys=False), encoding="utf-8")
     _save_npy(folder / "ep_lens.npy", table[:, 1] - table[:, 0] + 1)
     _save_npy(folder / "scene_info.npy", {scene: [int(table.min()), int(table.max())]})
@@ -197,9 +210,11 @@ def _annotation_tree(annotations: Sequence[Annotation], encoder: SentenceEncoder
     }
 
 
-def _statistics(folder: Path, episodes: NDArray[np.int64], config: DatasetConfig) -> dict[str, Any]:
+def _statistics(
+    folder: Path, episodes: NDArray[np.int64], config: DatasetConfig, observed: Sequence[str]
+) -> dict[str, Any]:
     """The content of ``statistics.yaml``, by one pass with running sums."""
-    names = ("robot_obs", "scene_obs", "actions")
+    names = (*observed, "actions")
     count = 0
     sums = {name: np.zeros((2, VECTORS[name])) for name in names}
     low, high = np.full(VECTORS["actions"], np.inf), np.full(VECTORS["actions"], -np.inf)
@@ -213,7 +228,7 @@ def _statistics(folder: Path, episodes: NDArray[np.int64], config: DatasetConfig
             high = np.maximum(high, frame["actions"])
             count += 1
     statistics: dict[str, Any] = {}
-    for name in ("robot_obs", "scene_obs"):
+    for name in observed:
         mean, square = sums[name] / max(count, 1)
         node = {
             "_target_": "calvin_agent.utils.transforms.NormalizeVector",

@@ -52,3 +52,18 @@ def phrasings(task: str, held_out: bool = False) -> tuple[str, ...]:
         UserError: no task has this name.
     """
     return _for_all_tasks()[checked_task(task)][int(held_out)]
+
+
+def task_of(sentence: str) -> str | None:
+    """The task with this phrasing, or None; the letters' case does not count."""
+    return _by_phrasing().get(sentence.strip().rstrip(".").lower())
+
+
+@functools.cache
+def _by_phrasing() -> dict[str, str]:
+    """Phrasing in small letters to its task, of those that mean one task alone."""
+    tasks: dict[str, set[str]] = {}
+    for task, groups in _for_all_tasks().items():
+        for words in itertools.chain(*groups):
+            tasks.setdefault(words.lower(), set()).add(task)
+    return {words: task for words, (task, *others) in tasks.items() if not others}

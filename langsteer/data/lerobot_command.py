@@ -35,12 +35,14 @@ def export_main(arguments: Sequence[str] | None = None) -> None:
 def import_main(arguments: Sequence[str] | None = None) -> None:
     """``langsteer-import-lerobot`` with the given arguments, by default the process's."""
     options = _import_parser().parse_args(arguments)
+    from langsteer.data.lerobot_features import parse
     from langsteer.data.lerobot_import import import_dataset
 
-    frames = import_dataset(options.source, options.save_path)
+    named = parse(options.features)
+    frames = import_dataset(options.source, options.save_path, named, options.cameras)
     print(
         f"{options.save_path}: {frames} frames in CALVIN's format; convert_calvin_to_zarr.py "
-        "--root_dir makes a store of them"
+        "--root_dir makes a store of them (--cameras static without a gripper camera)"
     )
 
 
@@ -90,9 +92,18 @@ def _export_parser() -> argparse.ArgumentParser:
 def _import_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=called_as(),
-        description="Make a CALVIN folder of a LeRobot dataset v3.0 that langsteer-export-lerobot "
-        "wrote.",
+        description="Make a CALVIN folder of a LeRobot dataset v3.0 with depth: of "
+        "langsteer-export-lerobot's as it is, of others with the names of their features.",
     )
-    parser.add_argument("--source", type=Path, required=True, help="the LeRobot dataset")
-    parser.add_argument("--save_path", type=Path, required=True, help="the folder to make")
+    add = parser.add_argument
+    add("--source", type=Path, required=True, help="the LeRobot dataset")
+    add("--save_path", type=Path, required=True, help="the folder to make")
+    add(
+        "--features",
+        nargs="+",
+        default=[],
+        metavar="NAME=KEY",
+        help="e.g. rgb_static=observation.images.top; docs/integrations.md lists the names",
+    )
+    add("--cameras", type=Path, metavar="FILE", help="CALVIN's merged_config.yaml of the images")
     return parser

@@ -118,13 +118,28 @@ def decode(cell: Any, feature: Feature) -> NDArray[Any]:  # noqa: ANN401 - a cel
         pixels = np.asarray(Image.open(io.BytesIO(cell["bytes"])))
     except (TypeError, UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise UserError(f"an image cannot be read ({error}); get the dataset again") from error
-    height, width, channels = feature["shape"]
+    height, width, channels = image_shape(feature)
     if pixels.shape != ((height, width) if channels == 1 else (height, width, channels)):
         raise UserError(f"an image has shape {pixels.shape}, info.json says {feature['shape']}")
     if channels == 1:
-        scale = 1000 if feature.get("info", {}).get("depth_unit") == "mm" else 1
-        return (pixels / scale).astype(np.float32) if scale > 1 else pixels.astype(np.float32)
+        return _metres(pixels, (feature.get("info") or {}).get("depth_unit"))
     return pixels
+
+
+def image_shape(feature: Feature) -> tuple[int, int, int]:
+    """Height, width and channels of an image feature, which may name the channels first."""
+    first, second, third = feature["shape"]
+    names = feature.get("names") or _SIZE
+    if str(names[0]).startswith("channel"):
+        return second, third, first
+    return first, second, third
+
+
+def _metres(pixels: NDArray[Any], unit: str | None) -> NDArray[np.float32]:
+    """Depth in metres; without a unit, integers are millimetres, as LeRobot has it."""
+    if unit == "mm" or (unit is None and pixels.dtype.kind in "iu"):
+        pixels = pixels / 1000
+    return pixels.astype(np.float32)
 
 
 def info(
