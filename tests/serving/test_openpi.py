@@ -63,7 +63,7 @@ def test_their_client_gets_the_shipped_policys_actions(start, tmp_path):
         "policy.ckpt_path=shipped", "port=0", "device=cpu",
     )  # fmt: skip
     url = server.stdout.readline().split(" on ")[1].split(";")[0]
-    client = start(PYTHON, Path(__file__).with_name("openpi_client.py"), url)
+    client = start(PYTHON, Path(__file__).with_name("their_client.py"), url)
     assert "pipeline" in json.loads(client.stdout.readline())
     agent, sentence = load_agent("shipped", device="cpu"), phrasings(TASK)[0]
     agent.reset(0)
@@ -100,7 +100,7 @@ def seen(env):
 def test_our_evaluation_plays_a_policy_on_their_server(start, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    start(PYTHON, Path(__file__).with_name("openpi_server.py"), port, tmp_path / "kept.json")
+    start(PYTHON, Path(__file__).with_name("their_server.py"), port, tmp_path / "kept.json")
     evaluation = start(
         sys.executable, ROOT / "scripts" / "evaluate_calvin.py",
         f"policy.url=ws://127.0.0.1:{port}", "output_dir=run", "num_chains=1", "max_steps=12",

@@ -1,6 +1,6 @@
 """openpi's own client, in an environment with its ``openpi-client``.
 
-    python openpi_client.py URL
+    python their_client.py URL
 
 Each line on standard input names an observation (npz). Its actions go beside it (.npy), and
 a line on standard output says what else came.

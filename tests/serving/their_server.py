@@ -1,6 +1,6 @@
 """openpi's own server around a small policy, in an environment with its ``openpi-client``.
 
-    PYTHONPATH=OPENPI/src python openpi_server.py PORT KEPT
+    PYTHONPATH=OPENPI/src python their_server.py PORT KEPT
 
 The policy lowers the hand while the images show something, and fails without a sentence. It keeps
 the shapes of what it saw in the file KEPT.
