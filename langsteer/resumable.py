@@ -29,7 +29,7 @@ from langsteer.interruption import interruptible
 from langsteer.nesting import differences
 from langsteer.processes import Worker, checked_workers, doers
 from langsteer.progress import progress_bar
-from langsteer.reading import read_text
+from langsteer.reading import read_json
 from langsteer.records import problem
 
 Result = dict[str, Any]
@@ -101,7 +101,7 @@ class Pieces:
         path = self.path(number)
         if not os.path.lexists(path):  # a broken link is no piece that is still to be done
             return None
-        result = read_json(path)
+        result = _read_object(path)
         wrong = problem(result, self.kind) or self.contradiction(number, result)
         if wrong:
             raise UserError(f"{path}: damaged ({wrong}); remove it, and it is made again")
@@ -118,13 +118,13 @@ class Pieces:
         return {number: result for number, result in found if result is not None}
 
 
-def read_json(path: Path) -> Result:
+def _read_object(path: Path) -> Result:
     """The object in a JSON file; raises `UserError` for any other content."""
     try:
-        content = json.loads(read_text(path))
+        content = read_json(path)
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}, no object")
-    except (ValueError, RecursionError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(
             f"{path}: damaged ({error!s:.300}); remove it, and it is made again"
         ) from error
@@ -148,7 +148,7 @@ def settle_settings(path: Path, settings: Mapping[str, object], remedy: str) -> 
     if not path.exists():
         create_once(path, text)
     line = "  {name}: {one} there, {other} now"
-    differing = differences(read_json(path), json.loads(text), line)
+    differing = differences(_read_object(path), json.loads(text), line)
     if differing:
         raise UserError(f"{path.parent}: holds results of other settings:\n{differing}\n{remedy}")
 

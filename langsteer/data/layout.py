@@ -6,7 +6,6 @@ Example::
     layout.rows_per_shard, layout.checksums      # 1024, True
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from langsteer.data.checksums import BYTES
 from langsteer.errors import UserError
-from langsteer.reading import read_text
+from langsteer.reading import read_json
 from langsteer.records import problem
 from langsteer.settings import Bound
 
@@ -94,11 +93,11 @@ def read_layout(folder: Path) -> ArrayLayout:
     """The layout of an array; raises `UserError` if there is none, or none of ours."""
     path = folder / "zarr.json"
     try:
-        node = json.loads(read_text(path))
+        node = read_json(path)
         wrong = problem(node, _Array)
         if wrong is None and node["codecs"] and node["codecs"][0]["name"] == "sharding_indexed":
             wrong = problem(node["codecs"][0].get("configuration"), _Sharding, "sharding_indexed")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a Zarr v3 array ({error!r:.200})") from error
     if wrong is not None:
         raise UserError(f"{path}: not a Zarr v3 array of ours: {wrong}")

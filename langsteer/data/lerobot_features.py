@@ -43,6 +43,9 @@ NEEDED = ("rgb_static", "depth_static", "robot_obs")
 OF_CAMERAS = {"intrinsics_static": (3, 3), "pose_static": (4, 4), "intrinsics_gripper": (3, 3)}
 """Shapes; pixels, and the world from the optical frame (x right, y down, z forward), metres."""
 
+STATIC_PLANES = (0.01, 10.0)
+"""Near and far plane of a foreign static camera, metres."""
+
 _CENTRE_TOLERANCE = 1.0  # pixels between a principal point and the image's centre
 _SQUARE_TOLERANCE = 0.01  # share between the two focal lengths
 
@@ -154,10 +157,6 @@ def cameras_of(
         size, _ = _pinhole("gripper", chosen, features, values)
         gripper = Camera(*size, GRIPPER_CAMERA.near, GRIPPER_CAMERA.far)
     return merged_config(renderer, static=static, gripper=gripper)
-
-
-STATIC_PLANES = (0.01, 10.0)
-"""Near and far plane of a foreign static camera, metres."""
 
 
 def _pinhole(

@@ -10,7 +10,7 @@ Example::
     import_dataset(foreign, target, {"depth_static": "observation.images.depth"}, cameras)
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,11 +130,11 @@ def _config(dataset: _Dataset, file: Path | None) -> Mapping[str, Any]:
     source = file or (ours if ours.is_file() else dataset.path)
     try:
         if source == dataset.path:
-            first = next(_rows(dataset, dataset.episodes[0]), {})
+            told = {name: key for name, key in dataset.chosen.items() if name in OF_CAMERAS}
+            first = _rows(dataset, dataset.episodes[0], told.values())[0]
             values = {
                 name: np.asarray(first[key], np.float64).reshape(OF_CAMERAS[name])
-                for name, key in dataset.chosen.items()
-                if name in OF_CAMERAS
+                for name, key in told.items()
             }
             config: Mapping[str, Any] = cameras_of(dataset.chosen, dataset.features, values)
         else:
@@ -194,30 +194,30 @@ def _annotations(
     return found
 
 
-def _rows(dataset: _Dataset, episode: _Episode) -> Iterator[dict[str, Any]]:
-    """The rows of an episode, cells as they are."""
+def _rows(dataset: _Dataset, episode: _Episode, keys: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows of an episode, of these columns alone: images are most of a file."""
     place = {"chunk_index": episode["data/chunk_index"], "file_index": episode["data/file_index"]}
     file = dataset.path / dataset.info["data_path"].format(**place)
     try:
-        rows = pq.read_table(file, filters=[("episode_index", "=", episode["episode_index"])])
-        keys = [*dataset.chosen.values(), "task_index"]
-        columns = {key: rows[key].to_pylist() for key in keys}
-        for cells in zip(*columns.values(), strict=True):
-            yield dict(zip(keys, cells, strict=True))
-    except (OSError, pa.ArrowException, KeyError) as error:
+        wanted = [("episode_index", "=", episode["episode_index"])]
+        rows: list[dict[str, Any]] = pq.read_table(
+            file, columns=[*keys, "task_index"], filters=wanted
+        ).to_pylist()
+        return rows
+    except (OSError, pa.ArrowException) as error:
         raise UserError(f"{file}: damaged ({error}); get the dataset again") from error
 
 
 def _frames(dataset: _Dataset, episode: _Episode) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
     """The frames of an episode under CALVIN's names, each with its sentence's number."""
-    rows = list(_rows(dataset, episode))
+    taken = {name: key for name, key in dataset.chosen.items() if name not in OF_CAMERAS}
+    rows = _rows(dataset, episode, taken.values())
     try:
         moved = _actions(dataset, rows)
         for row, cells in enumerate(rows):
             arrays = {
                 name: lerobot.decode(cells[key], dataset.features[key])
-                for name, key in dataset.chosen.items()
-                if name not in OF_CAMERAS
+                for name, key in taken.items()
             }
             for name in arrays.keys() & {"depth_static", "depth_gripper"}:
                 # A sensor says 0 where it measures nothing; far away is in no workspace.

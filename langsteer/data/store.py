@@ -24,7 +24,6 @@ Example::
     xyz = MappedArray(store.path, "point_cloud").gather(np.array([0, 7]))   # (2, P, 3) float32
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ from numpy.typing import NDArray
 from langsteer.data.layout import read_layout, require_shards
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
-from langsteer.reading import read_text
+from langsteer.reading import read_json
 from langsteer.records import problem
 from langsteer.settings import Bound
 
@@ -367,13 +366,13 @@ def read_attributes(folder: Path) -> dict[str, Any]:
     """The attributes of a Zarr v3 group; raises `UserError` if it is none."""
     path = folder / "zarr.json"
     try:
-        node = json.loads(read_text(path))
+        node = read_json(path)
         if node["zarr_format"] != 3 or node["node_type"] != "group":
             raise KeyError("zarr_format")
         attributes: dict[str, Any] = node.get("attributes", {})
         if not isinstance(attributes, dict):
             raise TypeError("attributes")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a Zarr v3 group ({path.name}: {error!r})") from error
     return attributes
 

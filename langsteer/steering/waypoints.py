@@ -18,13 +18,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.calvin.scene_obs import DRAWER_RANGE, SLIDER_RANGE, SWITCH_RANGE
+from langsteer.calvin.scene_obs import (
+    BEFORE_LEVER_FROM_ABOVE,
+    BEFORE_LEVER_FROM_BELOW,
+    DRAWER_RANGE,
+    LEVER_FROM_ABOVE,
+    LEVER_FROM_BELOW,
+    SLIDER_RANGE,
+    SWITCH_RANGE,
+)
 from langsteer.calvin.task import COLOURS, checked_task
 from langsteer.errors import UserError
 
 _CLOSED, _OPEN = -1.0, 1.0
 _SWITCH = np.array([0.30, 0.061, 0.495])
 _SWITCH_AXIS = np.array([0.0, 0.5, 0.866])
+_ACROSS_LEVER = np.array([-0.05, 0.0, 0.0])
 _TILTED = (math.pi, -0.8, 1.24)
 """Far to the right the arm reaches the switch only with the gripper tilted towards it."""
 
@@ -98,11 +107,10 @@ def _button(joints: Joints | None) -> list[NDArray[np.float64]]:
 def _switch(on: bool) -> Callable[[Joints | None], list[NDArray[np.float64]]]:
     def places(joints: Joints | None) -> list[NDArray[np.float64]]:
         value = (0.0 if on else SWITCH_RANGE) if joints is None else joints.switch
-        offset = (-0.05, -0.085, 0.012) if on else (-0.05, -0.045, 0.055)
-        touch = _SWITCH + np.array(offset)
+        touch = _SWITCH + (_ACROSS_LEVER + (LEVER_FROM_BELOW if on else LEVER_FROM_ABOVE))
         begin = touch + _SWITCH_AXIS * value
         end = touch + _SWITCH_AXIS * (SWITCH_RANGE if on else 0)
-        before = begin + np.array([0.0, -0.07, 0.015] if on else [0.0, -0.035, 0.045])
+        before = begin + np.array(BEFORE_LEVER_FROM_BELOW if on else BEFORE_LEVER_FROM_ABOVE)
         beyond = end + _SWITCH_AXIS * (0.03 if on else -0.03)
         return [_pose(place[0], place[1], place[2], _TILTED) for place in (before, begin, beyond)]
 

@@ -30,7 +30,7 @@ from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.policies.loading import read_checkpoint
 from langsteer.provenance import git_commit
-from langsteer.reading import read_text
+from langsteer.reading import read_json
 from langsteer.records import problem
 from langsteer.settings import Bound
 
@@ -191,8 +191,8 @@ class CheckpointManager:
         if not path.exists():
             return {}
         try:
-            found = json.loads(read_text(path))
-        except (ValueError, RecursionError, OSError):
+            found = read_json(path)
+        except (ValueError, OSError):
             return None
         if problem(found, dict[str, float | None]):
             return None

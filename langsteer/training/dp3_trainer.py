@@ -130,7 +130,9 @@ class Trainer:
         self.vote = Vote(world)
         self.checkpoints = CheckpointManager(self.folder, config.top_k)
         self.records = self._open_records(experiment)
-        self.films = Films(filmer, self.folder, self.records, self.log)
+        self.films = (
+            Films(filmer, self.folder, self.records, self.log) if filmer and self.records else None
+        )
         self._saved_step = None if experiment.resumed is None else self.progress.step
         self._announce(experiment)
 
@@ -250,7 +252,7 @@ class Trainer:
             self._saved_step = progress.step
         if self.records is not None and "val_loss" in metrics:
             self.records.draw_curves()
-        if saves and self.films.wanted:
+        if saves and self.films and self.films.go_on:
             say_doing(bar, "filming")
             self.films.take(self.state.validated_policy, done, progress.step, stop)
         say_doing(bar, "training")

@@ -35,23 +35,21 @@ class Filmer(Protocol):
 
 
 class Films:
-    """Takes films until the first one fails: no film is worth a night of training."""
+    """Takes films until the first one fails: no film is worth a night of training.
+
+    Attributes:
+        go_on: whether no film has failed.
+    """
 
     def __init__(
-        self, filmer: Filmer | None, folder: Path, records: RunLogger | None, log: logging.Logger
+        self, filmer: Filmer, folder: Path, records: RunLogger, log: logging.Logger
     ) -> None:
         self._filmer, self._folder = filmer, folder / "videos"
         self._records, self._log = records, log
-
-    @property
-    def wanted(self) -> bool:
-        """Whether this rank films, and no film has failed."""
-        return self._filmer is not None and self._records is not None
+        self.go_on = True
 
     def take(self, policy: DP3, epoch: int, step: int, stop: StopRequest) -> None:
         """Film the policy after ``epoch`` epochs; its mode and the run's noise stay as they are."""
-        if self._filmer is None or self._records is None:
-            return
         path = self._folder / f"epoch_{epoch:04d}.mp4"
         was_training = policy.training
         policy.eval()
@@ -62,7 +60,7 @@ class Films:
                 self._records.video(path, f"epoch {epoch}, {outcome}", step)
                 self._log.info("%s: %s", path, outcome)
         except Exception as error:  # of a simulator, a codec or a disk
-            self._filmer = None
+            self.go_on = False
             self._log.warning("no more films: %s", error)
         finally:
             policy.train(was_training)
