@@ -59,6 +59,7 @@ def compose(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         try:
             if values:
                 composed = hydra_compose(name, list(overrides))
+            # Our files hold mappings; OmegaConf's type allows lists and scalars too.
             return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
         except _UNREADABLE as error:
             # The lines after the first are about OmegaConf's own objects.

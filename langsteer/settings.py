@@ -109,6 +109,7 @@ class Settings:
             if key not in known:
                 hint = nearest(f"{cls._prefix}{key}", [f"{cls._prefix}{name}" for name in known])
                 raise UserError(f"{cls._prefix}{key}: unknown key{hint}")
+        # Here and below: this class is no dataclass, but all that are used are.
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             if field.name not in values and _has_no_default(field):
                 raise UserError(f"{cls._prefix}{field.name}: missing")

@@ -107,7 +107,7 @@ class ObservationPipeline:
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters in plain JSON types."""
-        return _plain(asdict(self))
+        return {key: _plain(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ObservationPipeline":

@@ -141,9 +141,10 @@ def run_of(path: Path) -> str | None:
 def _conversion_attributes(path: Path) -> dict[str, Any]:
     """The attributes `_provenance` wrote into a finished store; empty if it is none."""
     try:
-        return read_attributes(path).get("conversion", {})
+        found = read_attributes(path).get("conversion")
     except UserError:
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:

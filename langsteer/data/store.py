@@ -377,7 +377,7 @@ def read_attributes(folder: Path) -> dict[str, Any]:
     return attributes
 
 
-def read_array(array: ts.TensorStore, folder: Path) -> NDArray:
+def read_array(array: ts.TensorStore, folder: Path) -> NDArray[Any]:
     """A whole array in memory; raises `UserError` if its bytes cannot be decoded."""
     try:
         return np.asarray(array.read().result())

@@ -23,7 +23,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from langsteer.envs.physics import (  # first, since it says what is not installed
     Physics,
@@ -111,7 +111,7 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         drawn.check_compatible(wanted)
         self.render_mode = render_mode
         self.config = load_scene(scene, assets_path)
-        self.led_reset: LedReset = led_reset  # type: ignore[assignment]
+        self.led_reset = cast(LedReset, led_reset)  # checked above
         self.observation_space = gymnasium.spaces.Dict(
             {
                 "robot_obs": _unbounded(ROBOT_OBS_SIZE),

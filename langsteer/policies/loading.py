@@ -138,7 +138,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
             f"({path.stat().st_size} bytes){_what_is_there(path)}"
         )
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        payload: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         # A damaged archive can raise anything that its parser stumbles over.
         raise UserError(

@@ -284,6 +284,7 @@ def train_loader(
         yield from batches
     finally:
         if num_workers:
+            # Only the iterator of several processes has it.
             batches._shutdown_workers()  # type: ignore[attr-defined]
 
 

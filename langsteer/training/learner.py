@@ -59,7 +59,8 @@ class Learner:
         state, size = self.state, self.world.world_size
         # Copies run beside the computation. Points on the device are gathered there.
         moved = to_device(batch, state.device, state.data.buffer)
-        # The ranks exchange gradients once a step: only its last micro-batch synchronises.
+        # The ranks exchange gradients once a step: only its last micro-batch synchronises. A policy
+        # wrapped by DDP has `no_sync`; mypy sees an `nn.Module`.
         together = batch["last"] or self._policy is state.policy
         alone = nullcontext() if together else self._policy.no_sync()  # type: ignore[operator]
         with alone, state.policy.precision.products(state.device):

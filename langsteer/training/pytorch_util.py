@@ -103,6 +103,7 @@ def _sent_in_bf16(
     group: dist.ProcessGroup | None, bucket: dist.GradBucket
 ) -> torch.futures.Future[torch.Tensor]:
     """PyTorch's hook; under its own name gloo refuses it."""
+    # PyTorch takes None for the default group, whatever its types say.
     return default_hooks.bf16_compress_hook(group, bucket)  # type: ignore[arg-type]
 
 

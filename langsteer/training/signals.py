@@ -48,7 +48,8 @@ class StopRequest:
         self.requested = False
         self.signal_name = ""
         self.explain: Callable[[str], str] | None = None
-        self._previous: dict[signal.Signals, object] = {}
+        self._previous: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None]
+        self._previous = {}
         self._held: set[int] = set()
 
     def __enter__(self) -> "StopRequest":
@@ -60,7 +61,7 @@ class StopRequest:
     def __exit__(self, *error: object) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._held)
         for number, previous in self._previous.items():
-            signal.signal(number, previous)  # type: ignore[arg-type]
+            signal.signal(number, previous)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:

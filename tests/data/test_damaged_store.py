@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from langsteer.data.conversion import convert
 from langsteer.data.store import open_store
 from langsteer.errors import UserError
 
@@ -84,3 +85,11 @@ def test_a_missing_shard_is_told_when_the_store_is_opened(copy):
     (copy / "data" / "point_cloud" / "c.3.0.0").unlink()
     with pytest.raises(UserError, match=r"c\.3\.0\.0: missing"):
         open_store(copy)
+
+
+def test_conversion_onto_a_store_with_changed_attributes_is_refused(
+    copy, small_calvin, small_settings
+):
+    change(copy / ROOT, ["attributes", "conversion"], "x")
+    with pytest.raises(UserError, match="it holds something else"):
+        convert(small_calvin, copy, small_settings(), num_workers=1)

@@ -90,6 +90,7 @@ class DP3(nn.Module):
         """
         self.compile(dynamic=False, fullgraph=True, **options)
         denoise = torch.compile(self.model.denoise, dynamic=False, fullgraph=True, **options)
+        # The instance's own attribute hides the class's method.
         self.model.denoise = denoise  # type: ignore[method-assign]
 
     def set_normalizer(self, normalizer: Normalizer) -> None:

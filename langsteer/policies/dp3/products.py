@@ -60,7 +60,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return functional.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     if torch.is_grad_enabled():
-        out: Tensor = _OneDnnLinear.apply(rows, weight, bias)
+        # torch leaves `apply` untyped.
+        out: Tensor = _OneDnnLinear.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
     else:
         out = _product(rows, weight, bias)
     return out.view(*x.shape[:-1], -1)
