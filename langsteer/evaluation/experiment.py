@@ -413,7 +413,7 @@ def _traces(path: Path, success: bool) -> tuple[NDArray[np.floating] | None, lis
         raise UserError(
             f"{path}: no trajectory of an episode ({error}); remove it, and the report goes without"
         ) from error
-    dots = {"type": "scatter3d", "mode": "markers", "marker": {"size": 4, "color": _PREDICTED}}
+    dots = {"type": "scatter3d", "mode": "markers", "marker": {"size": 2.5, "color": _PREDICTED}}
     return hand, [
         cloud_trace(cloud),
         line_trace(hand, _GOOD if success else _BAD, 5),
