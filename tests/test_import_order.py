@@ -18,7 +18,7 @@ BELOW = {
     "envs": {"calvin", "data"},
     "experts": {"calvin", "data", "envs"},
     "compat": {"calvin", "data", "envs", "experts"},
-    "serving": {"calvin", "data", "envs", "policies"},
+    "serving": {"calvin", "data", "envs", "policies", "compat"},
     "evaluation": {"calvin", "data", "policies", "steering", "envs", "experts", "serving"},
 }
 """Each room and the rooms that it may import; all may import the tools."""

@@ -22,6 +22,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from langsteer.calvin.angles import wrapped
 from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA, Camera
 from langsteer.calvin.dataset import (
     ANNOTATIONS,
@@ -75,7 +76,7 @@ def relative_actions(
     """CALVIN's ``rel_actions`` (T, 7) of absolute ``actions`` (T, 7) at ``robot_obs`` (T, 15)."""
     step = np.asarray(actions, np.float64)[:, :6] - np.asarray(robot_obs, np.float64)[:, :6]
     # The short way round: roll flips between -pi and pi.
-    step[:, 3:] = (step[:, 3:] + np.pi) % (2 * np.pi) - np.pi
+    step[:, 3:] = wrapped(step[:, 3:])
     scale = np.repeat([METRES_PER_UNIT, RADIANS_PER_UNIT], 3)
     return np.concatenate([np.clip(step / scale, -1, 1), actions[:, 6:]], axis=1)
 

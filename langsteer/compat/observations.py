@@ -32,7 +32,6 @@ from langsteer.envs.robot import ROBOT_OBS_SIZE
 from langsteer.errors import UserError
 
 PARTS = ("state", "rgb", "depth", "cloud")
-Array = NDArray[Any]
 
 
 class Observations:

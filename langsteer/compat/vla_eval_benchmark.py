@@ -14,17 +14,11 @@ from typing import Any
 
 import numpy as np
 from vla_eval.benchmarks.base import StepBenchmark, StepResult
-from vla_eval.specs import (
-    GRIPPER_CLOSE_NEG,
-    IMAGE_RGB,
-    LANGUAGE,
-    POSITION_DELTA,
-    ROTATION_EULER,
-    DimSpec,
-)
+from vla_eval.specs import IMAGE_RGB, LANGUAGE, DimSpec
 
 from langsteer.calvin.benchmark import CHAIN_LENGTH, N_CHAINS, STEPS_PER_TASK
 from langsteer.compat.gym_env import CalvinChainEnv
+from langsteer.compat.vla_eval_specs import ACTION
 from langsteer.envs.rendering import CAMERA_NAMES
 from langsteer.errors import UserError
 
@@ -131,11 +125,7 @@ class CalvinBenchmark(StepBenchmark):
 
     def get_action_spec(self) -> dict[str, DimSpec]:
         """See the class."""
-        return {
-            "position": POSITION_DELTA,
-            "rotation": ROTATION_EULER,
-            "gripper": GRIPPER_CLOSE_NEG,
-        }
+        return ACTION
 
     def get_observation_spec(self) -> dict[str, DimSpec]:
         """See the class."""

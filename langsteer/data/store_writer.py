@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorstore as ts
@@ -26,14 +25,9 @@ from langsteer.data.store import (
     VERSION,
     ArraySchema,
     EpisodeTable,
-    Store,
     array_spec,
-    open_array,
-    open_store,
-    partial_path,
     schema,
 )
-from langsteer.errors import UserError
 from langsteer.files import replacing
 
 _LITTLE_ENDIAN: dict[str, object] = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -102,30 +96,6 @@ def write_metadata(
         "pipeline": pipeline.to_dict(),
     }
     _write_group(folder, ours | dict(attributes or {}))
-
-
-def write_store(
-    path: str | Path,
-    arrays: Mapping[str, NDArray[Any]],
-    episode_ends: NDArray[np.int64],
-    episodes: EpisodeTable,
-    pipeline: ObservationPipeline,
-    frames_per_shard: int = FRAMES_PER_SHARD,
-) -> Store:
-    """Write a small store from arrays in memory, for tests and for data other than CALVIN's.
-
-    Raises `UserError` if ``path`` exists.
-    """
-    path = Path(path)
-    if path.exists():
-        raise UserError(f"{path}: exists already")
-    partial = partial_path(path)
-    create_arrays(partial, pipeline, int(episode_ends[-1]), arrays, frames_per_shard)
-    for name, values in arrays.items():
-        open_array(partial, name, write=True).write(values).result()
-    write_metadata(partial, pipeline, episode_ends, episodes)
-    partial.rename(path)
-    return open_store(path)
 
 
 def _write_group(folder: Path, attributes: Mapping[str, object]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from langsteer.calvin.angles import wrapped
 from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Hand:
         left = np.asarray(move.euler) - self.euler
         # Roll sits at ±π, and both signs are one orientation. Pitch and yaw stay as they are: the
         # long way round may be the wrist's only one.
-        left[0] = (left[0] + np.pi) % (2 * np.pi) - np.pi
+        left[0] = wrapped(left[0])
         return left
 
     def _turning(self, move: Move, steps_left: float) -> np.ndarray:

@@ -13,8 +13,9 @@ from typing import Any
 from vla_eval.model_servers.base import SessionContext
 from vla_eval.model_servers.predict import PredictModelServer
 from vla_eval.model_servers.serve import run_server
-from vla_eval.specs import GRIPPER_CLOSE_NEG, LANGUAGE, POSITION_DELTA, ROTATION_EULER, DimSpec
+from vla_eval.specs import LANGUAGE, DimSpec
 
+from langsteer.compat.vla_eval_specs import ACTION
 from langsteer.errors import UserError
 from langsteer.policies.agent import Agent
 from langsteer.policies.loading import checked_path, load_policy
@@ -66,11 +67,7 @@ class LangSteerServer(PredictModelServer):
 
     def get_action_spec(self) -> dict[str, DimSpec]:
         """CALVIN's relative actions."""
-        return {
-            "position": POSITION_DELTA,
-            "rotation": ROTATION_EULER,
-            "gripper": GRIPPER_CLOSE_NEG,
-        }
+        return ACTION
 
     def get_observation_spec(self) -> dict[str, DimSpec]:
         """The sentence, and depth images, for which vla-eval has no specification."""

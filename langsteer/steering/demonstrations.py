@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.calvin.angles import wrapped
 from langsteer.calvin.dataset import (
     METRES_PER_UNIT,
     RADIANS_PER_UNIT,
@@ -100,7 +101,7 @@ class Demonstration:
     def distances(self, pose: NDArray[np.floating], first: int, last: int) -> NDArray[np.float64]:
         """Metres from ``pose`` (6,) to the poses ``first`` to ``last`` - 1, turns included."""
         difference = self.poses[first:last, :6] - pose
-        difference[:, 3:] = (difference[:, 3:] + np.pi) % (2 * np.pi) - np.pi
+        difference[:, 3:] = wrapped(difference[:, 3:])
         return np.linalg.norm(difference * METRIC[:6], axis=1)
 
 

@@ -102,16 +102,12 @@ class InstructionReader:
             parts.append(self._encoder.encode(sentences))
         return np.hstack(parts) / np.sqrt(len(parts))
 
-    def probabilities(self, instruction: str) -> dict[str, float]:
+    def _shares(self, told: Wording, features: NDArray[np.float64]) -> dict[str, float]:
         """Each task's share; they add up to 1.
 
         A task of another colour, side or thing than those named has 0. If no task fits the things
         named, the shares only rank the nearest.
         """
-        told = wording_of(instruction)
-        return self._shares(told, self._features([told.rest])[0])
-
-    def _shares(self, told: Wording, features: NDArray[np.float64]) -> dict[str, float]:
         fits = np.array([may_mean(told, task) for task in _TEMPLATES.values()])
         distances = np.square(features @ self._weights - _CODES).sum(axis=1)
         # Words that decide rule tasks out; what remains is ranked by the action.

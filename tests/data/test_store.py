@@ -8,10 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
+from benchmarks.stores import write_store
 from langsteer.data.mapped import MappedArray
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.data.store import EpisodeTable, open_store, partial_path
-from langsteer.data.store_writer import create_arrays, write_metadata, write_store
+from langsteer.data.store_writer import create_arrays, write_metadata
 from langsteer.errors import UserError
 
 N, P, SHARD = 23, 16, 8
@@ -183,8 +184,3 @@ def test_skipped_array_is_a_clear_error(copy):
     shutil.rmtree(copy / "data" / "img")
     with pytest.raises(UserError, match="no img"):
         open_store(copy).read("img")
-
-
-def test_existing_store_is_not_written_over(store, arrays, table):
-    with pytest.raises(UserError, match="exists"):
-        write_store(store.path, arrays, np.array([9, 15, N]), table, store.pipeline)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.stores import write_store
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.data.store import EpisodeTable, open_store
-from langsteer.data.store_writer import write_store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config, Normalizer
 from langsteer.policies.dp3.config import FRAMES_AHEAD

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from langsteer.calvin.angles import wrapped
 from langsteer.policies.dp3.config import DP3Config
 
 RANGE_EPS = 1e-4  # the reference's: a dimension that moves less is only centred
@@ -161,7 +162,7 @@ def shortest_arc(angles: np.ndarray) -> tuple[float, float]:
 
     Its ends are the two sides of the largest gap on the circle.
     """
-    on_circle = np.unique((np.asarray(angles, np.float64) + math.pi) % (2 * math.pi) - math.pi)
+    on_circle = np.unique(wrapped(np.asarray(angles, np.float64)))
     gaps = np.diff(on_circle, append=on_circle[0] + 2 * math.pi)
     after = int(np.argmax(gaps))
     if after == len(on_circle) - 1:
