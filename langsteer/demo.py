@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from langsteer.configuration import compose
 from langsteer.envs.scene import BUILTIN
-from langsteer.evaluation.experiment import ExperimentSettings, Summary, run_experiment
+from langsteer.evaluation.experiment import ExperimentSettings, run_experiment
+from langsteer.evaluation.experiment_report import Summary
 from langsteer.policies.loading import SHIPPED
 from langsteer.steering.language import make_reader
 

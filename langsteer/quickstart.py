@@ -18,8 +18,10 @@ from langsteer.data.plan import ConversionSettings
 from langsteer.data.store import open_store
 from langsteer.errors import UserError
 from langsteer.evaluation.attempts import Attempt
-from langsteer.evaluation.comparison import compare, video_path
-from langsteer.evaluation.experiment import ExperimentSettings, Summary, run_experiment
+from langsteer.evaluation.comparison import compare
+from langsteer.evaluation.comparison_report import video_path
+from langsteer.evaluation.experiment import ExperimentSettings, run_experiment
+from langsteer.evaluation.experiment_report import Summary
 from langsteer.evaluation.table import tables
 from langsteer.evaluation.video import write_gif
 from langsteer.experts.collection import CollectionSettings, collect, summary_lines

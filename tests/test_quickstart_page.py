@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("pybullet")
 
 from langsteer.evaluation.attempts import Attempt
-from langsteer.evaluation.experiment import Summary
+from langsteer.evaluation.experiment_report import Summary
 from langsteer.quickstart import TASKS, Outcome
 from langsteer.quickstart_page import write_page
 

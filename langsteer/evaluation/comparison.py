@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import checked_task
-from langsteer.configuration import compose, option_note, run_command
+from langsteer.configuration import compose, run_command
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.attempts import (
@@ -40,23 +40,11 @@ from langsteer.evaluation.attempts import (
     load_rival,
     sample_starts,
 )
-from langsteer.evaluation.page import (
-    MAX_PANELS,
-    Clip,
-    Panel,
-    Section,
-    cloud_trace,
-    line_trace,
-    rate_bars,
-    table,
-    tile,
-    write_page,
-)
+from langsteer.evaluation.comparison_report import video_path, write_report
 from langsteer.evaluation.protocols import CALVIN, PROTOCOLS, behaviour_of
 from langsteer.evaluation.rollout import Judge, one_thread_of_many, open_env, require_steerable
-from langsteer.evaluation.run import RunSettings, facts, open_run
-from langsteer.evaluation.table import BASE, SHARE, rows, table_cells, tables, task_cells
-from langsteer.files import replacing, write_json
+from langsteer.evaluation.run import RunSettings, open_run
+from langsteer.evaluation.table import BASE, tables
 from langsteer.policies.agent import Agent
 from langsteer.policies.cpu_threads import choose_threads
 from langsteer.policies.loading import checkpoint_identity, device_name
@@ -73,13 +61,6 @@ class _Start(TypedDict):
 
 
 NAME = "evaluate_steering"
-_COLOURS = ("#3b82f6", "#e5484d", "#2da44e", "#9467bd", "#f5a524", "#8c564b", "#e377c2", "#17becf")
-_SECTION = Section(
-    "One start, one sentence, every method",
-    "All methods begin alike and draw the same noise. Points: what the policy saw at the start. "
-    "Thick lines: where the hand went. Thin lines: what the first prediction's samples commanded. "
-    "Turn with the mouse; click names to hide them. " + SHARE,
-)
 
 
 @dataclass(frozen=True)
@@ -185,7 +166,8 @@ def evaluate(
     finally:
         env.close()
     attempts = [Attempt(**one) for result in done.values() for one in result["attempts"]]
-    _write(folder, made_by, attempts, clouds)
+    write_report(folder, made_by, attempts, clouds)
+    print(f"{len(attempts)} attempts; {folder / 'report.html'} shows their paths\n")
     return attempts
 
 
@@ -266,11 +248,6 @@ class _Starts:
         """The simulator is closed by whoever opened it."""
 
 
-def video_path(folder: Path, start: int, task: str, method: str) -> Path:
-    """Where the film of an attempt lies in the folder of a comparison."""
-    return folder / "videos" / f"{start:03d}_{task}_{method}.mp4"
-
-
 def _require_steerable(
     tasks: Sequence[str], methods: Mapping[str, SteeringConfig], scene: str
 ) -> None:
@@ -320,92 +297,6 @@ def _cloud(env: CalvinEnv, start: PairedStart) -> NDArray[np.float32]:
     start.enter(env)
     cloud: NDArray[np.float32] = env.observe(point_cloud=True)["point_cloud"]
     return cloud
-
-
-def _write(
-    folder: Path,
-    made_by: Mapping[str, Any],
-    attempts: Sequence[Attempt],
-    clouds: Mapping[int, NDArray[np.float32]],
-) -> None:
-    results = {**made_by, "attempts": [asdict(one) for one in attempts]}
-    write_json(folder / "results.json", results, indent=None)
-    with replacing(folder / "table.md") as temporary:
-        temporary.write_text(tables(attempts), encoding="utf-8")
-    _write_report(folder, made_by, attempts, clouds)
-    print(f"{len(attempts)} attempts; {folder / 'report.html'} shows their paths\n")
-
-
-def _write_report(
-    folder: Path,
-    made_by: Mapping[str, Any],
-    attempts: Sequence[Attempt],
-    clouds: Mapping[int, NDArray[np.float32]],
-) -> None:
-    """Write ``report.html``: rates, tables, and each method's paths of the hand."""
-    compared = rows(attempts)
-    pairs = list(dict.fromkeys((one.start, one.task) for one in attempts))
-    panels = []
-    for pair in pairs[:MAX_PANELS]:
-        tried = [one for one in attempts if (one.start, one.task) == pair]
-        panels.append(_panel(folder, tried, clouds[pair[0]]))
-    write_page(
-        folder / "report.html",
-        title="LangSteer: steering compared",
-        section=_SECTION,
-        panels=panels,
-        settings=made_by,
-        facts=facts(made_by["settings"], made_by["environment"]),
-        tiles=[
-            tile(str(len({start for start, _ in pairs})), "starts"),
-            tile(str(len(pairs)), "pairs of a start and a sentence"),
-            tile(str(len(compared)), "methods, each tried at all pairs"),
-        ],
-        bars=[
-            rate_bars(
-                "Instructed task done",
-                {row.method: row.success for row in compared},
-                {row.method: option_note("steering", row.method) for row in compared},
-            ),
-            rate_bars("Another task done", {row.method: row.others for row in compared}),
-        ],
-        tables=[
-            table("Methods", table_cells(attempts)),
-            table("Instructed task done, by task", task_cells(attempts)),
-        ],
-    )
-
-
-def _panel(folder: Path, tried: Sequence[Attempt], cloud: NDArray[np.float32]) -> Panel:
-    """All methods' attempts at a sentence from a start."""
-    traces = [cloud_trace(cloud)]
-    for one, colour in zip(tried, itertools.cycle(_COLOURS), strict=False):
-        traces += _paths(one, colour)
-    return Panel(
-        f"start {tried[0].start + 1}: \u201c{tried[0].instruction}\u201d",
-        [(f"{one.method} {'✓' if one.success else '✗'}", one.success) for one in tried],
-        [
-            Clip(
-                one.method,
-                video_path(folder, one.start, one.task, one.method),
-                np.array(one.path),
-                colour,
-            )
-            for one, colour in zip(tried, itertools.cycle(_COLOURS), strict=False)
-        ],
-        traces,
-    )
-
-
-def _paths(one: Attempt, colour: str) -> list[dict[str, Any]]:
-    """Plotly's traces of a method's path and of its first samples; hidden and shown together."""
-    name = f"{one.method}: {'done' if one.success else 'not done'}"
-    traces = [line_trace(np.array(one.path), colour, 6, name)]
-    if one.samples:
-        # One trace for all samples, with gaps between them.
-        gaps = [np.vstack([sample, [np.nan] * 3]) for sample in np.array(one.samples)]
-        traces.append(line_trace(np.vstack(gaps), colour, 1))
-    return [{**trace, "legendgroup": one.method} for trace in traces]
 
 
 def compare(arguments: Sequence[str]) -> list[Attempt] | None:

@@ -17,13 +17,8 @@ from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.evaluation.attempts import Attempt, blank_of, sample_starts
-from langsteer.evaluation.comparison import (
-    NAME,
-    ComparisonSettings,
-    compare,
-    evaluate,
-    video_path,
-)
+from langsteer.evaluation.comparison import NAME, ComparisonSettings, compare, evaluate
+from langsteer.evaluation.comparison_report import video_path
 from langsteer.evaluation.table import SHARE, paired_gain, rows, table_cells
 from langsteer.evaluation.video import SIDE, write_gif
 from langsteer.policies.dp3 import DP3Config
