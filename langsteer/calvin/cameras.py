@@ -12,6 +12,7 @@ Example::
     points = deproject(depth, STATIC_CAMERA, world_from_optical, PIXEL_CENTRE["egl"])
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -95,8 +96,15 @@ class FixedCamera(Camera):
         _require(np.linalg.norm(right) > least, shape, "three points that are not in line")
 
     def world_from_optical(self) -> Pose:
-        """Pose (4, 4) of the optical frame in the world."""
-        return look_at_pose(self.look_from, self.look_at, self.up)
+        """Pose (4, 4) of the optical frame in the world, read-only."""
+        return _pose(self)
+
+
+@functools.lru_cache(maxsize=16)  # it is asked for at each frame
+def _pose(camera: FixedCamera) -> Pose:
+    pose = look_at_pose(camera.look_from, camera.look_at, camera.up)
+    pose.setflags(write=False)
+    return pose
 
 
 STATIC_CAMERA = FixedCamera(

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from langsteer.calvin.cameras import centre_crop
 from langsteer.calvin.dataset import BadFrameError, DatasetConfig, Folder, read_frame
 from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
+from langsteer.data.agreement import turned_images
 from langsteer.data.plan import ConversionPlan
-from langsteer.data.pointcloud import NoPointsError, ObservationPipeline, point_cloud
+from langsteer.data.pointcloud import CAMERAS, NoPointsError, ObservationPipeline, point_cloud
 from langsteer.data.store import open_array, schema
 from langsteer.errors import UserError
 from langsteer.files import replacing
@@ -167,7 +168,8 @@ def convert_frame(
         ``img`` (S, S, 3) uint8 and ``depth`` (S, S) float32 metres, as far as wanted.
 
     Raises:
-        BadFrameError: the file is missing or damaged, or no camera sees a point in the box.
+        BadFrameError: the file is missing or damaged, a depth image is turned, or no camera sees a
+            point in the box.
         UserError: the system does not let the file be read.
     """
     wanted = {"img": "rgb_static", "depth": "depth_static"}
@@ -179,6 +181,9 @@ def convert_frame(
     colour = {camera: frame[f"rgb_{camera}"] for camera in pipeline.cameras}
     # From the joints, not from the TCP: the images were rendered with these.
     pose = gripper_camera_pose(frame["robot_obs"][JOINTS], config.base_position)
+    turned = turned_images(pipeline, depth, pose) if len(depth) == len(CAMERAS) else ""
+    if turned:
+        raise BadFrameError(f"{path}: {turned}")
     try:
         cloud = point_cloud(pipeline, depth, pose, colour)
     except NoPointsError as error:
