@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langsteer.calvin.task import TASKS
-from langsteer.command_line import called_as
+from langsteer.command_line import command_parser
 from langsteer.envs.scene import BUILTIN, RENDERERS, SCENES
 from langsteer.envs.scene_config import ASSETS_VARIABLE
 from langsteer.errors import exits_cleanly
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from langsteer.experts.library import SKILLED_TASKS
 
     settings = CollectionSettings(
-        tasks=SKILLED_TASKS if options.tasks is None else tuple(options.tasks),
+        tasks=SKILLED_TASKS if options.tasks is None else options.tasks,
         episodes_per_task=options.episodes_per_task,
         validation_per_task=options.validation_per_task,
         play=options.play,
@@ -62,9 +62,8 @@ def _driver_maker(checkpoint: str) -> Callable[[], "Driver"] | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=called_as(),
-        description="Record demonstrations of scripted experts as a CALVIN dataset. Interrupted, "
+    parser = command_parser(
+        "Record demonstrations of scripted experts as a CALVIN dataset. Interrupted, "
         "the same command goes on where it stopped.",
         epilog=f"tasks: {', '.join(TASKS)}",
     )

@@ -9,7 +9,7 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from langsteer.command_line import called_as
+from langsteer.command_line import command_parser
 from langsteer.envs.scene import BUILTIN, SCENES
 from langsteer.errors import exits_cleanly
 
@@ -34,9 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=called_as(),
-        description="Tell the policy that comes with LangSteer what to do, and watch it try.",
+    parser = command_parser(
+        "Tell the policy that comes with LangSteer what to do, and watch it try.",
         epilog="It knows CALVIN's 34 tasks: blocks, a drawer, a sliding door, a switch, a button.",
     )
     add = parser.add_argument

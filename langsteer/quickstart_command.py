@@ -5,21 +5,18 @@ Example::
     langsteer-quickstart --folder outputs/quickstart
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from langsteer.command_line import called_as
+from langsteer.command_line import command_parser
 from langsteer.errors import exits_cleanly
 
 
 @exits_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``scripts/quickstart.py`` and ``langsteer-quickstart``."""
-    parser = argparse.ArgumentParser(
-        prog=called_as(), description="From nothing to a video of a robot that opens a drawer."
-    )
+    parser = command_parser("From nothing to a video of a robot that opens a drawer.")
     parser.add_argument("--folder", type=Path, default=Path("outputs/quickstart"))
     options = parser.parse_args(arguments)
     from langsteer.quickstart import quickstart  # PyTorch, which help does without

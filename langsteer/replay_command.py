@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from langsteer.calvin.dataset import SPLITS, BadFrameError, open_dataset, read_annotations
-from langsteer.command_line import called_as
+from langsteer.command_line import command_parser
 from langsteer.envs.scene import SCENES
 from langsteer.envs.scene_config import ASSETS_VARIABLE
 from langsteer.errors import UserError, exits_cleanly
@@ -41,9 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=called_as(),
-        description="Replay a CALVIN dataset's annotated windows in the simulator and say whether "
+    parser = command_parser(
+        "Replay a CALVIN dataset's annotated windows in the simulator and say whether "
         "the oracle sees their tasks done.",
     )
     add = parser.add_argument

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from langsteer.command_line import called_as
+from langsteer.command_line import command_parser
 from langsteer.data.conversion import ConversionSummary, convert, dry_run
 from langsteer.data.plan import ConversionSettings
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box
@@ -28,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     settings = ConversionSettings(
         episodes=options.episodes,
-        splits=_tuple(options.splits),
-        tasks=_tuple(options.tasks),
+        splits=options.splits,
+        tasks=options.tasks,
         max_episodes=options.max_episodes,
-        skip=tuple(options.skip),
+        skip=options.skip,
         n_points=options.num_points,
         box=_box(options.box),
-        cameras=tuple(options.cameras),
+        cameras=options.cameras,
         static_crop=options.crop,
         frames_per_shard=options.frames_per_file,
     )
@@ -92,9 +92,8 @@ def _describe_store(store: Store) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=called_as(),
-        description="Convert a CALVIN dataset to a Zarr store. Interrupted, the same command goes "
+    parser = command_parser(
+        "Convert a CALVIN dataset to a Zarr store. Interrupted, the same command goes "
         "on where it stopped.",
     )
     add = parser.add_argument
@@ -140,10 +139,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--dry_run", action="store_true", help="check dataset and disk, write nothing")
     add("--strict", action="store_true", help="stop at the first bad episode")
     return parser
-
-
-def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
-    return None if values is None else tuple(values)
 
 
 def _box(bounds: Sequence[float]) -> Box:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from langsteer.command_line import called_as
+from langsteer.command_line import command_parser
 from langsteer.data.plan import ConversionSettings, is_harmless, make_plan
 from langsteer.data.store import SPLITS, is_store
 from langsteer.data.windows import EPISODE_KINDS
@@ -59,8 +59,8 @@ def _source(options: argparse.Namespace) -> "Source":
         return StoreSource(options.source, options.clouds)
     settings = ConversionSettings(
         episodes=options.episodes or EPISODE_KINDS[0],
-        splits=None if options.splits is None else tuple(options.splits),
-        tasks=None if options.tasks is None else tuple(options.tasks),
+        splits=options.splits,
+        tasks=options.tasks,
         max_episodes=options.max_episodes,
     )
     plan = make_plan(options.source, settings)
@@ -71,9 +71,8 @@ def _source(options: argparse.Namespace) -> "Source":
 
 
 def _export_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=called_as(),
-        description="Write a LeRobot dataset v3.0: colours, depth in metres, state, relative "
+    parser = command_parser(
+        "Write a LeRobot dataset v3.0: colours, depth in metres, state, relative "
         "actions, sentences. Interrupted, the same command goes on where it stopped.",
     )
     add = parser.add_argument
@@ -90,9 +89,8 @@ def _export_parser() -> argparse.ArgumentParser:
 
 
 def _import_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=called_as(),
-        description="Make a CALVIN folder of a LeRobot dataset v3.0 with depth: of "
+    parser = command_parser(
+        "Make a CALVIN folder of a LeRobot dataset v3.0 with depth: of "
         "langsteer-export-lerobot's as it is, of others with the names of their features.",
     )
     add = parser.add_argument

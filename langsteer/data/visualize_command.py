@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from langsteer.command_line import called_as
+from langsteer.command_line import command_parser
 from langsteer.data.dataset_page import write_page
 from langsteer.data.inspection import check_store
 from langsteer.data.store import open_store
@@ -37,9 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=called_as(),
-        description="Write one HTML page that shows episodes of a store, or check the store.",
+    parser = command_parser(
+        "Write one HTML page that shows episodes of a store, or check the store.",
     )
     add = parser.add_argument
     add("store", type=Path, help="e.g. data/calvin_debug.zarr")

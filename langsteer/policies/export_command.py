@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langsteer.command_line import called_as
+from langsteer.command_line import command_parser
 from langsteer.errors import exits_cleanly
 
 if TYPE_CHECKING:
@@ -66,9 +66,8 @@ def _origin(payload: dict[str, Any], averaged: bool) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=called_as(),
-        description="Write what inference needs of a training checkpoint as a folder: weights as "
+    parser = command_parser(
+        "Write what inference needs of a training checkpoint as a folder: weights as "
         "safetensors, everything else as JSON. All commands take it in a checkpoint's place.",
     )
     add = parser.add_argument

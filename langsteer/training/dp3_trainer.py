@@ -46,12 +46,11 @@ from langsteer.training.pytorch_util import (
 from langsteer.training.run_state import Progress, RunState
 from langsteer.training.sampler import Schedule
 from langsteer.training.setup import (
-    check_batch_size,
     describe_data,
     describe_plan,
     describe_policy,
     describe_schedule,
-    open_data,
+    open_inputs,
     warn_of_warmup,
 )
 from langsteer.training.signals import Stopped, StopRequest
@@ -76,16 +75,7 @@ def train(config: RunConfig, filmer: Filmer | None = None) -> bool:
     if settings.deterministic:
         make_deterministic(os.environ)
     device = choose_device(settings.device, world, gpus_of_job(os.environ))
-    data = open_data(settings, policy_config)
-    schedule = Schedule(
-        len(data.train),
-        settings.batch_size,
-        settings.gradient_accumulation_steps,
-        settings.seed,
-        world.rank,
-        world.world_size,
-    )
-    check_batch_size(data.store.path, schedule)
+    data, schedule = open_inputs(settings, policy_config, world.rank, world.world_size)
     with StopRequest() as stop, threads_restored(), process_group(world, device, settings.timeout):
         experiment = open_experiment(settings, world)
         with held(experiment, world), explained_out_of_memory(settings):

@@ -17,8 +17,7 @@ from langsteer.configuration import compose
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.training.config import RunConfig, TrainingConfig
 from langsteer.training.disk import check_disk
-from langsteer.training.sampler import Schedule
-from langsteer.training.setup import check_batch_size, describe_plan, describe_schedule, open_data
+from langsteer.training.setup import describe_plan, describe_schedule, open_inputs
 from langsteer.training.slurm_request import Request
 
 ISOLATION = (
@@ -42,15 +41,7 @@ def check(
     settings, policy = config.training, config.policy
     ranks = nodes * tasks_per_node
     _check_devices(settings, tasks_per_node, gpus_per_node)
-    data = open_data(settings, policy)
-    schedule = Schedule(
-        len(data.train),
-        settings.batch_size,
-        settings.gradient_accumulation_steps,
-        settings.seed,
-        world_size=ranks,
-    )
-    check_batch_size(data.store.path, schedule)
+    data, schedule = open_inputs(settings, policy, rank=0, world_size=ranks)
     place = f"{gpus_per_node} GPUs" if gpus_per_node else "no GPU"
     return [
         f"would train {settings.name} with {ranks} processes: {nodes} nodes of {tasks_per_node} "

@@ -2,8 +2,7 @@
 
 Example::
 
-    data = open_data(settings, policy_config)
-    check_batch_size(data.store.path, schedule)
+    data, schedule = open_inputs(settings, policy_config, rank=0, world_size=4)
     print(describe_data(data))
 """
 
@@ -19,7 +18,24 @@ from langsteer.training.config import TrainingConfig
 from langsteer.training.sampler import Schedule
 
 
-def open_data(settings: TrainingConfig, policy: DP3Config) -> CalvinData:
+def open_inputs(
+    settings: TrainingConfig, policy: DP3Config, rank: int, world_size: int
+) -> tuple[CalvinData, Schedule]:
+    """The windows of the configured store, and the order in which a rank takes them.
+
+    Raises:
+        UserError: there is no such store, or it has fewer windows than the ranks take at once.
+    """
+    data = _open_data(settings, policy)
+    accumulated = settings.gradient_accumulation_steps
+    schedule = Schedule(
+        len(data.train), settings.batch_size, accumulated, settings.seed, rank, world_size
+    )
+    _check_batch_size(data.store.path, schedule)
+    return data, schedule
+
+
+def _open_data(settings: TrainingConfig, policy: DP3Config) -> CalvinData:
     """The store of the configuration, split into windows."""
     path = settings.dataset.zarr_path
     if path is None:
@@ -31,7 +47,7 @@ def open_data(settings: TrainingConfig, policy: DP3Config) -> CalvinData:
     return CalvinData(store, policy, settings.dataset, settings.seed)
 
 
-def check_batch_size(path: Path, schedule: Schedule) -> None:
+def _check_batch_size(path: Path, schedule: Schedule) -> None:
     """Raise `UserError` if the ranks take more windows at once than there are."""
     at_once = schedule.batch_size * schedule.world_size
     if schedule.n_windows < at_once:
