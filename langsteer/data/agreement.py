@@ -1,8 +1,8 @@
 """Find a depth image stored transposed or upside down, by the other camera's image.
 
-A surface seen by the gripper camera hides from the static camera what lies behind it. An image
-stored the wrong way round has the static camera see through such surfaces. The images are found
-wrong only if turning one of them, or both, mends that. So images of any other origin pass.
+A surface seen by the gripper camera hides from the static camera what lies behind it. With an image
+stored the wrong way round, the static camera seems to see through such surfaces. The images count
+as turned only if turning one of them, or both, mends that. Images wrong in other ways pass.
 
 Example::
 

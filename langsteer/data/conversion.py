@@ -294,8 +294,8 @@ class _ShardWriter:
 def _keep_memory_together() -> None:
     """Ask the C library for one heap: a process then does not grow from shard to shard.
 
-    By default glibc gives each thread a heap. The storage library encodes in changing threads, and
-    each of their heaps would grow to the size of a shard.
+    By default glibc gives each thread a heap. The storage library encodes in one thread after
+    another, and each one's heap would grow to the size of a shard.
     """
     with suppress(OSError, AttributeError):  # no glibc
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -33,8 +33,8 @@ _MOST = np.finfo(np.float32).max
 def farthest_points(points: Floats, count: int) -> NDArray[np.intp]:
     """Indices (K,) of a farthest point sample of ``points`` (M, 3), with 1 ≤ K = count ≤ M.
 
-    Leave out points with a NaN before. Such a point is at no distance of any other, so it would be
-    taken first, again and again.
+    The points must have no NaN: such a point has no distance to any other, and would be taken again
+    and again.
     """
     height = min(TREE_HEIGHT, len(points).bit_length() - 1)
     x, y, z = np.ascontiguousarray(points.T, dtype=np.float32)
@@ -170,7 +170,7 @@ def _mark_near(
     largest: Floats,
     point: Corner,
 ) -> None:
-    """Mark the leaves whose box is nearer to ``point`` than their farthest point to the sample.
+    """Mark each leaf with a box nearer to ``point`` than its farthest point is to the sample.
 
     In other leaves no point comes nearer to the sample: rounding is monotonic, and the sums have
     the same order as in `_shrink`.

@@ -55,7 +55,7 @@ class ArrayLayout:
     """Of an array: shapes of the whole, of a file, and of a chunk inside one.
 
     Attributes:
-        shape, shard, chunk: lengths along the same axes; unsharded arrays have equal last two.
+        shape, shard, chunk: lengths along the same axes; without shards the last two are equal.
         dtype: e.g. "float32".
         codecs: names of a chunk's.
         sharded: whether a file has many chunks, and an index at its end.
@@ -140,8 +140,8 @@ def _checked(layout: ArrayLayout, node: dict[str, Any], path: Path) -> ArrayLayo
 def require_shards(folder: Path, layout: ArrayLayout, file_name: str) -> None:
     """Check a sharded array's files: present, regular, and with their index.
 
-    Whoever reads an array gets as much memory as its metadata ask for. So they must not ask for
-    more than there are files.
+    Reading an array allocates as much memory as its metadata say. So its files must really be
+    there, all of them.
 
     Args:
         folder: of the array.

@@ -1,8 +1,8 @@
-"""Which feature of a LeRobot dataset is which array of CALVIN's, and what its cameras are.
+"""Match the features of a LeRobot dataset to CALVIN's arrays, and find its cameras.
 
 The defaults are the names of `langsteer.data.lerobot_export` and of ``lerobot_env_calvin``. For
-other datasets the command line says ``--features rgb_static=observation.images.top ...``; ``none``
-leaves an array away.
+other datasets name them: ``--features rgb_static=observation.images.top ...``; ``none`` leaves an
+array out.
 
 Example::
 

@@ -1,8 +1,8 @@
 """Make a CALVIN folder of a LeRobot dataset v3.0 with depth; its conversion makes a store.
 
-Its features are named by `langsteer.data.lerobot_features`. Its cameras are those of a file, of
-``meta/calvin.json`` (our export's), or of intrinsics and poses in its frames. Frames are numbered
-anew; each episode is a recording of its own.
+`langsteer.data.lerobot_features` matches its features to CALVIN's arrays. Its cameras come from a
+file, from ``meta/calvin.json`` (our export writes that), or from intrinsics and poses in its
+frames. Frames get new numbers; each episode becomes a recording.
 
 Example::
 

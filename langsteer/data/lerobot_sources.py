@@ -30,11 +30,11 @@ class Source(Protocol):
 
     @property
     def table(self) -> EpisodeTable:
-        """Of the K episodes."""
+        """The table of the K episodes."""
 
     @property
     def episode_ends(self) -> NDArray[np.int64]:
-        """(K,)."""
+        """(K,) int64, one past the last frame of each episode."""
 
     @property
     def features(self) -> dict[str, lerobot.Feature]:

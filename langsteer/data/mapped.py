@@ -2,9 +2,9 @@
 
 The arrays for training are sharded but not compressed: one inner chunk of a shard file is one
 frame's XYZ (or RGB, action, state) as float32. The index at a shard's end gives each chunk's place.
-So a frame is one ``preadv`` from the page cache straight into the batch, and nothing else of the
-frame is touched. There is no handle of a storage library inside: forked and spawned data loader
-workers may use an array.
+So reading a frame is one ``preadv`` from the page cache straight into the batch, and touches
+nothing else of it. An array holds no handle of a storage library: forked and spawned data loader
+workers may use it.
 
 Example::
 
@@ -119,7 +119,7 @@ class MappedArray:
         return out
 
     def verify_sample(self) -> None:
-        """Compare the checksums of some frames, spread evenly; no other method but `read` does.
+        """Compare the checksums of some frames, spread evenly. `gather` compares none, `read` all.
 
         Raises:
             UserError: a shard file is missing or damaged, or a checksum is wrong.
@@ -135,7 +135,8 @@ class MappedArray:
         self._verify(stored[there], rows[there])
 
     def _verify(self, stored: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
-        """Raise `UserError` where the checksum behind a chunk (n, bytes) is not its own."""
+        """Raise `UserError` if the checksum stored behind a chunk (n, bytes) does not fit its
+        bytes."""
         if not self.has_checksums:
             return
         expected = np.ascontiguousarray(stored[:, self._row_bytes :]).view("<u4")[:, 0]

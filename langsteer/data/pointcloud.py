@@ -267,8 +267,8 @@ def _inside(planes: NDArray[np.float32], box: Box) -> NDArray[np.bool_]:
 def _shares(total: int, available: list[int]) -> list[int]:
     """Number of points of each camera: equal shares of ``total``, as far as available.
 
-    The first camera with more points makes up for a camera's lack. An odd point goes to the first
-    camera.
+    If a camera has too few points, the first camera with more fills up. An odd point goes to the
+    first camera.
     """
     equal, rest = divmod(total, len(available))
     wanted = [equal + (index < rest) for index in range(len(available))]

@@ -4,8 +4,8 @@ Several processes may do this at once, and each may be killed at any moment. Eac
 its own and only reads the written shards. The rename of one of them succeeds; the others find the
 store there.
 
-The episodes of bad frames are left out here. Shards before the first of them are taken over as they
-are, the others are copied row by row. Nothing is computed again.
+Episodes with bad frames are left out here. Shards before the first such episode are linked as they
+are; later ones are copied row by row. Nothing is computed again.
 """
 
 import glob
@@ -74,7 +74,7 @@ def publish(plan: ConversionPlan, partial: Path, path: Path, overwrite: bool) ->
 
 
 def start(plan: ConversionPlan, partial: Path) -> None:
-    """Let the unfinished store appear, whole, at ``partial``; the first process wins.
+    """Create the unfinished store at ``partial``, by one rename; the first process wins.
 
     Raises OSError if the disk refuses.
     """
@@ -197,7 +197,7 @@ def _transfer(
 
 
 def _link_shard(name: str, shard: int, partial: Path, final: Path, n_axes: int) -> None:
-    """Take a shard's file over by a link, or by a copy if the file system has no links."""
+    """Link a shard's file into the new store; copy it if the file system has no links."""
     file = Path("data") / name / shard_file_name(shard, n_axes)
     source, target = partial / file, final / file
     try:

@@ -55,8 +55,8 @@ FRAMES_PER_SHARD = 1024
 class ArraySchema:
     """The layout of one array of ``data/``.
 
-    ``row`` is the shape of one frame's entry, ``chunk`` that of one inner chunk including the
-    frames' axis. ``compressed`` arrays are for looking at, the others for training.
+    ``row`` is the shape of one frame's entry; ``chunk`` is the shape of an inner chunk, the frames'
+    axis included. ``compressed`` arrays are for looking at, the others for training.
     """
 
     dtype: str
@@ -297,7 +297,7 @@ def _require(attributes: Mapping[str, Any], kind: type, folder: Path) -> None:
 
 
 def _read_ends(path: Path, n_episodes: int) -> NDArray[np.int64]:
-    """``episode_ends`` of a store whose table has so many episodes."""
+    """Read ``episode_ends``, and check it against the number of episodes in the table."""
     folder = path / "meta" / "episode_ends"
     layout = read_layout(folder)
     fits = layout.dtype == "int64" and layout.shape == (n_episodes,)

@@ -91,9 +91,9 @@ class KnownScene:
 def block_place(task: str, scene: Scene | None) -> NDArray[np.float64] | None:
     """The place of the block a task is about.
 
-    The name tells the block. Otherwise: stacking is about the block nearest below the held one;
-    unstacking, about the highest; pushing into the drawer, about the one on the table nearest to
-    its edge.
+    A colour in the task's name tells the block. Without one, stacking means the block nearest below
+    the held one, unstacking means the highest, and pushing into the drawer means the one on the
+    table nearest to its front edge.
 
     Args:
         task: one of CALVIN's.

@@ -20,9 +20,9 @@ _LEVER = 0.03
 """Metres that a radian of yaw counts like."""
 _MOST_POINTS = 100
 _ALIKE = 5e-4
-"""Boxes fit alike if their errors differ by no more metres."""
+"""Boxes fit alike if their errors differ by at most so many metres."""
 _SHIFTS = (0.0, -0.15, 0.15, -0.3, 0.3, -0.45, 0.45)
-"""Of a box along its length, in half lengths."""
+"""Shifts to try along a box's length, in half lengths."""
 
 
 def fit_box(
@@ -34,14 +34,16 @@ def fit_box(
     """The level box whose surface the points lie on, by least squares from six yaws.
 
     Minimises sum_i sd(p_i)^2 over centre and yaw, where sd is the signed distance to the box
-    (Quilez, "distance functions"), by damped Gauss-Newton steps (Levenberg 1944). Points of a half
-    hidden box fit several. Then the one wins that stands least where the camera sees past it.
+    (Quilez, "distance functions"), by damped Gauss-Newton steps (Levenberg 1944). Several boxes may
+    fit the points of a half-hidden one alike. No box stands where the camera sees past it, so the
+    one it sees past least is taken.
 
     Args:
         points: (N, 3) metres, world frame.
         half_extents: of the box along its own axes, metres.
         away: (3,) unit vector from the camera to the points: the box lies behind its visible faces.
-        exposed: from a place (4,) to the share of the box in front of what the camera sees there.
+        exposed: maps a place (4,) to the share of a box's faces there in front of what the camera
+            sees.
 
     Returns:
         (4,) xyz in metres and yaw in radians; root mean square distance in metres.
@@ -89,8 +91,7 @@ def _distances(points: Array, state: Array, half: Array) -> tuple[Array, Array]:
     outside = np.maximum(beyond, 0)
     gap = np.linalg.norm(outside, axis=-1)
     inner = beyond.max(axis=-1)
-    # Outside the slope points away from the nearest point of the box, inside through the nearest
-    # face.
+    # Outside, the slope points away from the box's nearest point; inside, through its nearest face.
     through = np.eye(3)[beyond.argmax(axis=-1)]
     normal = np.where(
         (gap > 0)[..., None], outside / np.maximum(gap, 1e-12)[..., None], through

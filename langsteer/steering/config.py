@@ -18,7 +18,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "rising": lambda progress: progress,
     "falling": lambda progress: 1.0 - progress,
 }
-"""Factor of the strength, by the place of the noise level: 0 is the first step, 1 the last."""
+"""Factor of the strength by progress through the denoising steps: 0 at the first, 1 at the last."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Strength:
         strength: s; 0 is no guidance at all.
         schedule: of `SCHEDULES`.
         start: index of the first guided step; 0 is the noisiest.
-        unguided_last: number of last steps without guidance. Guidance there wins over the network:
-            at 0 the result replays the reference.
+        unguided_last: number of steps without guidance at the end. With 0 guidance has the last
+            word over the network, and the result replays the reference.
     """
 
     strength: float = 1.0
@@ -67,7 +67,7 @@ class SteeringConfig(Settings, prefix="steering."):
         samples: N trajectories drawn; the best by the same objective is executed.
         demonstrations: a CALVIN folder or a saved library, for ``reference``.
         candidates: number of demonstrations to follow at once, the nearest first.
-        temperature: in square metres, how softly one of them is chosen.
+        temperature: of the soft choice among them, square metres; near 0 the nearest alone counts.
         avoidance: in ``value_map``, weight of the distance to things not to touch.
         privileged: whether joints and blocks may be read from the simulator; kept in results.
             ``pointing`` sees them by the robot's cameras instead.

@@ -85,7 +85,7 @@ class Demonstration:
     def for_block_at(self, place: NDArray[np.float64] | None) -> "Demonstration":
         """The same way shifted to a block at ``place`` (4,), the hand turned with the block.
 
-        None shifts nothing. The way itself does not turn: a push to the left stays one.
+        None shifts nothing. The path itself does not turn: a push to the left stays one.
         """
         if place is None or self.block is None:
             return self

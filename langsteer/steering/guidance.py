@@ -48,10 +48,10 @@ class GradientGuidance:
         x0_hat <- x0_hat - s D grad_x0 E(p(x0_hat)),    D_d = 1 / lambda_max(J_d^T J_d)
 
     Here p is the commanded path of the trajectory's actions from the present pose on
-    (`path.commanded_path`). J_d is its Jacobian in metres for one dimension d of the action. s = 1
-    is the largest step that overshoots in no mode of a quadratic energy of unit curvature. It
-    corrects slow drifts of the path at once and jitter hardly. The gradient goes through the
-    objective alone, not through the network.
+    (`path.commanded_path`). J_d is its Jacobian in metres for one dimension d of the action. On a
+    quadratic energy of unit curvature, s = 1 is the largest step without overshoot in any mode. One
+    such step corrects a slow drift of the path fully and jitter hardly at all. The gradient goes
+    through the objective alone, not through the network.
 
     Sources: universal guidance (Bansal et al. 2023, arXiv 2302.07121, "backward guidance" without
     its inversion) and MPGD (He et al. 2023, arXiv 2311.16424) guide x0_hat by gradients. The step

@@ -1,7 +1,7 @@
 """Places of things by the robot's own cameras: blocks by colour, drawer and door by depth.
 
-Nothing is read from the simulator but what its cameras show. A scene's description (`Layout`) tells
-the mounts of its parts and the lengths of its blocks.
+The simulator gives its camera images and nothing else. A scene's description (`Layout`) tells the
+mounts of its parts and the lengths of its blocks.
 
 Example::
 
@@ -236,7 +236,7 @@ class Sight:
 
 
 def _foremost(values: NDArray[np.floating], most: float) -> float | None:
-    """The largest joint value up to ``most`` that enough values (N,) are near."""
+    """The largest joint value up to ``most`` with enough of the values (N,) near it."""
     tried = np.arange(0.0, most + _STEP, _STEP)
     counts = (np.abs(values[:, None] - tried) < _NEAR_FACE).sum(axis=0)
     if counts.max() < _LEAST_ON_PART:

@@ -1,9 +1,8 @@
 """Places for the hand in the eight articulated behaviours, and to push and lift blocks.
 
-The built-in scene has scene D's places; metres, world frame. A movable part is assumed as the
-task's condition says: a drawer to open is closed. The simulator's value replaces it if steering may
-read it. Fingers are closed except to grip. The tcp is 12 mm above their tips. A block's place must
-be known.
+Places are metres in the world frame; the built-in scene shares those of scene D. If steering may
+not read the joints, each part is taken to stand where its task begins: a drawer to open is closed.
+A block's place must be known. Fingers are closed except to grip; the tcp is 12 mm above their tips.
 
 Example::
 
@@ -40,8 +39,8 @@ _TILTED = (math.pi, -0.8, 1.24)
 _DOWN, _ACROSS = math.pi, math.pi / 2
 """Roll of a hand that points down; yaw of a hand that faces the table."""
 _GRIP_HEIGHT, _PUSH_HEIGHT = -0.004, 0.004
-"""Metres of the tcp above a block's centre. The hand counts as arrived before the place itself, so
-these are lower than the fingers are to close."""
+"""Height of the tcp above a block's centre, metres. The hand counts as arrived a little before a
+place, so both are lower than the fingers should close."""
 _BESIDE, _PUSHED_TO = 0.09, 0.10
 """Metres along x from a block's centre: the push begins at the first and ends at the second."""
 _ABOVE = 0.11
@@ -173,7 +172,7 @@ SCENES = ("builtin", "D")
 
 
 def require_places(task: str, scene: str = "builtin") -> None:
-    """Check for known places of a task in a scene. A block's place is told in any scene.
+    """Check that a task's places in a scene are known. A block's place is found in any scene.
 
     Raises:
         UserError: the task is unknown, or has no known places.

@@ -1,8 +1,8 @@
 """Name the rank that keeps the others waiting, and end a run after too long a wait.
 
-A collective of PyTorch waits in silence for a stopped, swapped-out or hanging rank. Here every rank
-tells the others, through the store of the rendezvous, its number of meetings and a sign of life.
-Threads do it, so a waiting rank can still speak.
+A collective of PyTorch waits in silence for a stopped, swapped-out or hanging rank. So each rank
+writes into the store of the rendezvous how many meetings it has come to, and a sign of life. A
+thread does this, so a rank can still write while it waits.
 
 Example::
 

@@ -75,7 +75,7 @@ class CalvinData:
 
     @property
     def _pads(self) -> tuple[int, int]:
-        """Frames a window may begin before, and end behind, its episode, as in DP3."""
+        """How many frames a window may begin before its episode, and end after it, as in DP3."""
         return self.policy.n_obs_steps - 1, self.policy.n_action_steps - 1
 
     def _windows(self, episodes: NDArray[np.int64]) -> Windows:
@@ -114,7 +114,7 @@ class CalvinData:
         Args:
             windows: `train` or `val`.
             index: (B,) which of them.
-            phrasing: (B,) draws within [0, 1) of sentences; their episodes' own if None.
+            phrasing: (B,) numbers in [0, 1), each choosing a sentence; None: the episodes' own.
 
         Returns:
             ``obs``: ``agent_pos`` (B, 2, 15) and ``point_cloud`` (B, 2, P, 3). With points on a
@@ -158,23 +158,22 @@ class CalvinData:
         return batch
 
     def _hand_ahead(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, K, 3) the tcp's position K times later than the present, metres, in the episode."""
+        """(B, K, 3) metres: the tcp `FRAMES_AHEAD` frames after the present, within the episode."""
         present = self.policy.n_obs_steps - 1
         rows = self.train.rows(index, present + np.array(FRAMES_AHEAD))
         return self.buffer.states[rows][..., TCP_POSITION]
 
     def _own_draws(self, draw: "Draw", micro: MicroBatch, seed: int) -> tuple[NDArray[Any], ...]:
-        """The share of a micro-batch's windows in the draws of its step.
+        """The draws of a micro-batch's windows, out of those of its step.
 
-        The step's windows are drawn for in blocks of `DRAWN_AT_ONCE`, each with its own seed. So a
-        rank need not draw for all ranks. The first block has the seed of the step.
+        A step draws in blocks of `DRAWN_AT_ONCE` windows, each with its own seed. So a rank draws
+        the blocks it needs, not those of all ranks. The first block has the seed of the step.
         """
         step, of_block = [seed, micro.epoch, micro.step], micro.positions // DRAWN_AT_ONCE
         parts = []
         for block in np.unique(of_block).tolist():
             first = block * DRAWN_AT_ONCE
-            # A whole block is drawn and the own rows are picked: the draws do not depend on the
-            # share.
+            # Draw the whole block, then pick our rows: so the draws do not depend on the share.
             count = min(DRAWN_AT_ONCE, micro.step_size - first)
             drawn = draw(self.policy, count, [*step, block] if block else step)
             own = micro.positions[of_block == block] - first
@@ -210,9 +209,9 @@ def split_episodes(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
     """Indices of the training and validation episodes, and whether the latter are official.
 
-    CALVIN's validation split is used if the store has one. Otherwise ``val_ratio`` of the groups,
-    at least one: episodes with common frames of the source stay on one side. The validation
-    episodes do not depend on ``max_train_episodes``, so losses stay comparable.
+    CALVIN's validation split is used if the store has one. Otherwise ``val_ratio`` of the groups is
+    held out, at least one. Episodes of one group share frames of the source, so they stay on one
+    side. ``max_train_episodes`` does not change the validation episodes: losses stay comparable.
 
     Raises:
         UserError: there is no episode to train on.
@@ -263,8 +262,8 @@ def train_loader(
     One loader serves all epochs up to ``num_epochs``. Forking its workers anew takes as long as an
     epoch of a small dataset on a GPU, and the next epoch is read while this one ends.
 
-    Close it if you leave it early. Its workers ignore the signals to the trainer, and so the one
-    Python ends them with at exit.
+    Close it if you leave it early. Python ends workers at exit by SIGTERM, and these ignore the
+    signals meant for the trainer.
     """
     batches = iter(
         DataLoader(

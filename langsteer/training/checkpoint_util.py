@@ -163,7 +163,7 @@ class CheckpointManager:
     def settle(self) -> None:
         """Do what the last save would have done, had it not been killed.
 
-        A run that has nothing left to train saves no more, and would leave the folder so.
+        A run with nothing left to train saves no more: without this its folder would stay untidy.
         """
         index = self.index()
         if not index:
@@ -178,7 +178,7 @@ class CheckpointManager:
     def index(self) -> dict[str, float | None]:
         """File name to validation loss of the kept epochs' checkpoints.
 
-        The files themselves answer if the list is damaged.
+        If the list is damaged, the files themselves are read.
         """
         index = self._listed()
         if index is None:
@@ -258,10 +258,10 @@ def _link_or_copy(source: Path, target: Path) -> None:
 def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
     """The newest readable checkpoint of an experiment, and its content.
 
-    The checkpoint's own record of its time decides, and survives copying. The newest is not always
-    ``latest.ckpt``: a kill right after an epoch's file leaves an older one. Nor is it the one of
-    most steps: a run may have gone back to an earlier epoch. A damaged one is passed over for the
-    one before, and ``say`` hears of it.
+    The time recorded in a checkpoint decides; copying a file does not change it. ``latest.ckpt`` is
+    not always the newest: a kill right after an epoch's file leaves it behind. Steps do not decide:
+    a run may have gone back to an earlier epoch. A damaged checkpoint is skipped for the one before
+    it, and ``say`` is told.
 
     Raises:
         UserError: none can be read.
@@ -295,7 +295,7 @@ def _age(payload: dict[str, Any], path: Path) -> tuple[str, int, bool]:
 
 
 def read_training_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint that training can go on from, mapped, its tensors not yet looked at.
+    """A checkpoint to resume training from. Its file is mapped: no tensor is read yet.
 
     Raises:
         UserError: it is missing or damaged, or training did not write it.

@@ -2,7 +2,7 @@
 
 One process on a CPU or GPU, ``torchrun``, or tasks of a SLURM step: `detect` reads it from the
 environment, `process_group` connects the ranks. The batch shell of a SLURM job, and a shell with a
-single task, train alone: nobody else would come.
+single task, train alone: SLURM starts no other ranks for them.
 
 Example::
 
@@ -229,7 +229,8 @@ def _trying_nccl(world: World) -> str:
 
 
 def _try_gpus(world: World, device: torch.device) -> None:
-    """Add up a number over the GPUs. Otherwise DDP would be the first, and wait half an hour."""
+    """Add up a number over the GPUs: a fault shows now, not after half an hour of waiting in
+    DDP."""
     try:
         total = torch.ones(1, device=device)
         dist.all_reduce(total)
@@ -412,9 +413,9 @@ def any_rank(flag: bool) -> bool:
 class Vote:
     """Asks the ranks every few steps whether one of them was told to stop.
 
-    A question is a message around all nodes, so it is asked about twice a second. With each one the
-    ranks agree on the number of steps to the next: the least of their proposals, from the time of
-    their own steps. So all ask after the same step.
+    A vote is a message around all nodes, so there are about two a second. In each one the ranks
+    also agree on how many steps later the next one comes: each proposes a number from the time of
+    its own steps, and the least wins. So all vote after the same step.
 
     Example::
 

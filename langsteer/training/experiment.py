@@ -86,8 +86,8 @@ def open_experiment(config: TrainingConfig, world: World) -> Experiment:
 def held(experiment: Experiment, world: World) -> Iterator[None]:
     """Hold an experiment's folder for the block, so that no two trainings write to it.
 
-    Rank 0 holds it for all. The system lets go with the process. What killed runs left half-written
-    is removed.
+    Rank 0 holds it for all, by a lock the system releases when the process ends. Half-written files
+    of killed runs are removed.
 
     Raises:
         UserError: another training is at work there, or has just been.
@@ -141,7 +141,7 @@ def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:
 
 
 def _began_already(root: Path, config: TrainingConfig) -> bool:
-    """Whether a run from another's checkpoint has one of its own by now.
+    """Whether a run begun from another run's checkpoint has saved one of its own.
 
     A requeued job runs the same command again; it goes on with its own.
     """

@@ -35,7 +35,7 @@ class Filmer(Protocol):
 
 
 class Films:
-    """Takes films until the first one fails: no film is worth a night of training.
+    """Takes films until one fails; the training goes on without them.
 
     Attributes:
         go_on: whether no film has failed.

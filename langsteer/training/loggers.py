@@ -68,8 +68,8 @@ class NoWandb:
 class Wandb:
     """A run of Weights & Biases, under the same id again after a resume.
 
-    If it fails later, one warning is given and the local files alone go on. It fails when a
-    scheduler sends SIGTERM to all processes of a job: the service's own process ends at once.
+    If W&B fails later, a warning says so once, and the local files go on alone. A scheduler's
+    SIGTERM to all processes of a job has this effect: W&B's own process ends at once.
     """
 
     def __init__(
@@ -169,7 +169,8 @@ class RunLogger:
         wandb: a further sink of the records.
 
     Attributes:
-        kept: number of records kept; fewer than ``keep`` in another folder than their own.
+        kept: number of records kept; fewer than ``keep`` if the folder is not the one they were
+            made in.
     """
 
     def __init__(self, folder: Path, keep: int, wandb: MetricsSink) -> None:
@@ -208,7 +209,8 @@ class RunLogger:
 
 
 def _drawn(record: Record) -> Record:
-    """The part of a record `draw_curves` needs; whole records of a long run take much memory."""
+    """The numbers of a record to draw. Keeping whole records of a long run would take much
+    memory."""
     return {key: record[key] for key in ("step", *DRAWN) if key in record}
 
 

@@ -1,8 +1,8 @@
 """The frames of a store as training reads them.
 
-Actions and states are small and lie in memory. Points are read from the store at need, straight
-from the page cache. So all processes of a node share one copy, and a dataset may exceed the memory.
-On request the points of the episodes in use lie on the GPU.
+Actions and states are small and lie in memory. Points are read at need, from the store's files by
+way of the page cache. So all processes of a node share one copy, and a dataset may exceed the
+memory. On request the points of the episodes in use lie on the GPU.
 
 Example::
 

@@ -33,8 +33,8 @@ class Progress:
     """How far a run is, in completed epochs and optimiser steps, and its unlogged numbers.
 
     ``step_in_epoch`` counts within epoch ``epoch``. ``records`` counts the lines of the folder's
-    metrics, on rank 0. The sums are of losses of single steps: since the last record, and since the
-    epoch began.
+    metrics, on rank 0. ``unlogged_loss`` sums the steps' losses since the last record,
+    ``epoch_loss`` since the epoch began.
     """
 
     epoch: int = 0
@@ -172,10 +172,10 @@ class RunState:
 def check_optimizer(path: Path, saved: Any, optimizer: torch.optim.Optimizer) -> None:  # noqa: ANN401
     """See that a checkpoint's optimiser state is one of this optimiser's weights.
 
-    AdamW itself takes moments of any shape, and fails, or spreads them, in its next step.
+    AdamW itself accepts moments of any shape. In its next step it fails, or broadcasts them.
 
     Raises:
-        UserError: it is not; the first part that is wrong is named.
+        UserError: it is not; the message names the first wrong part.
     """
     (group,) = optimizer.param_groups
     groups = saved.get("param_groups") if isinstance(saved, dict) else None

@@ -1,9 +1,9 @@
 """The sample of each step, as a pure function of (seed, epoch, step).
 
 An epoch is one permutation of all windows. An optimiser step takes the next ``step_size`` of them:
-batch size x processes x accumulation, and in the last step of an epoch the rest. It cuts them into
-micro-batches, and those into the ranks' shares. So the number of processes and of loader workers
-changes no step's windows, and a resumed run goes on at any step.
+batch size x processes x accumulation, or what is left in an epoch's last step. The step is cut into
+micro-batches, and each of those into the ranks' shares. So neither processes nor loader workers
+change a step's windows, and a run can resume at any step.
 
 Invariants: each window occurs once per epoch; the shares of all ranks and micro-batches of a step
 are its windows, in order; the noise of a window belongs to its place in the step, not to a rank.

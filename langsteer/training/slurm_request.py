@@ -32,7 +32,8 @@ class Request:
     def parse(cls, script: Sequence[str], command: Sequence[str] = ()) -> "Request":
         """Read options, each ``--name=value``. The command's override the script's.
 
-        A form of asking for tasks or GPUs on the command also overrides another one in the script.
+        Tasks and GPUs can be asked for in several forms; the command's form overrides any in the
+        script.
 
         Raises:
             UserError: a value is no number, or tasks do not divide among the nodes.
