@@ -4,7 +4,7 @@ Forces, thresholds and the logic of the lights are CALVIN's (``calvin_env/scene`
 """
 
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -99,11 +99,26 @@ class Switch:
         self.is_on = on
 
 
+class JointFrame(NamedTuple):
+    """A joint's place in the world, with the joint at zero.
+
+    Attributes:
+        origin: (3,) metres.
+        axis: (3,) unit vector.
+        upper: the joint's largest value, metres.
+    """
+
+    origin: np.ndarray
+    axis: np.ndarray
+    upper: float
+
+
 class PlayTable:
     """Table, blocks and floor in one physics world.
 
     Attributes:
         config: of the scene.
+        frames: of the joints, by name.
         table: PyBullet's body id of the table.
         blocks: names of blocks to body ids, in the order of ``scene_obs``.
         button_logic: the button's effect on the LED.
@@ -123,6 +138,8 @@ class PlayTable:
             globalScaling=config.global_scaling,
         )
         joints, links = joint_ids(physics, self.table), link_ids(physics, self.table)
+        # Read before anything moves: later the links lag behind their joints by a substep.
+        self.frames = {name: self._frame(joint) for name, joint in joints.items()}
         self._slider, self._drawer = joints[config.slider_joint], joints[config.drawer_joint]
         self._button, self._switch = joints[config.button_joint], joints[config.switch_joint]
         self._joints = (self._slider, self._drawer, self._button, self._switch)
@@ -143,6 +160,12 @@ class PlayTable:
             pybullet.getQuaternionFromEuler(pose[3:]),
             globalScaling=self.config.global_scaling,
         )
+
+    def _frame(self, joint: int) -> JointFrame:
+        described = self._physics.getJointInfo(self.table, joint)
+        link = self._physics.getLinkState(self.table, joint)
+        rotation = np.array(pybullet.getMatrixFromQuaternion(link[5])).reshape(3, 3)
+        return JointFrame(np.array(link[4]), rotation @ np.array(described[13]), described[9])
 
     def _set_up_motors(self) -> None:
         for joint in (self._slider, self._drawer, self._switch):

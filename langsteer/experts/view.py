@@ -24,7 +24,6 @@ from langsteer.calvin.layout import (
     Layout,
 )
 from langsteer.calvin.scene_obs import SceneObs
-from langsteer.envs.physics import joint_ids, pybullet
 
 if TYPE_CHECKING:
     from langsteer.envs.calvin_env import CalvinEnv
@@ -139,30 +138,19 @@ def half_extents(half_length: float, yaw: float) -> tuple[float, float]:
 
 
 def read_layout(env: "CalvinEnv") -> Layout:
-    """The places of the scene's parts, read from its links and joints."""
+    """The places of the scene's parts: of the scene alone, whatever happened in it."""
     config, physics, table = env.config, env.physics, env.table
-    joints = joint_ids(physics, table.table)
-
-    def place(name: str) -> tuple[np.ndarray, np.ndarray, float]:
-        """Origin of the joint's link at zero, its axis, both in the world, and its upper limit."""
-        link = physics.getLinkState(table.table, joints[name])
-        rotation = np.array(pybullet.getMatrixFromQuaternion(link[5])).reshape(3, 3)
-        joint = physics.getJointInfo(table.table, joints[name])
-        axis = rotation @ np.array(joint[13])
-        value = physics.getJointState(table.table, joints[name])[0]
-        return np.array(link[4]) - value * axis, axis, float(joint[9])
-
-    slider, drawer = place(config.slider_joint), place(config.drawer_joint)
-    switch = place(config.switch_joint)
+    slider, drawer = table.frames[config.slider_joint], table.frames[config.drawer_joint]
+    switch = table.frames[config.switch_joint]
     return Layout(
-        slider=slider[0],
-        drawer=drawer[0],
-        button=place(config.button_joint)[0],
-        switch=switch[0],
-        switch_axis=switch[1],
-        slider_range=slider[2],
-        drawer_range=drawer[2],
-        switch_range=switch[2],
+        slider=slider.origin,
+        drawer=drawer.origin,
+        button=table.frames[config.button_joint].origin,
+        switch=switch.origin,
+        switch_axis=switch.axis,
+        slider_range=slider.upper,
+        drawer_range=drawer.upper,
+        switch_range=switch.upper,
         colours=tuple(name.removeprefix("block_") for name in table.blocks),
         half_lengths={
             name.removeprefix("block_"): physics.getCollisionShapeData(body, -1)[0][3][0] / 2
