@@ -121,8 +121,11 @@ class _Loader(yaml.SafeLoader):
         before, self._depth = self._nodes, self._depth + 1
         if self._depth > _MOST_DEPTH:
             raise yaml.YAMLError(f"nested deeper than {_MOST_DEPTH}")
+        is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         self._depth -= 1
+        if is_alias and id(node) not in self._sizes:
+            raise yaml.YAMLError("an alias inside of what it stands for")
         # An alias gives the node that its anchor made: it counts for all below it.
         self._nodes += self._sizes.get(id(node), 1)
         if self._nodes > _MOST_NODES:

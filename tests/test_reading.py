@@ -139,6 +139,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(
     ("text", "problem"),
     [
         (BOMB, "aliases counted"),
+        ("a: &a [*a]", "an alias inside"),
         ("a: &a {x: 1}\nb: {<<: *a}\n", "merge"),
         ("[" * 5000, "nested deeper"),
         ("a: {", "no YAML"),

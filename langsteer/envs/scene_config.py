@@ -6,9 +6,10 @@ Example::
     config.blocks[0].name   # 'block_red'; this order is the order of scene_obs
 """
 
-import io
+import math
 import os
 import re
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from langsteer.envs.scene import (
     Vector,
 )
 from langsteer.errors import UserError
-from langsteer.reading import read_text
+from langsteer.reading import read_text, read_yaml
 
 ASSETS_VARIABLE = "CALVIN_ENV_ROOT"
 
@@ -95,34 +96,49 @@ def _fetched_root() -> Path | None:
 
 def _read_calvin_scene(root: Path, name: str) -> SceneConfig:
     path = root / "conf" / "scene" / f"calvin_scene_{name}.yaml"
-    entries = _resolved_yaml(path, root)
+    entries = _read_entries(path, root)
     try:
         return _from_entries(name, entries, root / "data")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path}: not a scene of CALVIN ({type(error).__name__}: {error}); {_HOW_TO_GET}"
         ) from error
 
 
-def _resolved_yaml(path: Path, root: Path) -> dict[str, Any]:
+def _read_entries(path: Path, root: Path) -> dict[str, Any]:
     """The file's entries, with ``${...}`` filled in as in CALVIN's own configuration."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     if not path.is_file():
         raise UserError(f"{path}: no such file; {_HOW_TO_GET}")
-    surroundings = {"data_path": str(root / "data"), "robot": {"euler_obs": True}}
     try:
-        # OmegaConf reads YAML with a safe loader: tags to build Python objects are errors.
-        found = OmegaConf.load(io.StringIO(read_text(path, MOST_URDF)))
-        merged = OmegaConf.merge(found, surroundings)
-        entries = OmegaConf.to_container(merged, resolve=True)
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        entries = read_yaml(path)
+        if not isinstance(entries, dict):
+            raise ValueError(f"a mapping was expected, found {type(entries).__name__}")
+        values = {**entries, "data_path": str(root / "data"), "robot": {"euler_obs": True}}
+        return {str(key): _filled(value, values) for key, value in entries.items()}
+    except ValueError as error:
         raise UserError(f"{path}: not readable as a scene: {error}") from error
-    if not isinstance(entries, dict):
-        raise UserError(f"{path}: a mapping was expected, found {type(entries).__name__}")
-    return {str(key): value for key, value in entries.items()}
+
+
+def _filled(value: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - plain values
+    """A value with each ``${dotted.name}`` in it replaced by the plain value of that name."""
+    if isinstance(value, dict):
+        return {key: _filled(item, values) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, values) for item in value]
+    name = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+    return value if name is None else _named(name[1], values)
+
+
+def _named(name: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a plain value
+    found: Any = values
+    for key in name.split("."):
+        if not isinstance(found, Mapping) or key not in found:
+            raise ValueError(f"${{{name:.100}}}: no such entry")
+        found = found[key]
+    # Names for names, or for lists, would let a small file grow without end.
+    if isinstance(found, dict | list) or (isinstance(found, str) and "${" in found):
+        raise ValueError(f"${{{name:.100}}} must stand for a single plain value")
+    return found
 
 
 def _from_entries(name: str, entries: dict[str, Any], data: Path) -> SceneConfig:
@@ -145,7 +161,7 @@ def _from_entries(name: str, entries: dict[str, Any], data: Path) -> SceneConfig
         table_position=_vector(table["initial_pos"]),
         table_euler=_vector(table["initial_orn"]),
         plane_urdf=data / _CALVIN_PLANE,
-        global_scaling=float(entries["global_scaling"]),
+        global_scaling=_number(entries["global_scaling"]),
         blocks=tuple(BlockConfig(block, data / found["file"]) for block, found in blocks.items()),
         slider_joint=slider,
         drawer_joint=drawer,
@@ -168,7 +184,14 @@ def _only_with_effect(parts: dict[str, Any], effect: str) -> str:
 
 
 def _vector(values: list[float]) -> Vector:
-    return tuple(float(value) for value in values)
+    return tuple(_number(value) for value in values)
+
+
+def _number(value: float) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number}: expected a finite number")
+    return number
 
 
 def _check_urdfs(config: SceneConfig, root: Path) -> None:

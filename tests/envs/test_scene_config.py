@@ -102,6 +102,11 @@ def test_pointer_of_git_lfs_is_recognised(checkout):
         load_scene("D", checkout)
 
 
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)
+)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -110,6 +115,10 @@ def test_pointer_of_git_lfs_is_recognised(checkout):
         "objects: [unclosed",
         "objects: !!python/object/apply:os.getcwd []",
         "global_scaling: ${nowhere.to.be.found}",
+        BOMB,
+        "a0: ${a1}\na1: ${a0}\n",
+        "a0: [x, x]\na1: ['${a0}', '${a0}']\n",
+        "a: &a [*a]",
     ],
 )
 def test_scene_file_of_another_kind_is_an_error_and_runs_nothing(text, checkout):
@@ -117,6 +126,15 @@ def test_scene_file_of_another_kind_is_an_error_and_runs_nothing(text, checkout)
     path.chmod(0o644)
     path.write_text(text)
     with pytest.raises(UserError, match=r"calvin_scene_D\.yaml"):
+        load_scene("D", checkout)
+
+
+@pytest.mark.parametrize("number", [".inf", ".nan", "1" * 400, "[1]"])
+def test_what_is_no_number_in_a_scene_file_is_told(number, checkout):
+    path = checkout / "conf/scene/calvin_scene_D.yaml"
+    path.chmod(0o644)
+    path.write_text(path.read_text().replace("global_scaling: 0.8", f"global_scaling: {number}"))
+    with pytest.raises(UserError, match=r"calvin_scene_D\.yaml: not a scene of CALVIN"):
         load_scene("D", checkout)
 
 
