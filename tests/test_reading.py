@@ -77,7 +77,7 @@ READERS = {
     "demonstrations.npz": open_library,
     "metrics.jsonl": read_metrics,
     "a.zarr.partial/run.json": lambda path: read_run(path.parent),
-    "a.zarr.partial/done/000000.json": lambda path: bad_episodes(path.parents[1]),
+    "a.zarr.partial/done/000000.json": lambda path: bad_episodes(path.parents[1], 3),
     "lerobot/meta/info.json": open_lerobot,
     "mesh.obj": read_mesh,
     "calvin/conf/scene/calvin_scene_D.yaml": open_scene,
@@ -117,6 +117,8 @@ def test_every_reader_tells_what_is_no_file_to_read(name, kind, tmp_path):
     [
         ("a/done/000000.json", '{"bad": []}'),
         ("a/done/000000.json", '{"bad": {"-1": "x"}}'),
+        ("a/done/000000.json", '{"bad": {"3": "x"}}'),
+        ("a/done/000000.json", '{"bad": {"' + "1" * 5000 + '": "x"}}'),
         ("a/done/000000.json", "[" * 100_000),
         ("metrics.jsonl", b"\xff"),
     ],
@@ -125,7 +127,8 @@ def test_damaged_notes_of_a_run_are_told(name, content, tmp_path):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    reader = read_metrics if name == "metrics.jsonl" else lambda path: bad_episodes(path.parents[1])
+    metrics = name == "metrics.jsonl"
+    reader = read_metrics if metrics else lambda path: bad_episodes(path.parents[1], 3)
     with pytest.raises(UserError, match=str(path)):
         reader(path)
 

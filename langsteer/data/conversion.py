@@ -151,7 +151,8 @@ def _convert(
                 return ConversionSummary(path, None, frames, seconds, missing, plan.left_out)
             # Frames can turn out bad while they are read: now all of them are known.
             if strict:
-                _stop_at(tuple(plan.describe(*bad) for bad in bad_episodes(partial).items()))
+                bad = bad_episodes(partial, len(plan.table))
+                _stop_at(tuple(plan.describe(*one) for one in bad.items()))
             publish(plan, partial, path, overwrite)
         except (OSError, UserError):
             # Another process of the same work may have finished it and cleared up behind us.

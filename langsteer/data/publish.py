@@ -150,7 +150,7 @@ def _conversion_attributes(path: Path) -> dict[str, Any]:
 def _build(plan: ConversionPlan, partial: Path, final: Path, run: str) -> None:
     """Build the finished store in the folder ``final``."""
     # The markers of all shards name the bad episodes: only now is the list complete.
-    bad = bad_episodes(partial)
+    bad = bad_episodes(partial, len(plan.table))
     keep = np.ones(len(plan.table), dtype=np.bool_)
     keep[list(bad)] = False
     left_out = [*plan.left_out, *(plan.describe(k, reason) for k, reason in sorted(bad.items()))]

@@ -51,31 +51,45 @@ def is_done(folder: Path, shard: int) -> bool:
     return marker_path(folder, shard).is_file()
 
 
-def bad_episodes(folder: Path) -> dict[int, str]:
+def bad_episodes(folder: Path, n_episodes: int) -> dict[int, str]:
     """Each bad episode's fault, by the episode's index, from the markers of the shards.
+
+    Args:
+        folder: the unfinished store.
+        n_episodes: of the plan.
 
     Raises:
         UserError: a marker is damaged.
     """
     reasons: dict[int, str] = {}
     for marker in sorted((folder / "done").glob("*.json")):
-        for episode, reason in _read_marker(marker)["bad"].items():
+        for episode, reason in _read_marker(marker, n_episodes)["bad"].items():
             reasons.setdefault(int(episode), reason)
     return reasons
 
 
-def _read_marker(path: Path) -> _Marker:
+def _read_marker(path: Path, n_episodes: int) -> _Marker:
     try:
         found: _Marker = read_json(path)
         wrong = problem(found, _Marker)
     except ValueError as error:
         wrong = str(error)
     wrong = wrong or next(
-        (f"bad={key!r:.100}: expected indices" for key in found["bad"] if not key.isdecimal()), None
+        (
+            f"bad={key!r:.100}: expected an index below {n_episodes}"
+            for key in found["bad"]
+            if not _is_index(key, n_episodes)
+        ),
+        None,
     )
     if wrong:
         raise UserError(f"{path}: damaged: {wrong}; delete it, and its shard is converted again")
     return found
+
+
+def _is_index(text: str, below: int) -> bool:
+    # Python reads no number of thousands of digits.
+    return text.isdecimal() and len(text) < 20 and int(text) < below
 
 
 def write_shard(
