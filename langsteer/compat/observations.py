@@ -10,6 +10,7 @@
 | ``depth`` | ``depth_static`` (200, 200), ``depth_gripper`` (84, 84), float32 metres along the |
 | | axis; ``intrinsics_*`` (3, 3), ``camera_pose_*`` (4, 4) world from optical frame, float32 |
 | ``cloud`` | ``point_cloud`` (2048, 3) float32 metres, world frame: DP3's input |
+| ``coloured_cloud`` | ``point_cloud`` (2048, 6): metres, then red, green, blue in 0 to 1 |
 
 Example::
 
@@ -31,7 +32,10 @@ from langsteer.envs.rendering import CAMERA_NAMES
 from langsteer.envs.robot import ROBOT_OBS_SIZE
 from langsteer.errors import UserError
 
-PARTS = ("state", "rgb", "depth", "cloud")
+COLOURED_CLOUD = "coloured_cloud"
+PARTS = ("state", "rgb", "depth", "cloud", COLOURED_CLOUD)
+CLOUD_COLUMNS = {"cloud": 3, COLOURED_CLOUD: 6}
+"""Of ``point_cloud``, by the part that asks for it."""
 
 
 class Observations:
@@ -46,7 +50,7 @@ class Observations:
         space: gymnasium's space of an observation.
 
     Raises:
-        UserError: an unknown part.
+        UserError: an unknown part, or clouds of both kinds.
     """
 
     def __init__(self, env: CalvinEnv, observation: str) -> None:
@@ -70,8 +74,8 @@ class Observations:
                 spaces[f"depth_{name}"] = _floats(camera.height, camera.width, low=0.0)
                 spaces[f"intrinsics_{name}"] = _floats(3, 3)
                 spaces[f"camera_pose_{name}"] = _floats(4, 4)
-        if "cloud" in self.parts:
-            spaces["point_cloud"] = _floats(self._env.pipeline.n_points, 3)
+        for part in CLOUD_COLUMNS.keys() & self.parts:
+            spaces["point_cloud"] = _floats(self._env.pipeline.n_points, CLOUD_COLUMNS[part])
         return spaces
 
     def observe(self) -> dict[str, object]:
@@ -91,8 +95,10 @@ class Observations:
                 found[f"depth_{name}"] = depth[name]
                 found[f"intrinsics_{name}"] = self._intrinsics(camera)
                 found[f"camera_pose_{name}"] = pose.astype(np.float32)
-        if "cloud" in self.parts:
-            found["point_cloud"] = self._env.observe(point_cloud=True)["point_cloud"]
+        if CLOUD_COLUMNS.keys() & self.parts:
+            coloured = COLOURED_CLOUD in self.parts
+            seen = self._env.observe(point_cloud=True, coloured=coloured)
+            found["point_cloud"] = seen["point_cloud"]
         return found
 
     def _intrinsics(self, camera: Camera) -> NDArray[np.float32]:
@@ -106,7 +112,7 @@ class Observations:
 
 
 def checked_parts(observation: str) -> tuple[str, ...]:
-    """``"rgb+depth"`` as its parts; raises `UserError` for an unknown one."""
+    """``"rgb+depth"`` as its parts; raises `UserError` for an unknown one, or two clouds."""
     parts = tuple(part for part in observation.split("+") if part)
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
@@ -114,6 +120,8 @@ def checked_parts(observation: str) -> tuple[str, ...]:
             f"observation {observation!r}: no part {unknown[0]!r}; join some of "
             f"{', '.join(PARTS)} by '+'"
         )
+    if set(CLOUD_COLUMNS) <= set(parts):
+        raise UserError(f"observation {observation!r}: name cloud or {COLOURED_CLOUD}, not both")
     return parts
 
 

@@ -217,8 +217,8 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
             action: (7,) relative action, or an absolute one, see `langsteer.envs.actions`.
 
         Returns:
-            Observation, reward 0, neither terminated nor truncated, an empty dictionary: tasks are
-            judged by `langsteer.calvin.tasks` on `info`.
+            Observation, reward 0, neither terminated nor truncated, an empty dictionary: it has no
+            task. `langsteer.compat.gym_env` gives it one, with its reward.
 
         Raises:
             UserError: an action of another shape or not finite.

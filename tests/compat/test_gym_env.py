@@ -12,6 +12,7 @@ from gymnasium.utils.env_checker import check_env
 
 from langsteer.calvin.benchmark import chain, initial_observations
 from langsteer.calvin.cameras import STATIC_CAMERA
+from langsteer.calvin.tasks import achieved
 from langsteer.compat.gym_env import CHAIN_ID, TASK_ID
 from langsteer.errors import UserError
 from langsteer.experts.library import make_skill
@@ -66,6 +67,16 @@ def test_success_ends_the_episode_with_reward_one(make):
     pytest.fail("the drawer was not opened")
 
 
+def test_another_task_earns_nothing_and_ends_nothing(make):
+    env = make(task="move_slider_left", observation="")
+    robot_obs, _ = initial_observations(chain(4).initial_state)
+    env.reset(options={"robot_obs": robot_obs})  # the drawer is closed
+    closed = env.unwrapped.env.info()
+    steps = [env.step(action)[1:] for action in expert(env, "open_drawer")]
+    assert achieved(closed, env.unwrapped.env.info(), "open_drawer")
+    assert all(step == (0.0, False, False, {"is_success": False}) for step in steps)
+
+
 def test_steps_that_are_used_up_truncate(make):
     env = make(observation="", max_steps=2)
     env.reset(seed=0)
@@ -91,6 +102,14 @@ def test_observation_has_the_parts_asked_for_and_they_agree(make):
     assert np.array_equal(seen["point_cloud"], sim.observe(point_cloud=True)["point_cloud"])
     assert seen["agent_pos"].shape == (15,) and "environment_state" not in seen
     assert set(make(observation="state").reset(seed=0)[0]) == {"agent_pos", "environment_state"}
+
+
+def test_coloured_cloud_is_what_a_policy_that_sees_colours_is_given(make):
+    env = make(observation="coloured_cloud")
+    seen, _ = env.reset(seed=0)
+    expected = env.unwrapped.env.observe(point_cloud=True, coloured=True)["point_cloud"]
+    assert np.array_equal(seen["point_cloud"], expected)
+    assert env.observation_space["point_cloud"].shape == expected.shape == (2048, 6)
 
 
 @pytest.mark.parametrize("renderer", ["tiny", "depth"])
@@ -171,3 +190,5 @@ def test_unknown_names_are_refused(make):
         make(task="fly")
     with pytest.raises(UserError, match=r"no part 'rgbd'.*rgb, depth"):
         make(observation="rgbd")
+    with pytest.raises(UserError, match="not both"):
+        make(observation="cloud+coloured_cloud")

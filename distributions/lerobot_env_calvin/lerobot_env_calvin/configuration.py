@@ -15,7 +15,7 @@ from langsteer.calvin.benchmark import STEPS_PER_TASK
 from langsteer.calvin.cameras import GRIPPER_CAMERA, STATIC_CAMERA
 from langsteer.calvin.tasks import TASKS, checked_task
 from langsteer.compat.gym_env import CalvinChainEnv, CalvinTaskEnv
-from langsteer.compat.observations import checked_parts
+from langsteer.compat.observations import CLOUD_COLUMNS, checked_parts
 from langsteer.data.pointcloud import ObservationPipeline
 
 LONG_HORIZON, ALL = "long_horizon", "all"
@@ -56,8 +56,9 @@ class CalvinEnv(EnvConfig):
                 self._feature(f"depth_{name}", FeatureType.ENV, size)
                 self._feature(f"intrinsics_{name}", FeatureType.ENV, (3, 3))
                 self._feature(f"camera_pose_{name}", FeatureType.ENV, (4, 4))
-        if "cloud" in parts:
-            self._feature("point_cloud", FeatureType.ENV, (self.pipeline().n_points, 3))
+        for part in CLOUD_COLUMNS.keys() & parts:
+            size = (self.pipeline().n_points, CLOUD_COLUMNS[part])
+            self._feature("point_cloud", FeatureType.ENV, size)
 
     def _feature(
         self, name: str, kind: FeatureType, shape: tuple[int, ...], key: str | None = None
