@@ -21,6 +21,8 @@ from langsteer.calvin.dataset import METRES_PER_UNIT
 from langsteer.calvin.layout import Layout
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
+from langsteer.evaluation.protocol_starts import SETTINGS, paper_scene
+from langsteer.evaluation.protocols import CALVIN
 from langsteer.evaluation.rollout import UNSTEERED, Judge, Player
 from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
 from langsteer.experts.view import View, read_layout
@@ -64,9 +66,16 @@ class PairedStart:
 
 
 def sample_starts(
-    env: CalvinEnv, tasks: Sequence[str], count: int, seed: int, together: bool
+    env: CalvinEnv,
+    tasks: Sequence[str],
+    count: int,
+    seed: int,
+    together: bool,
+    protocol: str = CALVIN,
 ) -> list[PairedStart]:
     """The first ``count`` drawn starts with a feasible task; ``together``: with all feasible.
+
+    Under a paper's protocol a start is of one task, and tasks take turns.
 
     Raises:
         UserError: there are too few of them.
@@ -76,7 +85,10 @@ def sample_starts(
     least = len(tasks) if together else 1
     for number in range(_MOST_DRAWS * count):
         # A start without a feasible task would only count failures nobody can avoid.
-        start = _sample_start(env, layout, seed, number, tasks)
+        if protocol == CALVIN:
+            start = _sample_start(env, layout, seed, number, tasks)
+        else:
+            start = _paper_start(env, layout, seed, number, tasks[number % len(tasks)], protocol)
         if len(start.tasks) >= least:
             found.append(start)
         if len(found) == count:
@@ -100,15 +112,8 @@ def _sample_start(
     states = initial_states()
     state = states[random.integers(len(states))]
     scene_obs = sample_scene(state, layout, random)
-    env.reset(options={"robot_obs": benchmark_robot_obs(), "scene_obs": scene_obs})
     # The hand leaves its usual place, or every attempt would begin as the demonstrations do.
-    action = np.zeros(7)
-    action[:3] = random.uniform(-1, 1, 3) * _DISPLACEMENT / (METRES_PER_UNIT * _DISPLACEMENT_STEPS)
-    action[6] = -1.0
-    # Meanwhile the blocks come to rest. A block still falling touches nothing, and the oracle
-    # counts a push or a lift only of a block at rest on something.
-    for _ in range(_DISPLACEMENT_STEPS):
-        env.step(action)
+    _settle(env, scene_obs, random.uniform(-1, 1, 3) * _DISPLACEMENT)
     info, view = env.info(), View(layout, env.robot_obs, env.scene_obs)
     # Judged after the blocks came to rest: they may have moved.
     feasible = tuple(
@@ -119,6 +124,32 @@ def _sample_start(
     )
     noise_seed = int(random.integers(2**31))
     return PairedStart(number, env.robot_obs, env.scene_obs, noise_seed, feasible)
+
+
+def _paper_start(
+    env: CalvinEnv, layout: Layout, seed: int, number: int, task: str, protocol: str
+) -> PairedStart:
+    """A start drawn for one task, as the paper's code does."""
+    random = np.random.default_rng([_STREAM, seed, number])
+    scene_obs = paper_scene(protocol, task, layout, random)
+    moves = SETTINGS[protocol].displaces_hand
+    _settle(env, scene_obs, moves * random.uniform(-1, 1, 3) * _DISPLACEMENT)
+    noise_seed = int(random.integers(2**31))
+    return PairedStart(number, env.robot_obs, env.scene_obs, noise_seed, (task,))
+
+
+def _settle(
+    env: CalvinEnv, scene_obs: NDArray[np.float64], displacement: NDArray[np.float64]
+) -> None:
+    """Reset, and displace the hand (3,) by metres from the benchmark's pose."""
+    env.reset(options={"robot_obs": benchmark_robot_obs(), "scene_obs": scene_obs})
+    action = np.zeros(7)
+    action[:3] = displacement / (METRES_PER_UNIT * _DISPLACEMENT_STEPS)
+    action[6] = -1.0
+    # Meanwhile the blocks come to rest. A block still falling touches nothing, and the oracle
+    # counts a push or a lift only of a block at rest on something.
+    for _ in range(_DISPLACEMENT_STEPS):
+        env.step(action)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ class ComparisonSettings(RunSettings):
             checked_task(task)
             if self.protocol != CALVIN:
                 behaviour_of(task)
+        several = self.together and self.protocol != CALVIN
+        self.require(not several, "together", f"false: a start of {self.protocol} is of one task")
         if self.checkpoint is None:
             raise UserError("no checkpoint: set checkpoint=outputs/checkpoints/.../latest.ckpt")
         alone = self.rival is None and bool(self.rival_methods)
@@ -132,7 +134,12 @@ def evaluate(
     try:
         # The starts come from the seed alone: every job and every resume draws the same ones.
         starts = sample_starts(
-            env, settings.tasks, settings.starts, settings.seed, settings.together
+            env,
+            settings.tasks,
+            settings.starts,
+            settings.seed,
+            settings.together,
+            settings.protocol,
         )
         requests = _requests(starts, settings)
         # A misread sentence steers to another task than asked: that must be possible as well.

@@ -4,6 +4,7 @@ Doors, lights and the blocks' surfaces come from CALVIN's 192 initial states. A 
 yaw on its surface are drawn at random, within the scene's own surfaces.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,12 +102,20 @@ def _sample_tower(layout: Layout, rng: np.random.Generator) -> np.ndarray:
 def sample_scene(state: State, layout: Layout, rng: np.random.Generator) -> np.ndarray:
     """``scene_obs`` (24,) float64 of a symbolic state, in the order of the layout's blocks."""
     scene = scene_in(state, layout.slider_range, layout.drawer_range, layout.switch_range)
+    places = {colour: str(state[f"{colour}_block"]) for colour in layout.colours}
+    put_blocks(scene, places, layout, rng)
+    return scene.vector
+
+
+def put_blocks(
+    scene: SceneObs, places: Mapping[str, str], layout: Layout, rng: np.random.Generator
+) -> None:
+    """Put each block somewhere on the surface of its colour in ``places``, with room around it."""
     placed: list[np.ndarray] = []
     for pose, colour in zip(scene.blocks, layout.colours, strict=True):
-        pose[:3] = _sample_place(str(state[f"{colour}_block"]), layout, placed, rng)
+        pose[:3] = _sample_place(places[colour], layout, placed, rng)
         pose[5] = rng.uniform(*YAW_RANGE)
         placed.append(pose[:3])
-    return scene.vector
 
 
 def _sample_place(

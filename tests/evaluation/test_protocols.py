@@ -1,4 +1,4 @@
-"""The papers' judges say what the papers' code says."""
+"""The papers' judges and starts are those of the papers' code."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,12 @@ import pytest
 from langsteer.calvin.scene_obs import SceneObs
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
+from langsteer.evaluation.attempts import sample_starts
+from langsteer.evaluation.protocol_starts import paper_scene
 from langsteer.evaluation.protocols import PROTOCOLS, behaviour_of
 from langsteer.evaluation.rollout import TaskRun, run_task
+from langsteer.experts.starts import benchmark_robot_obs
+from langsteer.experts.view import read_layout
 
 NAMES = ("block_red", "block_blue", "block_pink")
 
@@ -86,3 +90,58 @@ class StandStill:
 
     def act(self, observation):
         return np.tile(np.array([0, 0, 0, 0, 0, 0, 1], np.float32), (8, 1))
+
+
+ARTICULATED = [
+    *("open_drawer", "close_drawer", "move_slider_left", "move_slider_right"),
+    *("turn_on_lightbulb", "turn_off_lightbulb", "turn_on_led", "turn_off_led"),
+]
+
+
+@pytest.fixture(scope="module")
+def layout():
+    env = CalvinEnv("builtin")
+    yield read_layout(env)
+    env.close()
+
+
+def scenes(protocol, task, layout, count=6):
+    randoms = (np.random.default_rng(seed) for seed in range(count))
+    return [SceneObs(paper_scene(protocol, task, layout, random)) for random in randoms]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("task", ARTICULATED)
+def test_the_part_asked_for_can_move_at_every_papers_start(protocol, task, layout):
+    asked = behaviour_of(task)
+    for scene in scenes(protocol, task, layout):
+        assert bool(getattr(scene, asked.thing)) != asked.forward
+        assert scene.lightbulb == bool(scene.switch)
+
+
+def test_the_other_parts_stand_at_random_for_dynaguide_and_fixed_for_vls(layout):
+    found = {
+        protocol: {tuple(scene.joints[:2]) for scene in scenes(protocol, "turn_on_led", layout, 20)}
+        for protocol in PROTOCOLS
+    }
+    assert found["dynaguide"] == {(0, 0), (0.27, 0), (0, 0.16), (0.27, 0.16)}
+    assert found["vls"] == {(0, 0.15)}
+
+
+def test_blocks_lie_on_the_table_but_for_dynaguides_articulated_behaviours(layout):
+    def in_cabinet(protocol, task):
+        return any((scene.blocks[:, 1] > 0).any() for scene in scenes(protocol, task, layout))
+
+    assert in_cabinet("dynaguide", "open_drawer")
+    assert not in_cabinet("dynaguide", "push_red_block_left")
+    assert not in_cabinet("vls", "open_drawer")
+    assert not any(scene.slider for scene in scenes("dynaguide", "push_red_block_left", layout))
+
+
+def test_a_papers_start_is_of_one_task_and_tasks_take_turns():
+    env = CalvinEnv("builtin")
+    starts = sample_starts(env, ARTICULATED[:2], 3, seed=0, together=False, protocol="vls")
+    env.close()
+    assert [start.tasks[0] for start in starts] == ["open_drawer", "close_drawer", "open_drawer"]
+    # VLS's hand stays where CALVIN's benchmark has it.
+    assert np.linalg.norm(starts[0].robot_obs[:3] - benchmark_robot_obs()[:3]) < 0.01
