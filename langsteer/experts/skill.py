@@ -7,7 +7,7 @@ Example::
 
     layout = read_layout(env)
     hand = Hand(env.robot_obs[:3], env.robot_obs[3:6], rng)
-    skill = Skill("open_drawer", hand, rng)
+    skill = Skill("open_drawer", planner, hand, rng)    # library.make_skill finds the planner
     while (action := skill.act(View(layout, env.robot_obs, env.scene_obs))) is not None:
         env.step(action)
 """

@@ -9,7 +9,7 @@ Example::
     manager = CheckpointManager(folder, top_k=3)
     manager.save_epoch(payload, epoch=50, val_loss=0.012)
     manager.wait()
-    payload = newest_checkpoint(folder)
+    path, payload = newest_checkpoint(folder, print)
 """
 
 import json

@@ -3,7 +3,7 @@
 Example::
 
     device = choose_device("auto", World())
-    optimizer = make_optimizer(policy, config, device)
+    optimizer = make_optimizer(policy, config)
 """
 
 import inspect

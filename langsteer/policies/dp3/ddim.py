@@ -4,9 +4,9 @@ Example::
 
     diffusion = Diffusion(DP3Config())
     noisy = diffusion.add_noise(clean, noise, timesteps)
-    for step in diffusion.steps():      # DDIM, deterministic given the initial noise
-        x0 = diffusion.clean_estimate(network_output, x, step.timestep)
-        x = diffusion.previous(x, x0, step)
+    for plan in diffusion.steps():      # DDIM, deterministic given the initial noise
+        estimate = diffusion.clean_estimate(network_output, x, plan.timestep)
+        x = ddim_previous(x, estimate, estimate.clamp(-1, 1), plan)
 
 Noise level a = alphas_cumprod[t], x_t = sqrt(a) x0 + sqrt(1 - a) noise, with the cosine schedule of
 Nichol & Dhariwal 2021 ("squaredcos_cap_v2"); the sampler is DDIM (Song et al. 2021) with eta 0,
