@@ -1,5 +1,6 @@
 """A rank that does not come is named by those that wait, and waited for only so long."""
 
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from langsteer.training.distributed import World, _rendezvous
 
 LONG = ["training.experiment_name=a", "training.num_epochs=500", "training.timeout=30"]
+LOOPBACK = "0100007F"
 
 
 @pytest.mark.parametrize("stopped", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -16,6 +18,7 @@ def test_a_stopped_rank_is_named_and_the_other_ends(training, wait_for, stopped)
     ranks = training.start_ranks(*LONG)
     try:
         wait_for(ranks[0], "epoch 1/")
+        assert [listening(rank.pid) for rank in ranks] == [{LOOPBACK}, {LOOPBACK}]
         ranks[stopped].send_signal(signal.SIGSTOP)
         begun = time.monotonic()
         said, _ = ranks[1 - stopped].communicate(timeout=200)
@@ -44,21 +47,21 @@ def test_a_rank_that_goes_on_in_time_is_waited_for(training, wait_for):
         assert "has not come" not in said
 
 
-def listening() -> set[str]:
-    """Addresses, in hexadecimal, at which this process listens."""
+def listening(process: int | str = "self") -> set[str]:
+    """Addresses, in hexadecimal, at which a process listens."""
     inodes = set()
-    for descriptor in Path("/proc/self/fd").iterdir():
-        target = str(descriptor.readlink()) if descriptor.is_symlink() else ""
-        inodes.add(target.removeprefix("socket:[").removesuffix("]"))
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            inodes.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
     lines = [
         line.split()
         for name in ("tcp", "tcp6")
-        for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
+        for line in Path(f"/proc/{process}/net/{name}").read_text().splitlines()[1:]
     ]
     return {line[1].split(":")[0] for line in lines if line[3] == "0A" and line[9] in inodes}
 
 
 def test_ranks_of_one_node_listen_on_loopback_alone(unused_port):
     store = _rendezvous(World(0, 0, 1, "slurm", "127.0.0.1", unused_port))
-    assert listening() == {"0100007F"}
+    assert listening() == {LOOPBACK}
     del store

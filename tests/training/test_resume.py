@@ -251,6 +251,24 @@ def test_a_second_training_in_the_same_folder_says_so_and_touches_nothing(
     assert records(training, "a")
 
 
+@pytest.mark.parametrize("resume", ["false", "auto"])
+def test_of_two_trainings_started_at_once_one_wins_and_the_other_says_so(
+    training, wait_for, resume
+):
+    name = ["training.experiment_name=a", f"training.resume={resume}", "training.num_epochs=500"]
+    both = [training.start(*name) for _ in range(2)]
+    while all(one.poll() is None for one in both):
+        time.sleep(0.2)
+    winner, loser = sorted(both, key=lambda one: one.poll() is not None)
+    said, _ = loser.communicate()
+    assert loser.returncode == 2, said
+    assert "another training is at work here" in said or "holds checkpoints" in said
+    wait_for(winner, "experiment")
+    winner.terminate()
+    assert "saved step" in winner.communicate(timeout=120)[0]
+    assert winner.returncode == EXIT_PREEMPTED
+
+
 def test_records_lost_with_the_power_are_said(training):
     training.here("training.experiment_name=a", "training.num_epochs=1")
     metrics = training.folder / "a" / "metrics.jsonl"
