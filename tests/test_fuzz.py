@@ -3,7 +3,7 @@
 Each case runs in a process of its own with 2 GB and 20 s. It may give what the undamaged input
 gives or, where the input has no checksum, anything; or an error that is the user's. It may not die
 by a signal, hang, ask for more memory or raise anything else. `docs/security.md` says what of this
-is promised. LANGSTEER_FUZZ_CASES sets the cases of each test, 5600 in all by default.
+is promised. LANGSTEER_FUZZ_CASES sets the cases of each test, 6400 in all by default.
 """
 
 import contextlib
