@@ -41,6 +41,8 @@ def draw_curves(records: Sequence[Record], path: Path) -> None:
     losses.yaxis.set_minor_formatter(FuncFormatter(_tick))
     errors.set_ylabel("position error (mm)", color="C2")
     grippers.set_ylabel("right grippers (%)", color="C3")
+    errors.set_ylim(bottom=0)
+    grippers.set_ylim(top=101)  # or its axis may go on beyond 100 %
     rate.set(ylabel="learning rate", xlabel="optimiser step")
     for axes in (losses, errors, rate):
         axes.grid(alpha=0.3)
