@@ -43,8 +43,8 @@ _TEMPLATE = """<!DOCTYPE html>
   img {{ max-width: 100%; height: auto; border-radius: 6px; background: #fff; }}
   table {{ border-collapse: collapse; }}
   th, td {{ text-align: left; padding: 4px 18px 4px 0; border-bottom: 1px solid #8884; }}
-  pre {{ overflow-x: auto; padding: 10px; border: 1px solid #8884; border-radius: 6px;
-         font-size: 13px; }}
+  pre {{ white-space: pre-wrap; overflow-wrap: anywhere; padding: 10px; border: 1px solid #8884;
+         border-radius: 6px; font-size: 13px; }}
   .note {{ opacity: 0.75; font-size: 14px; }}
 </style>
 </head>
