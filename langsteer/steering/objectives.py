@@ -137,14 +137,37 @@ class Point:
         return self.reach**2 * ((1 + squared / self.reach**2).sqrt() - 1)
 
 
+class Touch:
+    """The place where the hand meets a thing, at some moment of the path.
+
+        E(p) = 1/2 min(r, min_k |p_k - c|)^2
+
+    Samples are ranked by it. A path may go on after the contact, as a grasp does that lifts at
+    once; the end of a path, `Point`, would ask it to stop there. Paths that miss the place by r or
+    more rank alike. If all differences counted, the best of some random steps would lead any
+    network to the place, one after another.
+    """
+
+    def __init__(self, place: Tensor, reach: float = 0.03) -> None:
+        """Rank the paths that pass ``place`` (3,) within ``reach`` r; metres."""
+        self.place, self.reach = place, reach
+
+    def __call__(self, poses: Tensor) -> Tensor:
+        """(S, K, 7) to (S,) square metres."""
+        self.place = self.place.to(poses)  # uploaded at the first call alone
+        gaps = torch.linalg.vector_norm(poses[..., POSITION] - self.place, dim=-1).amin(dim=-1)
+        return gaps.clamp_max(self.reach).square() / 2
+
+
 class Intent:
-    """What shall happen at a point: the hand moves along a direction or turns, fingers close.
+    """What shall happen after contact: the hand moves along a direction or turns, fingers close.
 
-        E(p) = 1/2 max(0, l - d.(p_K - p_1))^2 + 1/2 max(0, l - w s (yaw_K - yaw_1))^2
-               + w_g^2 / 2 mean_k (g_k - c)^2
+        E(p) = 1/2 max(0, l - d.(p_K - p_1))^2 + w_g^2 / 2 mean_k (g_k - c)^2
+               + 1/2 max(0, l - w s (yaw_K - yaw_1))^2 + 1/2 |p_K - p_1|^2
 
-    with w and w_g of `path.METRIC` and l = 0.1 m: more than l is no better. Samples of the policy
-    are ranked by it (best of N), as energies choose among samples in ITPS (arXiv 2411.16627).
+    The second line is a turn's: it happens in place. w and w_g are those of `path.METRIC`; l = 0.1
+    m, for more is no better. Samples of the policy are ranked by it (best of N), as energies choose
+    among samples in ITPS (arXiv 2411.16627).
     """
 
     def __init__(
@@ -174,6 +197,7 @@ class Intent:
         if self.turn:
             turned = METRES_PER_RADIAN * self.turn * went[:, _YAW]
             energy = energy + (self.way - turned).clamp_min(0).square() / 2
+            energy = energy + went[:, POSITION].square().sum(dim=-1) / 2
         if self.fingers is not None:
             apart = METRES_PER_GRIPPER * (poses[..., GRIPPER] - self.fingers)
             energy = energy + apart.square().mean(dim=-1) / 2

@@ -3,13 +3,14 @@
 Example::
 
     pointer = Pointer.at_task("open_drawer", layout, look, near=0.05)
-    said = pointer.say(hand)
+    said = pointer.say(robot_obs)
     said.draws, said.means      # objectives
     if pointer.looks:
         pointer.show(look)      # before the next prediction
 
 Far from the point, `Point` draws the path's end there and ranks the samples. Once the hand is near,
-nothing draws: `Intent` ranks the policy's own samples.
+nothing draws: the policy's own samples are ranked, by `Touch` until the hand meets the thing, and
+by `Intent` from then on.
 """
 
 from collections.abc import Callable
@@ -21,12 +22,23 @@ from numpy.typing import NDArray
 
 from langsteer.calvin.layout import Layout
 from langsteer.steering.blocks import OccludedError, Scene
-from langsteer.steering.objectives import Intent, Objective, Point
-from langsteer.steering.pointing import Meant, aim_of
+from langsteer.steering.objectives import Intent, Objective, Point, Touch
+from langsteer.steering.path import POSITION
+from langsteer.steering.pointing import OPEN, Meant, aim_of
 from langsteer.steering.sight import Look, Sight
 
 AWAY = 3.0
 """At this many times ``near`` the hand has left the point, and is drawn again."""
+TOUCHING = 0.02
+"""A hand within these metres of the place of contact touches the thing."""
+WAY = 0.15
+"""Metres along the intent that a hand may go from the thing's place."""
+OPENING = 6
+"""Index in ``robot_obs`` of the metres between the fingers."""
+EMPTY, WIDE = 0.01, 0.055
+"""Metres between the fingers: below the first they are closed on nothing, above the second open. A
+block is 4 cm wide."""
+_UP = (0.0, 0.0, 1.0)
 _OVER_SURFACE = np.array([0.0, 0.0, 0.05])
 """Metres from a pixel's surface to the tcp's point over it."""
 
@@ -54,6 +66,7 @@ class Pointer:
         meant: the intent at the point; None to stay there.
         find: finds the point in a look; None for a fixed one.
         arrived: whether nothing draws at the moment.
+        touched: whether the hand has met the thing since it arrived.
     """
 
     point: NDArray[np.float64]
@@ -61,6 +74,7 @@ class Pointer:
     meant: Meant | None = None
     find: Callable[[Look], NDArray[np.float64]] | None = None
     arrived: bool = field(default=False, init=False)
+    touched: bool = field(default=False, init=False)
 
     @classmethod
     def at_task(
@@ -113,14 +127,38 @@ class Pointer:
         except OccludedError:
             return
 
-    def say(self, hand: NDArray[np.floating]) -> Said:
-        """The objectives of the next prediction for a hand at (3,) metres."""
-        gap = float(np.linalg.norm(hand - self.point))
+    def say(self, robot_obs: NDArray[np.floating]) -> Said:
+        """The objectives of the next prediction for a robot at ``robot_obs`` (15,)."""
+        hand = robot_obs[POSITION]
         # Between the two distances nothing changes: the hand may work around the point.
-        self.arrived = gap <= (AWAY * self.near if self.arrived else self.near)
+        self.arrived = self._gap(hand) <= (AWAY * self.near if self.arrived else self.near)
+        self.touched = self.arrived and self.touched
         if self.meant is None or not self.arrived:
             return Said(draws=(Point(torch.from_numpy(self.point).float()),))
-        meant = self.meant
-        if meant == Meant():
+        if self.meant == Meant():
             return Said()
-        return Said(means=(Intent(meant.toward, meant.turn, meant.fingers),))
+        return Said(means=(self._means(self.meant, hand, robot_obs[OPENING]),))
+
+    def _gap(self, hand: NDArray[np.floating]) -> float:
+        """Metres from the point; a hand that touched the thing may move along the intent."""
+        gap = hand - self.point
+        if self.touched and self.meant is not None and self.meant.toward is not None:
+            along = np.array(self.meant.toward)
+            gap = gap - np.clip(gap @ along, 0, WAY) * along
+        return float(np.linalg.norm(gap))
+
+    def _means(self, meant: Meant, hand: NDArray[np.floating], opening: float) -> Objective:
+        """What ranks the samples of a hand at the point."""
+        after = Intent(meant.toward, meant.turn, meant.fingers)
+        if meant.touch is None:
+            return after
+        place = self.point + np.array(meant.touch)
+        if meant.grasps and opening < EMPTY:
+            # A grasp begins over the thing with open fingers, and a missed one is begun again.
+            return Intent(_UP, fingers=OPEN)
+        if meant.grasps:
+            self.touched = opening <= WIDE
+        else:
+            # What is pushed moves away from the place of contact, and the hand with it.
+            self.touched |= bool(np.linalg.norm(hand - place) <= TOUCHING)
+        return after if self.touched else Touch(torch.from_numpy(place).float())

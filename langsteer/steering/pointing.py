@@ -8,7 +8,7 @@ Example::
 
     aim = aim_of("open_drawer")
     aim.point("open_drawer", layout, scene)     # (3,) metres
-    aim_of("push_red_block_left").meant         # Meant(toward=(-1, 0, 0), fingers=-1)
+    aim_of("push_red_block_left").meant.toward  # (-1.0, 0.0, 0.0)
 """
 
 from collections.abc import Callable
@@ -28,7 +28,10 @@ Offset = tuple[float, float, float]
 
 OPEN, CLOSED = 1.0, -1.0
 _LEFT, _RIGHT = (-1.0, 0.0, 0.0), (1.0, 0.0, 0.0)
-_OUT, _UP = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)
+_OUT, _UP, _DOWN = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)
+_OVER = (0.0, 0.0, 0.06)
+_GRIP = (0.0, 0.0, -0.05)
+"""From a block to the point over it, where the hand has room to turn; from there to the grip."""
 
 _LEVER_ACROSS = -0.05
 """For a switch on the right the arm reaches the lever from the left side alone."""
@@ -38,14 +41,19 @@ _DRAWER_MIDDLE = -0.165
 
 @dataclass(frozen=True)
 class Meant:
-    """The intent at the point.
+    """The intent at the point: what the hand touches, and how it moves from then on.
 
     Attributes:
-        toward: (3,) unit vector of the motion of the hand and of the thing in it; None: anywhere.
-        turn: 1 counterclockwise, seen from above, -1 clockwise, 0 anyhow.
-        fingers: the gripper's command, `OPEN` or `CLOSED`; None: either.
+        touch: (3,) metres from the point to the tcp's place of contact; None: the contact is made.
+        grasps: whether contact means a thing between the fingers, rather than a hand at the place.
+        toward: (3,) unit vector of the motion after contact, of the hand and of the thing in it;
+            None: anywhere.
+        turn: 1 counterclockwise, seen from above, -1 clockwise, 0 anyhow; after contact.
+        fingers: the gripper's command after contact, `OPEN` or `CLOSED`; None: either.
     """
 
+    touch: Offset | None = None
+    grasps: bool = False
     toward: Offset | None = None
     turn: int = 0
     fingers: float | None = None
@@ -82,24 +90,34 @@ _AIMS = {
     # The handle is pushed from its side; before the door, for the hand comes from there.
     "move_slider_left": Aim("handle", (0.06, 0.02, 0.0)),
     "move_slider_right": Aim("handle", (-0.06, 0.02, 0.0)),
-    # The tips four centimetres over the button: going into it would press it.
-    "turn_on_led": Aim("button", (0.0, 0.0, 0.05)),
-    "turn_off_led": Aim("button", (0.0, 0.0, 0.05)),
+    # Over the button: going into it would press it.
+    "turn_on_led": Aim("button", (0.0, 0.0, 0.07), Meant(touch=(0.0, 0.0, -0.1))),
+    "turn_off_led": Aim("button", (0.0, 0.0, 0.07), Meant(touch=(0.0, 0.0, -0.1))),
     # Before the lever, on the side from which it is moved; a touch alone may move it.
-    "turn_on_lightbulb": Aim("lever", (0.0, LEVER_FROM_BELOW[1] - 0.035, 0.02)),
-    "turn_off_lightbulb": Aim("lever", (0.0, LEVER_FROM_ABOVE[1] - 0.02, 0.08)),
+    "turn_on_lightbulb": Aim(
+        "lever", (0.0, LEVER_FROM_BELOW[1] - 0.035, 0.02), Meant((0.0, 0.035, -0.008), toward=_UP)
+    ),
+    "turn_off_lightbulb": Aim(
+        "lever", (0.0, LEVER_FROM_ABOVE[1] - 0.02, 0.08), Meant((0.0, 0.02, -0.025), toward=_DOWN)
+    ),
     # Over the block: the place is the same for left and right, the turn decides.
-    "rotate_left": Aim("block", (0.0, 0.0, 0.03), Meant(turn=1, fingers=CLOSED)),
-    "rotate_right": Aim("block", (0.0, 0.0, 0.03), Meant(turn=-1, fingers=CLOSED)),
+    "rotate_left": Aim("block", _OVER, Meant(_GRIP, True, turn=1, fingers=CLOSED)),
+    "rotate_right": Aim("block", _OVER, Meant(_GRIP, True, turn=-1, fingers=CLOSED)),
     # Beside the block, on the side it is pushed from.
-    "push_left": Aim("block", (0.07, 0.0, 0.02), Meant(_LEFT, fingers=CLOSED)),
-    "push_right": Aim("block", (-0.07, 0.0, 0.02), Meant(_RIGHT, fingers=CLOSED)),
-    "push_into_drawer": Aim("block", (0.0, 0.05, 0.03), Meant(_OUT)),
+    "push_left": Aim(
+        "block", (0.07, 0.0, 0.02), Meant((-0.03, 0.0, -0.02), toward=_LEFT, fingers=CLOSED)
+    ),
+    "push_right": Aim(
+        "block", (-0.07, 0.0, 0.02), Meant((0.03, 0.0, -0.02), toward=_RIGHT, fingers=CLOSED)
+    ),
+    "push_into_drawer": Aim("block", (0.0, 0.05, 0.03), Meant(toward=_OUT)),
     # Over the block, as for a turn; rising with closed fingers makes it a lift.
-    "lift_table": Aim("block", (0.0, 0.0, 0.03), Meant(_UP, fingers=CLOSED)),
-    "lift_slider": Aim("block", (0.0, -0.02, 0.03), Meant(_UP, fingers=CLOSED)),
-    "lift_drawer": Aim("block", (0.0, 0.0, 0.03), Meant(_UP, fingers=CLOSED)),
-    "unstack_block": Aim("block", (0.0, 0.0, 0.03), Meant(_UP, fingers=CLOSED)),
+    "lift_table": Aim("block", _OVER, Meant(_GRIP, True, _UP, fingers=CLOSED)),
+    "lift_slider": Aim(
+        "block", (0.0, -0.02, 0.03), Meant((0.0, 0.02, -0.03), True, _UP, fingers=CLOSED)
+    ),
+    "lift_drawer": Aim("block", _OVER, Meant(_GRIP, True, _UP, fingers=CLOSED)),
+    "unstack_block": Aim("block", _OVER, Meant(_GRIP, True, _UP, fingers=CLOSED)),
     # A block in hand: over its future place, and let go.
     "stack_block": Aim("block", (0.0, 0.0, 0.08), Meant(fingers=OPEN)),
     "place_in_slider": Aim("slot", (0.0, -0.03, 0.06), Meant(fingers=OPEN)),

@@ -36,7 +36,6 @@ from langsteer.steering.path import (
     EULER,
     METRES_PER_RADIAN,
     METRIC,
-    POSITION,
     CommandedPose,
     commanded_path,
 )
@@ -294,11 +293,11 @@ class Steerer:
             draws.append((places, config.value_map))
         ranks = list(draws)
         if rollout.pointer is not None:
-            hand = obs["agent_pos"][0, -1, POSITION].cpu().numpy()
-            said = rollout.pointer.say(hand)
+            said = rollout.pointer.say(obs["agent_pos"][0, -1].cpu().numpy())
             draws += [(one, config.pointing) for one in said.draws]
             draws += [(one, config.intent) for one in said.means if config.intent]
-            ranks += [(one, config.pointing) for one in (*said.draws, *said.means)]
+            # Drawn samples all go to the point: more than one of them would cost time for nothing.
+            ranks += [(one, config.pointing) for one in said.means]
         return _sum(draws), _sum(ranks)
 
     def _targets(self, steps: int) -> Tensor:

@@ -23,9 +23,9 @@ from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.steering.blocks import KnownScene, OccludedError
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.feasibility import why_infeasible
-from langsteer.steering.objectives import Intent, Point
-from langsteer.steering.pointer import AWAY, Pointer, Said
-from langsteer.steering.pointing import aim_of
+from langsteer.steering.objectives import Intent, Point, Touch
+from langsteer.steering.pointer import AWAY, WAY, Pointer, Said
+from langsteer.steering.pointing import OPEN, aim_of
 from langsteer.steering.sight import Sight
 from langsteer.steering.steerer import Steerer
 from langsteer.steering.waypoints import without_block
@@ -133,11 +133,17 @@ def test_every_task_has_an_aim_and_the_seen_one_is_the_known_one(env, layout):
         aim_of("open_draw")
 
 
+def robot_at(x, opening=0.08):
+    state = np.zeros(15)
+    state[0], state[6] = x, opening
+    return state
+
+
 def test_it_draws_until_the_hand_is_near_and_lets_go_until_it_has_left():
-    pointer = Pointer(np.zeros(3), near=0.05, meant=aim_of("push_red_block_left").meant)
+    pointer = Pointer(np.zeros(3), near=0.05, meant=aim_of("push_into_drawer").meant)
 
     def said_at(x):
-        return pointer.say(np.array([x, 0.0, 0.0]))
+        return pointer.say(robot_at(x))
 
     assert isinstance(said_at(0.06).draws[0], Point)
     for x in (0.04, 0.1):
@@ -146,7 +152,44 @@ def test_it_draws_until_the_hand_is_near_and_lets_go_until_it_has_left():
     assert said_at(AWAY * 0.05 + 0.01).draws
     assert said_at(0.1).draws
     decided = Pointer(np.zeros(3), near=0.05, meant=aim_of("open_drawer").meant)
-    assert decided.say(np.zeros(3)) == Said()
+    assert decided.say(np.zeros(15)) == Said()
+
+
+def test_a_push_touches_first_and_may_then_go_its_way():
+    meant = aim_of("push_red_block_left").meant
+    pointer = Pointer(np.zeros(3), near=0.05, meant=meant)
+
+    def meant_at(x):
+        state = robot_at(x)
+        state[1:3] = meant.touch[1:]
+        return pointer.say(state).means
+
+    assert isinstance(meant_at(0.02)[0], Touch)
+    for x in (meant.touch[0], -0.2, -AWAY * 0.05 - WAY + 0.02):  # the block moves, and the hand
+        assert isinstance(meant_at(x)[0], Intent)
+    assert not meant_at(-AWAY * 0.05 - WAY - 0.02)
+    assert isinstance(meant_at(0.0)[0], Touch)
+
+
+def test_a_grasp_opens_touches_and_moves_only_with_a_thing_between_the_fingers():
+    pointer = Pointer(np.zeros(3), near=0.05, meant=aim_of("rotate_red_block_left").meant)
+
+    def meant_with(opening):
+        return pointer.say(robot_at(0.0, opening)).means[0]
+
+    assert meant_with(0.0).fingers == OPEN
+    assert isinstance(meant_with(0.08), Touch)
+    assert meant_with(0.04).turn == 1
+    assert isinstance(meant_with(0.08), Touch)
+
+
+def test_a_touch_may_be_anywhere_on_the_path_and_misses_rank_alike():
+    paths = torch.zeros(4, 8, 7)
+    for number, end in enumerate((0.15, 0.08, 0.04, -0.02)):
+        paths[number, :, 0] = torch.linspace(0, end, 8)
+    through, near, misses, leaves = Touch(torch.tensor([0.1, 0.0, 0.0]))(paths)
+    assert through < near < misses
+    assert misses == leaves
 
 
 def test_an_intent_prefers_its_direction_turn_and_fingers():
@@ -190,10 +233,11 @@ def test_the_path_ends_nearer_to_the_point_and_near_it_nothing_draws(policy, env
     config = dataclasses.replace(POINTING, samples=1, unguided_last=0)
     _, steerer = predicted(policy, env, layout, config)
     assert steerer.calls.gradients == policy.config.num_inference_steps
-    energies = [steerer.trace.energies[0]]
+    ends = [steerer.trace.paths[0, -1, :3]]
     weak = dataclasses.replace(config, strength=1e-9)
-    energies.append(predicted(policy, env, layout, weak)[1].trace.energies[0])
-    assert energies[0] < energies[1]
+    ends.append(predicted(policy, env, layout, weak)[1].trace.paths[0, -1, :3])
+    point = aim_of("open_drawer").point("open_drawer", layout, Sight(layout, look_at(env)))
+    assert np.linalg.norm(ends[0] - point) < np.linalg.norm(ends[1] - point)
     _, steerer = predicted(policy, env, layout, dataclasses.replace(config, near=2.0))
     assert steerer.calls.gradients == 0
     assert not steerer.wants_look
