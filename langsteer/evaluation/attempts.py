@@ -7,13 +7,11 @@ Example::
     for name, contender in contenders(policy, methods, ["pointing"], rival).items(): ...
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from langsteer.calvin.benchmark import initial_states, is_feasible
@@ -29,6 +27,7 @@ from langsteer.experts.view import View, read_layout
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3
 from langsteer.policies.loading import load_policy
+from langsteer.policies.untrained import blank_network
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.feasibility import why_infeasible
 
@@ -187,19 +186,6 @@ def contenders(
         for name in rival_methods:
             found[f"{RIVAL}, {name}"] = Contender(rival, methods[name], tells=True)
     return found
-
-
-def blank_network(policy: DP3) -> DP3:
-    """A copy with a denoiser of zeros: what a steering does without any learned policy.
-
-    Its successes are the guidance's own doing: a demonstration replayed through the sampler. A
-    policy contributes only by more successes than these.
-    """
-    blank = copy.deepcopy(policy)
-    with torch.no_grad():
-        for parameter in blank.model.final_conv[-1].parameters():
-            parameter.zero_()
-    return blank
 
 
 def load_base(path: str | Path, device: str = "cpu", precision: str = "auto") -> DP3:

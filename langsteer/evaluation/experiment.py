@@ -179,13 +179,18 @@ def _warn_of_unread_words(settings: ExperimentSettings) -> None:
     instruction = settings.env.instruction
     if instruction is None or settings.steering.steers:
         return
-    if not reads_sentences(settings.policy.ckpt_path):
-        print(
-            f"warning: env.instruction={instruction!r} has no effect: this policy was trained "
-            "without sentences, and steering=none tells it nothing. Its success at env.task="
-            f"{','.join(settings.env.task)} is measured. To steer it, set steering=reference",
-            file=sys.stderr,
-        )
+    if not settings.policy.told:
+        why = "policy.told=false withholds it"
+    elif reads_sentences(settings.policy.ckpt_path):
+        return
+    else:
+        why = "this policy was trained without sentences"
+    print(
+        f"warning: env.instruction={instruction!r} has no effect: {why}, and steering=none tells "
+        f"the policy nothing. Its success at env.task={','.join(settings.env.task)} is measured. "
+        "To steer it, set steering=pointing",
+        file=sys.stderr,
+    )
 
 
 def _so_far(results: Collection[Result]) -> str:

@@ -357,18 +357,18 @@ def open_player(settings: PlaySettings, control: bool = False) -> Player:
     from langsteer.policies.agent import Agent, load_agent
     from langsteer.policies.cpu_threads import choose_threads, describe_place
     from langsteer.policies.loading import checked_path, device_name
-    from langsteer.policies.untrained import untrained
+    from langsteer.policies.untrained import blank_network, untrained
 
     one_thread_of_many()
     policy, device = settings.policy, device_name(settings.device)
     path = checked_path(policy.ckpt_path)
     agent = load_agent(path, device, policy.use_ema, settings.precision)
-    if control:
-        agent = Agent(untrained(agent.policy))
+    if control or policy.blank:
+        agent = Agent((untrained if control else blank_network)(agent.policy))
     choose_threads(agent.policy, agent.policy.device, os.environ)
     if multiprocessing.parent_process() is None:
         print(f"policy on {describe_place(agent.policy.device)}", file=sys.stderr)
-    return Player(open_env(settings.env, agent), agent, settings.steering)
+    return Player(open_env(settings.env, agent), agent, settings.steering, policy.told)
 
 
 def open_remote(policy: PolicySettings) -> "RemoteActor":

@@ -40,6 +40,8 @@ class PolicySettings(CheckpointSettings, prefix="policy."):
     """A checkpoint, or a policy on a server at ``url``.
 
     Attributes:
+        told: whether it is told the sentences; false leaves the tasks to the steering alone.
+        blank: whether a blank network acts in its place, the control of a steering.
         url: ``ws://HOST:PORT`` of a server with openpi's protocol.
         observation: parts to send, of ``rgb``, ``depth`` and ``cloud``; None: as the server says.
         actions: how the server acts; None: as it says.
@@ -48,6 +50,8 @@ class PolicySettings(CheckpointSettings, prefix="policy."):
         answer_seconds: how long an answer may take.
     """
 
+    told: bool = True
+    blank: bool = False
     url: str | None = None
     observation: tuple[Literal["rgb", "depth", "cloud"], ...] | None = None
     actions: Literal["relative", "absolute"] | None = None
@@ -62,10 +66,15 @@ class PolicySettings(CheckpointSettings, prefix="policy."):
         for key in ("observation", "actions", "action_horizon"):
             alone = self.url is None and getattr(self, key) is not None
             self.require(not alone, key, "null without policy.url")
+        self.require(self.url is None or self.told, "told", "true where policy.url is set")
+        self.require(self.url is None or not self.blank, "blank", "false where policy.url is set")
 
     def identity(self) -> dict[str, Any]:
-        """The keys the results depend on."""
-        keys = _OF_A_CHECKPOINT if self.url is None else _OF_A_SERVER
+        """The keys the results depend on; those of a control only where it is one."""
+        keys = {*(_OF_A_CHECKPOINT if self.url is None else _OF_A_SERVER)}
+        keys |= {
+            key for key, usual in (("told", True), ("blank", False)) if getattr(self, key) != usual
+        }
         return {key: value for key, value in self.to_dict().items() if key in keys}
 
     def connect(self) -> "RemotePolicy":

@@ -1,9 +1,13 @@
-"""The control of a policy: the same network as it was before training.
+"""The controls of a policy: its network before training, and a blank one.
 
 Example::
 
-    control = untrained(load_policy("outputs/checkpoints/my_run/latest.ckpt"))
+    policy = load_policy("outputs/checkpoints/my_run/latest.ckpt")
+    control = untrained(policy)             # of the policy: what does chance do?
+    control = blank_network(policy)         # of a steering: what does guidance do?
 """
+
+import copy
 
 import torch
 
@@ -27,3 +31,16 @@ def untrained(policy: DP3) -> DP3:
     fresh.to(policy.device).eval().requires_grad_(False)
     fresh.precision.cast_weights(fresh.model)
     return fresh
+
+
+def blank_network(policy: DP3) -> DP3:
+    """A copy with a denoiser of zeros: what a steering does without any learned policy.
+
+    Its successes are the guidance's own doing: a demonstration replayed through the sampler. A
+    policy contributes only by more successes than these.
+    """
+    blank = copy.deepcopy(policy)
+    with torch.no_grad():
+        for parameter in blank.model.final_conv[-1].parameters():
+            parameter.zero_()
+    return blank

@@ -74,10 +74,10 @@ def test_another_encoder_than_the_trainings_is_refused(spoken_checkpoint):
         Agent(policy)
 
 
-def experiment(checkpoint, folder, sentence):
+def experiment(checkpoint, folder, sentence, *more):
     arguments = [
         f"policy.ckpt_path={checkpoint}", f"env.instruction={sentence}", f"output_dir={folder}",
-        "num_episodes=1", "max_steps=9", "videos=0", "num_workers=1", "seed=0",
+        "num_episodes=1", "max_steps=9", "videos=0", "num_workers=1", "seed=0", *more,
     ]  # fmt: skip
     run_experiment(ExperimentSettings.from_dict(compose("experiment", arguments)))
     return np.load(folder / "episodes" / "0000.npz")["robot_obs"]
@@ -90,13 +90,26 @@ def test_an_experiment_tells_its_instruction(spoken_checkpoint, tmp_path):
     assert not np.array_equal(first, other)
 
 
+def test_a_withheld_sentence_changes_nothing_and_neither_does_one_told_to_a_blank_network(
+    spoken_checkpoint, tmp_path, capsys
+):
+    paths = []
+    for name, more in (("untold", "policy.told=false"), ("blank", "policy.blank=true")):
+        for number, sentence in enumerate((OPEN, "pull the drawer out")):
+            folder = tmp_path / f"{name}{number}"
+            paths.append(experiment(spoken_checkpoint, folder, sentence, more))
+        assert np.array_equal(*paths[-2:])
+        assert name == "blank" or "has no effect" in capsys.readouterr().err
+    assert not np.array_equal(paths[0], paths[2])
+
+
 def test_words_that_nothing_reads_are_warned_of_and_not_captioned(
     checkpoint, spoken_checkpoint, tmp_path, capsys
 ):
     experiment(checkpoint, tmp_path / "deaf", "hello")
     said = capsys.readouterr().err
     assert "warning: env.instruction='hello' has no effect" in said
-    assert "steering=reference" in said
+    assert "steering=pointing" in said
     page = (tmp_path / "deaf" / "report.html").read_text()
     assert "open_drawer; the policy is told nothing" in page
     assert "hello\\u201d" not in page
