@@ -28,7 +28,7 @@ Offset = tuple[float, float, float]
 
 OPEN, CLOSED = 1.0, -1.0
 _LEFT, _RIGHT = (-1.0, 0.0, 0.0), (1.0, 0.0, 0.0)
-_OUT, _UP, _DOWN = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)
+_OUT, _UP = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)
 _OVER = (0.0, 0.0, 0.06)
 _GRIP = (0.0, 0.0, -0.05)
 """From a block to the point over it, where the hand has room to turn; from there to the grip."""
@@ -90,16 +90,13 @@ _AIMS = {
     # The handle is pushed from its side; before the door, for the hand comes from there.
     "move_slider_left": Aim("handle", (0.06, 0.02, 0.0)),
     "move_slider_right": Aim("handle", (-0.06, 0.02, 0.0)),
-    # Over the button: going into it would press it.
-    "turn_on_led": Aim("button", (0.0, 0.0, 0.07), Meant(touch=(0.0, 0.0, -0.1))),
-    "turn_off_led": Aim("button", (0.0, 0.0, 0.07), Meant(touch=(0.0, 0.0, -0.1))),
+    # The tips four centimetres over the button: going into it would press it. Button and lever get
+    # no intent: ranked by one, random steps press and lift them as often as the policy does.
+    "turn_on_led": Aim("button", (0.0, 0.0, 0.05)),
+    "turn_off_led": Aim("button", (0.0, 0.0, 0.05)),
     # Before the lever, on the side from which it is moved; a touch alone may move it.
-    "turn_on_lightbulb": Aim(
-        "lever", (0.0, LEVER_FROM_BELOW[1] - 0.035, 0.02), Meant((0.0, 0.035, -0.008), toward=_UP)
-    ),
-    "turn_off_lightbulb": Aim(
-        "lever", (0.0, LEVER_FROM_ABOVE[1] - 0.02, 0.08), Meant((0.0, 0.02, -0.025), toward=_DOWN)
-    ),
+    "turn_on_lightbulb": Aim("lever", (0.0, LEVER_FROM_BELOW[1] - 0.035, 0.02)),
+    "turn_off_lightbulb": Aim("lever", (0.0, LEVER_FROM_ABOVE[1] - 0.02, 0.08)),
     # Over the block: the place is the same for left and right, the turn decides.
     "rotate_left": Aim("block", _OVER, Meant(_GRIP, True, turn=1, fingers=CLOSED)),
     "rotate_right": Aim("block", _OVER, Meant(_GRIP, True, turn=-1, fingers=CLOSED)),
