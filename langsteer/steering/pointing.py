@@ -67,7 +67,7 @@ class Aim:
         thing: a key of `_PLACES`.
         offset: (3,) metres from the thing to the tcp's point.
         meant: what shall happen there, if the place alone does not decide it. A network that
-            knows nothing gains from ranks, too: of four random ways one fits an intent.
+            knows nothing gains from ranks, too: of eight random ways one fits an intent.
     """
 
     thing: str
