@@ -20,6 +20,8 @@ BASE_POSITION: Vector = (-0.34, -0.46, 0.24)
 
 JOINTS = slice(7, 14)
 """The seven arm joints, radians, in ``robot_obs``."""
+GRIPPER_WIDTH = 6
+"""Index in ``robot_obs`` of the metres between the fingers, 0 to 0.08."""
 
 _QUARTER_TURN = np.pi / 2
 # Position and extrinsic XYZ angles of each joint's frame in its parent's, before its own rotation.

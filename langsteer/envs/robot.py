@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
+from langsteer.calvin.kinematics import GRIPPER_WIDTH, JOINTS
 from langsteer.envs.actions import Command, JointCommand, PoseCommand
 from langsteer.envs.physics import POSITION_CONTROL, Physics, link_ids, pybullet
 
@@ -29,8 +30,6 @@ _IK_LIMIT = 7.0
 _N_DOFS = 9
 
 ROBOT_OBS_SIZE = 15
-GRIPPER_WIDTH_INDEX = 6
-JOINT_SLICE = slice(7, 14)
 GRIPPER_ACTION_INDEX = 14
 
 
@@ -105,8 +104,8 @@ class Robot:
         hold their width until the first action. The observed gripper command is the one in
         ``robot_obs`` (CALVIN keeps the last episode's).
         """
-        joints = self._initial_joints if robot_obs is None else robot_obs[JOINT_SLICE]
-        finger = FINGER_OPEN if robot_obs is None else robot_obs[GRIPPER_WIDTH_INDEX] / 2
+        joints = self._initial_joints if robot_obs is None else robot_obs[JOINTS]
+        finger = FINGER_OPEN if robot_obs is None else robot_obs[GRIPPER_WIDTH] / 2
         for joint, angle in zip(ARM_JOINTS, joints, strict=True):
             self._physics.resetJointState(self.body, joint, angle)
             self._drive(joint, angle, ARM_FORCE, ARM_VELOCITY)

@@ -363,8 +363,10 @@ def open_player(settings: PlaySettings, control: bool = False) -> Player:
     policy, device = settings.policy, device_name(settings.device)
     path = checked_path(policy.ckpt_path)
     agent = load_agent(path, device, policy.use_ema, settings.precision)
-    if control or policy.blank:
-        agent = Agent((untrained if control else blank_network)(agent.policy))
+    if control:
+        agent = Agent(untrained(agent.policy))
+    elif policy.blank:
+        agent = Agent(blank_network(agent.policy))
     choose_threads(agent.policy, agent.policy.device, os.environ)
     if multiprocessing.parent_process() is None:
         print(f"policy on {describe_place(agent.policy.device)}", file=sys.stderr)

@@ -70,12 +70,15 @@ class PolicySettings(CheckpointSettings, prefix="policy."):
         self.require(self.url is None or not self.blank, "blank", "false where policy.url is set")
 
     def identity(self) -> dict[str, Any]:
-        """The keys the results depend on; those of a control only where it is one."""
-        keys = {*(_OF_A_CHECKPOINT if self.url is None else _OF_A_SERVER)}
-        keys |= {
-            key for key, usual in (("told", True), ("blank", False)) if getattr(self, key) != usual
-        }
-        return {key: value for key, value in self.to_dict().items() if key in keys}
+        """The keys the results depend on."""
+        keys = _OF_A_CHECKPOINT if self.url is None else _OF_A_SERVER
+        found = {key: value for key, value in self.to_dict().items() if key in keys}
+        # Only where they change the results: those of earlier versions go on without them.
+        if not self.told:
+            found["told"] = False
+        if self.blank:
+            found["blank"] = True
+        return found
 
     def connect(self) -> "RemotePolicy":
         """The server's policy; raises `UserError` if it is not there."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from langsteer.calvin.cameras import rotation_from_euler
+from langsteer.calvin.kinematics import GRIPPER_WIDTH
 from langsteer.calvin.layout import (
     BLOCK_WIDTH,
     DOOR_FRONT,
@@ -105,7 +106,7 @@ class View:
     @property
     def gripper_width(self) -> float:
         """Metres between the fingers, 0 to 0.08."""
-        return float(self.robot_obs[6])
+        return float(self.robot_obs[GRIPPER_WIDTH])
 
     def door_front(self, x: float, half_width: float) -> float:
         """The y of the door's front within ``half_width`` of ``x``; before it is free space."""

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from langsteer.calvin.kinematics import GRIPPER_WIDTH
 from langsteer.calvin.layout import Layout
 from langsteer.steering.blocks import OccludedError, Scene
 from langsteer.steering.objectives import Intent, Objective, Point, Touch
@@ -33,8 +34,6 @@ TOUCHING = 0.02
 """A hand within these metres of the place of contact touches the thing."""
 WAY = 0.15
 """Metres along the intent that a hand may go from the thing's place."""
-OPENING = 6
-"""Index in ``robot_obs`` of the metres between the fingers."""
 EMPTY, WIDE = 0.01, 0.055
 """Metres between the fingers: below the first they are closed on nothing, above the second open. A
 block is 4 cm wide."""
@@ -132,12 +131,13 @@ class Pointer:
         hand = robot_obs[POSITION]
         # Between the two distances nothing changes: the hand may work around the point.
         self.arrived = self._gap(hand) <= (AWAY * self.near if self.arrived else self.near)
-        self.touched = self.arrived and self.touched
+        opening = float(robot_obs[GRIPPER_WIDTH])
+        self.touched = self.arrived and self._touches(hand, opening)
         if self.meant is None or not self.arrived:
             return Said(draws=(Point(torch.from_numpy(self.point).float()),))
         if self.meant == Meant():
             return Said()
-        return Said(means=(self._means(self.meant, hand, robot_obs[OPENING]),))
+        return Said(means=(self._rank(self.meant, opening),))
 
     def _gap(self, hand: NDArray[np.floating]) -> float:
         """Metres from the point; a hand that touched the thing may move along the intent."""
@@ -147,18 +147,21 @@ class Pointer:
             gap = gap - np.clip(gap @ along, 0, WAY) * along
         return float(np.linalg.norm(gap))
 
-    def _means(self, meant: Meant, hand: NDArray[np.floating], opening: float) -> Objective:
+    def _touches(self, hand: NDArray[np.floating], opening: float) -> bool:
+        """Whether a hand at the point meets the thing, or has met it and stays."""
+        if self.meant is None or self.meant.touch is None:
+            return False
+        if self.meant.grasps:
+            return self.touched if opening < EMPTY else opening <= WIDE
+        # What is pushed moves away from the place of contact, and the hand with it.
+        gap = np.linalg.norm(hand - (self.point + self.meant.touch))
+        return self.touched or bool(gap <= TOUCHING)
+
+    def _rank(self, meant: Meant, opening: float) -> Objective:
         """What ranks the samples of a hand at the point."""
-        after = Intent(meant.toward, meant.turn, meant.fingers)
-        if meant.touch is None:
-            return after
-        place = self.point + np.array(meant.touch)
         if meant.grasps and opening < EMPTY:
             # A grasp begins over the thing with open fingers, and a missed one is begun again.
             return Intent(_UP, fingers=OPEN)
-        if meant.grasps:
-            self.touched = opening <= WIDE
-        else:
-            # What is pushed moves away from the place of contact, and the hand with it.
-            self.touched |= bool(np.linalg.norm(hand - place) <= TOUCHING)
-        return after if self.touched else Touch(torch.from_numpy(place).float())
+        if meant.touch is None or self.touched:
+            return Intent(meant.toward, meant.turn, meant.fingers)
+        return Touch(torch.from_numpy(self.point + meant.touch).float())

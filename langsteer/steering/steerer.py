@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from langsteer.calvin.angles import wrapped
 from langsteer.calvin.layout import Layout
 from langsteer.calvin.task import checked_task
 from langsteer.policies.dp3 import DP3
@@ -34,7 +35,6 @@ from langsteer.steering.guidance import Calls, GradientGuidance, StochasticGuida
 from langsteer.steering.objectives import Objective, Reference, Sum, ValueMap
 from langsteer.steering.path import (
     EULER,
-    METRES_PER_RADIAN,
     METRIC,
     CommandedPose,
     commanded_path,
@@ -56,7 +56,6 @@ _OWN_RADIUS, _TARGET_RADIUS = 0.16, 0.12
 """Metres. Points this near the hand or the waypoint do not repel."""
 _MOST_POINTS = 512
 _SEED_OF_ZERO = 0x57EE2
-_TURN = 2 * np.pi * METRES_PER_RADIAN
 
 
 @dataclass
@@ -376,6 +375,6 @@ def _unwrapped(
 
 def _has_arrived(pose: NDArray[np.float64], place: NDArray[np.float64]) -> bool:
     # Angles are compared modulo a whole turn; NaN coordinates of a waypoint do not matter.
-    difference = (place[:6] - pose) * METRIC[:6]
-    difference[3:] = (difference[3:] + _TURN / 2) % _TURN - _TURN / 2
-    return float(np.linalg.norm(np.nan_to_num(difference))) < ARRIVED
+    difference = place[:6] - pose
+    difference[EULER] = wrapped(difference[EULER])
+    return float(np.linalg.norm(np.nan_to_num(difference * METRIC[:6]))) < ARRIVED
