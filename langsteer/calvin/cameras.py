@@ -215,6 +215,31 @@ def centre_crop(image: NDArray[Any], camera: Camera, crop: int) -> NDArray[Any]:
     return image[top : top + crop, left : left + crop]
 
 
+def project(
+    points: NDArray[np.floating],
+    camera: Camera,
+    world_from_optical: Pose,
+    pixel_centre: tuple[float, float],
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """The pixels nearest to points, in the image or beyond its edges: the inverse of `deproject`.
+
+    Args:
+        points: (M, 3) metres, world frame.
+        camera: of the image.
+        world_from_optical: its pose (4, 4).
+        pixel_centre: the renderer's sample of a pixel, see `PIXEL_CENTRE`.
+
+    Returns:
+        Columns (M,), rows (M,), and distances (M,) along the optical axis in metres. The pixel of a
+        point nearer than the camera's ``near`` means nothing.
+    """
+    x, y, distance = ((points - world_from_optical[:3, 3]) @ world_from_optical[:3, :3]).T
+    z = np.maximum(distance, camera.near)
+    u = np.round(camera.focal * x / z + camera.centre[0] - pixel_centre[0]).astype(np.intp)
+    v = np.round(camera.focal * y / z + camera.centre[1] - pixel_centre[1]).astype(np.intp)
+    return u, v, distance
+
+
 def deproject(
     depth: NDArray[np.float32],
     camera: Camera,

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.calvin.cameras import Pose, rays
-from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.calvin.cameras import Pose, deproject, project
+from langsteer.data.pointcloud import ObservationPipeline, in_box
 
 Image = NDArray[np.float32]
 Depth = Mapping[str, Image]
@@ -79,17 +79,12 @@ def _in_static_view(
     pipeline: ObservationPipeline, depth: Image, gripper_pose: Pose
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
     """Columns, rows and distances (M,), metres, of the gripper's surfaces in the static image."""
-    image = depth[::_STRIDE, ::_STRIDE]
-    x, y = (ray[::_STRIDE] for ray in rays(pipeline.gripper, pipeline.pixel_centre))
-    optical = np.stack([x * image, y[:, None] * image, image]).reshape(3, -1)
-    points = gripper_pose[:3, :3] @ optical + gripper_pose[:3, 3:]
-    low, high = np.array(pipeline.box).T[:, :, None]
-    points = points[:, ((points >= low) & (points <= high)).all(axis=0)]
-    camera, pose = pipeline.static, pipeline.static.world_from_optical()
-    x, y, distance = pose[:3, :3].T @ (points - pose[:3, 3:])
-    scale = camera.focal / np.maximum(distance, camera.near)
-    column = np.rint(x * scale + camera.centre[0] - pipeline.pixel_centre[0])
-    row = np.rint(y * scale + camera.centre[1] - pipeline.pixel_centre[1])
+    planes = deproject(depth, pipeline.gripper, gripper_pose, pipeline.pixel_centre)
+    points = planes[:, ::_STRIDE, ::_STRIDE].reshape(3, -1)
+    points = points[:, in_box(points, pipeline.box)]
+    camera = pipeline.static
+    pose = camera.world_from_optical()
+    column, row, distance = project(points.T, camera, pose, pipeline.pixel_centre)
     inside = (distance > camera.near) & (column >= 1) & (column < camera.width - 1)
     inside &= (row >= 1) & (row < camera.height - 1)
-    return column[inside].astype(np.intp), row[inside].astype(np.intp), distance[inside]
+    return column[inside], row[inside], distance[inside]

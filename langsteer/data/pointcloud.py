@@ -217,7 +217,7 @@ def _points_in_box(
     pose = pipeline.static.world_from_optical() if name == "static" else gripper_pose
     image = _cropped(depth[name], camera, crop, f"{name} depth")
     planes = deproject(image, camera, pose, pipeline.pixel_centre, crop).reshape(3, -1)
-    inside = np.flatnonzero(_inside(planes, pipeline.box))
+    inside = np.flatnonzero(in_box(planes, pipeline.box))
     # Axis by axis: a gather from three planes is faster than a transposition.
     points = np.empty((len(inside), 3), dtype=np.float32)
     for axis in range(3):
@@ -255,7 +255,7 @@ def _cropped(image: NDArray[Any], camera: Camera, crop: int | None, what: str) -
     return image if crop is None else centre_crop(image, camera, crop)
 
 
-def _inside(planes: NDArray[np.float32], box: Box) -> NDArray[np.bool_]:
+def in_box(planes: NDArray[np.float32], box: Box) -> NDArray[np.bool_]:
     """A mask of the points of the planes (3, M) in the box; a NaN lies nowhere."""
     inside = np.ones(planes.shape[1], dtype=np.bool_)
     for plane, (low, high) in zip(planes, box, strict=True):

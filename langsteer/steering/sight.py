@@ -24,6 +24,7 @@ from langsteer.calvin.cameras import (
     STATIC_CAMERA,
     Pose,
     deproject,
+    project,
     rotation_from_euler,
 )
 from langsteer.calvin.kinematics import camera_pose_from_tcp
@@ -106,9 +107,7 @@ class Look:
         pose = self.poses[camera]
         points, normals = faces(place, half_extents)
         points = points[((points - pose[:3, 3]) * normals).sum(axis=1) < 0]
-        x, y, z = ((points - pose[:3, 3]) @ pose[:3, :3]).T
-        u = np.round(model.focal * x / z + model.centre[0] - self.pixel_centre[0]).astype(int)
-        v = np.round(model.focal * y / z + model.centre[1] - self.pixel_centre[1]).astype(int)
+        u, v, z = project(points, model, pose, self.pixel_centre)
         within = (u >= 0) & (u < model.width) & (v >= 0) & (v < model.height) & (z > model.near)
         seen = self.depth[camera][v[within], u[within]]
         return float((seen > z[within] + _PAST).sum()) / len(points)
