@@ -19,8 +19,9 @@ from langsteer.calvin.dataset import (
     open_dataset,
     read_frame,
 )
+from langsteer.data.layout import ownerless_bytes, read_layout
 from langsteer.data.shard_writer import convert_frame
-from langsteer.data.store import Store
+from langsteer.data.store import Store, shard_file_name
 from langsteer.data.windows import wanted_windows
 from langsteer.errors import UserError
 from langsteer.progress import progress_bar
@@ -52,6 +53,7 @@ def check_store(store: Store, sources: Path | Sequence[Path] = ()) -> list[str]:
         for problem, frames in _check_values(store):
             problems += problem
             bar.update(frames)
+        problems += _check_files(store)
         if roots:
             for problem, frames in _check_against(store, roots):
                 problems += problem
@@ -71,6 +73,18 @@ def _check_values(store: Store) -> Iterator[tuple[list[str], int]]:
                     row = start + int(np.flatnonzero(wrong)[0])
                     found.append(f"{name}: {int(wrong.sum())} frames from {row} on: {what}")
         yield found, rows.stop - rows.start
+
+
+def _check_files(store: Store) -> Iterator[str]:
+    """Problems of the shards' files that reading every frame does not show."""
+    for name in store.array_names:
+        folder = store.path / "data" / name
+        layout = read_layout(folder)
+        for shard in range(layout.n_shards):
+            path = folder / shard_file_name(shard, len(layout.shape))
+            extra = ownerless_bytes(path, layout)
+            if extra:
+                yield f"{path}: {extra} bytes that belong to no frame"
 
 
 def _wrong_frames(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
+import numpy as np
+
 from langsteer.data.checksums import BYTES
 from langsteer.errors import UserError
 from langsteer.reading import read_json
@@ -19,6 +21,8 @@ from langsteer.settings import Bound
 
 INDEX_BYTES = 16
 """Of a chunk's entry in the index at a shard's end: offset and length, uint64 each."""
+NO_CHUNK = np.uint64(2**64 - 1)
+"""The offset of a chunk that was never written."""
 
 _Length = Annotated[int, Bound(lambda value: 0 <= value < 2**48, "a whole number from 0 on")]
 _Lengths = Annotated[list[_Length], Bound(lambda value: 1 <= len(value) <= 8, "1 to 8 lengths")]
@@ -164,3 +168,16 @@ def require_shards(folder: Path, layout: ArrayLayout, file_name: str) -> None:
                 f"{path}: {path.stat().st_size} bytes, shorter than its index; convert the "
                 "dataset again, or copy the store again"
             )
+
+
+def ownerless_bytes(path: Path, layout: ArrayLayout) -> int:
+    """Number of bytes in a shard's file outside of its chunks and its index; 0 in a good file.
+
+    No checksum covers them. Whoever reads the array does not see them.
+    """
+    entries, size = layout.chunks_per_shard, path.stat().st_size
+    start = size - entries * INDEX_BYTES - BYTES
+    with path.open("rb") as file:
+        file.seek(start)
+        index = np.frombuffer(file.read(entries * INDEX_BYTES), dtype="<u8").reshape(entries, 2)
+    return start - int(index[index[:, 0] != NO_CHUNK, 1].sum())

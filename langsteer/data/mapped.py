@@ -21,14 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.data import checksums
-from langsteer.data.layout import INDEX_BYTES, read_layout
+from langsteer.data.layout import INDEX_BYTES, NO_CHUNK, read_layout
 from langsteer.data.store import shard_file_name
 from langsteer.errors import UserError
 from langsteer.reading import open_regular
 
 # A process may usually have 1024 files open; a large store has more shards than that.
 _MAX_OPEN_FILES = 256
-_NO_CHUNK = np.uint64(2**64 - 1)
 _SAMPLED_ROWS = 256
 _UNCOMPRESSED = (("bytes", "crc32c"), ("bytes",))  # as written now, and by earlier versions
 
@@ -107,7 +106,7 @@ class MappedArray:
             descriptor = self._file(shard)
             first = shard * self._rows_per_shard
             offsets = self._offsets[shard][: self.n_rows - first]
-            there = np.flatnonzero(offsets != _NO_CHUNK)
+            there = np.flatnonzero(offsets != NO_CHUNK)
             content = np.frombuffer(
                 os.pread(descriptor, os.fstat(descriptor).st_size, 0), dtype=np.uint8
             )
@@ -155,7 +154,7 @@ class MappedArray:
         """
         descriptor = self._file(shard)
         offset = self._offsets[shard][row]
-        if offset == _NO_CHUNK:
+        if offset == NO_CHUNK:
             target[:] = bytes(len(target))
             return False
         if os.preadv(descriptor, [target], int(offset)) != len(target):
@@ -194,8 +193,8 @@ class MappedArray:
             raise UserError(f"{path}: {size} bytes, shorter than its index; check the store")
         index = np.frombuffer(os.pread(descriptor, entries * INDEX_BYTES, start), dtype="<u8")
         offsets, lengths = index.reshape(entries, 2).T
-        there = np.sort(offsets[offsets != _NO_CHUNK])
-        same_length = (lengths[offsets != _NO_CHUNK] == self._stored_bytes).all()
+        there = np.sort(offsets[offsets != NO_CHUNK])
+        same_length = (lengths[offsets != NO_CHUNK] == self._stored_bytes).all()
         # Chunks that overlap: an offset changed. Chunks fill the file, so that none changes unseen.
         apart = (np.diff(there) >= np.uint64(self._stored_bytes)).all()
         if not same_length or not apart or (there > max(0, start - self._stored_bytes)).any():

@@ -8,9 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
+from langsteer.data.checksums import BYTES
 from langsteer.data.conversion import convert
 from langsteer.data.dataset_page import write_page
 from langsteer.data.inspection import check_store
+from langsteer.data.layout import INDEX_BYTES, read_layout
 from langsteer.data.store import open_array, open_store
 from langsteer.data.visualize_command import main
 from langsteer.errors import UserError
@@ -50,6 +52,15 @@ def test_each_wrong_value_is_found(copy, name, index, value, what):
     assert name in problem
     assert "17" in problem
     assert what in problem
+
+
+@pytest.mark.parametrize("name", ["action", "img"])
+def test_bytes_that_belong_to_no_frame_are_found(copy, name):
+    layout = read_layout(copy / "data" / name)
+    shard = sorted((copy / "data" / name).glob("c.*"))[-1]
+    whole, index = shard.read_bytes(), layout.chunks_per_shard * INDEX_BYTES + BYTES
+    shard.write_bytes(whole[:-index] + b"abc" + whole[-index:])
+    assert check_store(open_store(copy)) == [f"{shard}: 3 bytes that belong to no frame"]
 
 
 @pytest.mark.parametrize(
