@@ -6,6 +6,7 @@ Debian's packages.
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -33,6 +34,8 @@ SHORT = [
 CONVERTED = ["--num_points", "64", "--crop", "32", "--frames_per_file", "8"]
 # Seconds that anything may take on a machine with much else to do; half a minute is usual.
 PATIENCE = 300
+# Addresses tried for the nodes, before the tests are skipped.
+SUBNETS_TRIED = 8
 # The node's CPUs of one task; the cluster has no GPU to train on.
 CPU_ONLY = ["--gpus-per-node=0", "--cpus-per-task=1"]
 
@@ -157,17 +160,22 @@ def cluster(shared: Path) -> Iterator[Cluster]:
     if os.geteuid() != 0:
         pytest.skip("a SLURM of our own needs root")
     folder = Path(tempfile.mkdtemp(prefix="langsteer-slurm"))
-    place = os.getpid() % 200
-    settings = clean_environment(
-        SLURM_LOCAL_DIR=str(folder),
-        SLURM_LOCAL_SUBNET=f"10.214.{place}",
-        SLURM_LOCAL_PORT=str(17000 + 10 * place),
-    )
     tool = ["bash", str(shared / "tools" / "slurm_local.sh")]
-    started = subprocess.run([*tool, "start"], env=settings, capture_output=True, text=True)
     try:
+        for place in random.sample(range(200), SUBNETS_TRIED):
+            settings = clean_environment(
+                SLURM_LOCAL_DIR=str(folder),
+                # Nodes that share the loopback do not find each other by name.
+                SLURM_LOCAL_NET="netns",
+                SLURM_LOCAL_SUBNET=f"10.214.{place}",
+                SLURM_LOCAL_PORT=str(17000 + 10 * place),
+            )
+            started = subprocess.run([*tool, "start"], env=settings, capture_output=True, text=True)
+            said = (started.stdout + started.stderr).strip()[-300:]
+            if "is in use" not in said:  # by the cluster of another test, perhaps a killed one
+                break
         if started.returncode:
-            pytest.skip(f"no SLURM here: {(started.stdout + started.stderr).strip()[-300:]}")
+            pytest.skip(f"no SLURM here: {said}")
         yield Cluster(folder / "slurm.conf")
     finally:
         subprocess.run([*tool, "stop"], env=settings, capture_output=True)
