@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.calvin.benchmark import STEPS_PER_TASK
 from langsteer.calvin.instructions import phrasings
 from langsteer.calvin.task import checked_task
 from langsteer.configuration import compose, run_command
@@ -41,7 +42,7 @@ from langsteer.evaluation.attempts import (
     sample_starts,
 )
 from langsteer.evaluation.comparison_report import video_path, write_report
-from langsteer.evaluation.protocols import CALVIN, PROTOCOLS, behaviour_of
+from langsteer.evaluation.protocols import CALVIN, PROTOCOLS, STEPS, behaviour_of
 from langsteer.evaluation.rollout import Judge, one_thread_of_many, open_env, require_steerable
 from langsteer.evaluation.run import RunSettings, open_run
 from langsteer.evaluation.table import BASE, tables
@@ -68,7 +69,7 @@ class ComparisonSettings(RunSettings):
     """See ``conf/evaluate_steering.yaml``.
 
     The methods come beside it, each a `SteeringConfig`. All share ``encoder`` and ``plugin``, the
-    reader of instructions.
+    reader of instructions. Made from plain values, ``max_steps`` of None is the protocol's.
     """
 
     checkpoint: str | None
@@ -83,6 +84,13 @@ class ComparisonSettings(RunSettings):
     shard: str
     encoder: str
     plugin: str | None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """`Settings.from_dict`, with the protocol's number of steps."""
+        steps = STEPS.get(str(values.get("protocol")), STEPS_PER_TASK)
+        given = values.get("max_steps")
+        return super().from_dict({**values, "max_steps": steps if given is None else given})
 
     def check(self) -> None:
         """Raise `UserError` for an unknown or a missing name."""

@@ -4,17 +4,18 @@ Both look at the travel of things since the start. They differ in its threshold,
 of a wrong behaviour:
 
 - ``dynaguide``: DynaGuide (arXiv 2506.13922), ``analyze_calvin_touch.py`` of its repository. The
-  first behaviour ends the attempt, and it succeeds if that one was asked for. The paper plays 400
-  steps.
+  first behaviour ends the attempt, and it succeeds if that one was asked for. An attempt is 400
+  steps, ``--horizon`` of ``paper_experiments/calvin_articulated_object.sh``.
 - ``vls``: VLS (arXiv 2602.03973), ``core/env_adapters/calvin_adapter.py`` of its repository. Things
-  must move farther, and a wrong behaviour ends nothing.
+  must move farther, and a wrong behaviour ends nothing. An attempt is 200 steps: the default of
+  ``base_adapter.py`` beside it, and ``max_episode_steps`` of ``ablations/``.
 
 Their tasks are the drawer, the door, the switch, the button, and to displace a block of a colour.
 
 Example::
 
     judge = PROTOCOLS["vls"].judge_of("open_drawer", env.block_names)
-    run = run_task(env, agent, "open_drawer", max_steps=400, judge=judge)
+    run = run_task(env, agent, "open_drawer", STEPS["vls"], judge=judge)
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.calvin.benchmark import STEPS_PER_TASK
 from langsteer.calvin.scene_obs import SceneObs
 from langsteer.calvin.task import Task
 from langsteer.errors import UserError
@@ -51,6 +53,7 @@ class Protocol:
         reach: distance between the block and the tcp, at most.
         in_closed_hand: whether a block counts with a closed gripper only.
         first_ends: whether the first behaviour, right or wrong, ends the attempt.
+        steps: control steps of an attempt, at most.
     """
 
     slider: float
@@ -60,6 +63,7 @@ class Protocol:
     reach: float
     in_closed_hand: bool
     first_ends: bool
+    steps: int
 
     def judge_of(self, task: str, block_names: Sequence[str]) -> Judge:
         """The judge of a task, for scenes with blocks in this order.
@@ -114,10 +118,16 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "dynaguide": Protocol(0.05, 0.05, 0.02, 0.001, 0.10, in_closed_hand=False, first_ends=True),
+    "dynaguide": Protocol(
+        0.05, 0.05, 0.02, 0.001, 0.10, in_closed_hand=False, first_ends=True, steps=400
+    ),
     # Shares 0.9, 0.6 and 0.7 of 0.27, 0.16 and 0.08 m.
-    "vls": Protocol(0.243, 0.096, 0.056, 0.005, 0.06, in_closed_hand=True, first_ends=False),
+    "vls": Protocol(
+        0.243, 0.096, 0.056, 0.005, 0.06, in_closed_hand=True, first_ends=False, steps=200
+    ),
 }
+STEPS = {CALVIN: STEPS_PER_TASK, **{name: one.steps for name, one in PROTOCOLS.items()}}
+"""Control steps of an attempt under each protocol, at most; CALVIN's are its benchmark's."""
 
 
 def behaviour_of(name: str) -> Behaviour:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from langsteer.calvin.scene_obs import SceneObs
+from langsteer.configuration import compose
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.evaluation.attempts import sample_starts
+from langsteer.evaluation.comparison import NAME, ComparisonSettings
 from langsteer.evaluation.protocol_starts import paper_scene
 from langsteer.evaluation.protocols import PROTOCOLS, behaviour_of
 from langsteer.evaluation.rollout import TaskRun, run_task
@@ -55,6 +57,22 @@ def verdict(protocol, task, *, gripper=-1.0, hand=(9, 9, 9), block=None, **parts
 )
 def test_verdict_is_that_of_the_papers_code(protocol, task, parts, expected):
     assert verdict(protocol, task, **parts) is expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "steps"),
+    [
+        (["protocol=calvin"], 360),
+        (["protocol=dynaguide"], 400),
+        (["protocol=vls"], 200),
+        (["protocol=vls", "max_steps=17"], 17),
+    ],
+)
+def test_an_attempt_has_the_steps_of_its_protocol_unless_told_others(keys, steps):
+    values = compose(NAME, ["checkpoint=x", *keys])
+    del values["steering"], values["methods"]
+    values |= {"encoder": "lexical", "plugin": None}
+    assert ComparisonSettings.from_dict(values).max_steps == steps
 
 
 def test_task_that_the_papers_lack_is_refused():
