@@ -3,14 +3,14 @@
 Example::
 
     pointer = Pointer.at_task("open_drawer", layout, look, near=0.05)
-    said = pointer.say(robot_obs)
-    said.draws, said.means      # objectives
+    objectives = pointer.objectives(robot_obs)
+    objectives.draw, objectives.rank    # never both
     if pointer.looks:
         pointer.show(look)      # before the next prediction
 
-Far from the point, `Point` draws the path's end there and ranks the samples. Once the hand is near,
-nothing draws: the policy's own samples are ranked, by `Touch` until the hand meets the thing, and
-by `Intent` from then on.
+Far from the point, `Point` draws the path's end there. Once the hand is near, nothing draws: the
+policy's own samples are ranked, by `Touch` until the hand meets the thing, and by `Intent` from then
+on.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from langsteer.calvin.layout import Layout
 from langsteer.steering.blocks import OccludedError, Scene
 from langsteer.steering.objectives import Intent, Objective, Point, Touch
 from langsteer.steering.path import POSITION
-from langsteer.steering.pointing import OPEN, Meant, aim_of
+from langsteer.steering.pointing import OPEN, Contact, aim_of
 from langsteer.steering.sight import Look, Sight
 
 AWAY = 3.0
@@ -43,16 +43,16 @@ _OVER_SURFACE = np.array([0.0, 0.0, 0.05])
 
 
 @dataclass(frozen=True)
-class Said:
+class Objectives:
     """The objectives of a prediction.
 
     Attributes:
-        draws: draw the path; empty once the hand is there.
-        means: choose among samples from then on.
+        draw: their gradient draws the path; none once the hand is there.
+        rank: they choose among samples from then on.
     """
 
-    draws: tuple[Objective, ...] = ()
-    means: tuple[Objective, ...] = ()
+    draw: tuple[Objective, ...] = ()
+    rank: tuple[Objective, ...] = ()
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Pointer:
     Attributes:
         point: (3,) metres, the hand's aim, as last seen.
         near: metres from the point within which the hand has arrived.
-        meant: the intent at the point; None to stay there.
+        contact: the intent at the point; None to stay there.
         find: finds the point in a look; None for a fixed one.
         arrived: whether nothing draws at the moment.
         touched: whether the hand has met the thing since it arrived.
@@ -70,7 +70,7 @@ class Pointer:
 
     point: NDArray[np.float64]
     near: float = 0.0
-    meant: Meant | None = None
+    contact: Contact | None = None
     find: Callable[[Look], NDArray[np.float64]] | None = None
     arrived: bool = field(default=False, init=False)
     touched: bool = field(default=False, init=False)
@@ -94,12 +94,12 @@ class Pointer:
         """
         aim = aim_of(task)
         if known is not None:
-            return cls(aim.point(task, layout, known), near, aim.meant)
+            return cls(aim.point(task, layout, known), near, aim.contact)
 
         def find(look: Look) -> NDArray[np.float64]:
             return aim.point(task, layout, Sight(layout, look))
 
-        return cls(find(look), near, aim.meant, find)
+        return cls(find(look), near, aim.contact, find)
 
     @classmethod
     def at_place(cls, place: tuple[float, ...], look: Look) -> "Pointer":
@@ -126,42 +126,42 @@ class Pointer:
         except OccludedError:
             return
 
-    def say(self, robot_obs: NDArray[np.floating]) -> Said:
+    def objectives(self, robot_obs: NDArray[np.floating]) -> Objectives:
         """The objectives of the next prediction for a robot at ``robot_obs`` (15,)."""
         hand = robot_obs[POSITION]
         # Between the two distances nothing changes: the hand may work around the point.
         self.arrived = self._gap(hand) <= (AWAY * self.near if self.arrived else self.near)
         opening = float(robot_obs[GRIPPER_WIDTH])
         self.touched = self.arrived and self._touches(hand, opening)
-        if self.meant is None or not self.arrived:
-            return Said(draws=(Point(torch.from_numpy(self.point).float()),))
-        if self.meant == Meant():
-            return Said()
-        return Said(means=(self._rank(self.meant, opening),))
+        if self.contact is None or not self.arrived:
+            return Objectives(draw=(Point(torch.from_numpy(self.point).float()),))
+        if self.contact == Contact():
+            return Objectives()
+        return Objectives(rank=(self._rank(self.contact, opening),))
 
     def _gap(self, hand: NDArray[np.floating]) -> float:
         """Metres from the point; a hand that touched the thing may move along the intent."""
         gap = hand - self.point
-        if self.touched and self.meant is not None and self.meant.toward is not None:
-            along = np.array(self.meant.toward)
+        if self.touched and self.contact is not None and self.contact.toward is not None:
+            along = np.array(self.contact.toward)
             gap = gap - np.clip(gap @ along, 0, WAY) * along
         return float(np.linalg.norm(gap))
 
     def _touches(self, hand: NDArray[np.floating], opening: float) -> bool:
         """Whether a hand at the point meets the thing, or has met it and stays."""
-        if self.meant is None or self.meant.touch is None:
+        if self.contact is None or self.contact.touch is None:
             return False
-        if self.meant.grasps:
+        if self.contact.grasps:
             return self.touched if opening < EMPTY else opening <= WIDE
         # What is pushed moves away from the place of contact, and the hand with it.
-        gap = np.linalg.norm(hand - (self.point + self.meant.touch))
+        gap = np.linalg.norm(hand - (self.point + self.contact.touch))
         return self.touched or bool(gap <= TOUCHING)
 
-    def _rank(self, meant: Meant, opening: float) -> Objective:
+    def _rank(self, contact: Contact, opening: float) -> Objective:
         """What ranks the samples of a hand at the point."""
-        if meant.grasps and opening < EMPTY:
+        if contact.grasps and opening < EMPTY:
             # A grasp begins over the thing with open fingers, and a missed one is begun again.
             return Intent(_UP, fingers=OPEN)
-        if meant.touch is None or self.touched:
-            return Intent(meant.toward, meant.turn, meant.fingers)
-        return Touch(torch.from_numpy(self.point + meant.touch).float())
+        if contact.touch is None or self.touched:
+            return Intent(contact.toward, contact.turn, contact.fingers)
+        return Touch(torch.from_numpy(self.point + contact.touch).float())

@@ -2,13 +2,13 @@
 
 The table says WHAT, and leaves HOW to the policy: a position without rotation, gripper or sequence,
 and beside it an intent. The point lies before the thing rather than in it, so going there does no
-task by itself. docs/steering.md has the success of an ignorant network at these points.
+task by itself. docs/steering.md has the success of a blank network at these points.
 
 Example::
 
     aim = aim_of("open_drawer")
     aim.point("open_drawer", layout, scene)     # (3,) metres
-    aim_of("push_red_block_left").meant.toward  # (-1.0, 0.0, 0.0)
+    aim_of("push_red_block_left").contact.toward  # (-1.0, 0.0, 0.0)
 """
 
 from collections.abc import Callable
@@ -40,8 +40,8 @@ _DRAWER_MIDDLE = -0.165
 
 
 @dataclass(frozen=True)
-class Meant:
-    """The intent at the point: what the hand touches, and how it moves from then on.
+class Contact:
+    """The intent at the point: where the hand touches the thing, and how it moves from then on.
 
     Attributes:
         touch: (3,) metres from the point to the tcp's place of contact; None: the contact is made.
@@ -66,13 +66,13 @@ class Aim:
     Attributes:
         thing: a key of `_PLACES`.
         offset: (3,) metres from the thing to the tcp's point.
-        meant: what shall happen there, if the place alone does not decide it. A network that
-            knows nothing gains from ranks, too: of eight random ways one fits an intent.
+        contact: the intent there, if the place alone does not decide the task. A blank network
+            gains from ranks, too: of eight random ways one fits an intent.
     """
 
     thing: str
     offset: Offset
-    meant: Meant = Meant()
+    contact: Contact = Contact()
 
     def point(self, task: str, layout: Layout, scene: Scene) -> Place:
         """(3,) metres, world frame: the point for the tcp.
@@ -98,27 +98,27 @@ _AIMS = {
     "turn_on_lightbulb": Aim("lever", (0.0, LEVER_FROM_BELOW[1] - 0.035, 0.02)),
     "turn_off_lightbulb": Aim("lever", (0.0, LEVER_FROM_ABOVE[1] - 0.02, 0.08)),
     # Over the block: the place is the same for left and right, the turn decides.
-    "rotate_left": Aim("block", _OVER, Meant(_GRIP, True, turn=1, fingers=CLOSED)),
-    "rotate_right": Aim("block", _OVER, Meant(_GRIP, True, turn=-1, fingers=CLOSED)),
+    "rotate_left": Aim("block", _OVER, Contact(_GRIP, True, turn=1, fingers=CLOSED)),
+    "rotate_right": Aim("block", _OVER, Contact(_GRIP, True, turn=-1, fingers=CLOSED)),
     # Beside the block, on the side it is pushed from.
     "push_left": Aim(
-        "block", (0.07, 0.0, 0.02), Meant((-0.03, 0.0, -0.02), toward=_LEFT, fingers=CLOSED)
+        "block", (0.07, 0.0, 0.02), Contact((-0.03, 0.0, -0.02), toward=_LEFT, fingers=CLOSED)
     ),
     "push_right": Aim(
-        "block", (-0.07, 0.0, 0.02), Meant((0.03, 0.0, -0.02), toward=_RIGHT, fingers=CLOSED)
+        "block", (-0.07, 0.0, 0.02), Contact((0.03, 0.0, -0.02), toward=_RIGHT, fingers=CLOSED)
     ),
-    "push_into_drawer": Aim("block", (0.0, 0.05, 0.03), Meant(toward=_OUT)),
+    "push_into_drawer": Aim("block", (0.0, 0.05, 0.03), Contact(toward=_OUT)),
     # Over the block, as for a turn; rising with closed fingers makes it a lift.
-    "lift_table": Aim("block", _OVER, Meant(_GRIP, True, _UP, fingers=CLOSED)),
+    "lift_table": Aim("block", _OVER, Contact(_GRIP, True, _UP, fingers=CLOSED)),
     "lift_slider": Aim(
-        "block", (0.0, -0.02, 0.03), Meant((0.0, 0.02, -0.03), True, _UP, fingers=CLOSED)
+        "block", (0.0, -0.02, 0.03), Contact((0.0, 0.02, -0.03), True, _UP, fingers=CLOSED)
     ),
-    "lift_drawer": Aim("block", _OVER, Meant(_GRIP, True, _UP, fingers=CLOSED)),
-    "unstack_block": Aim("block", _OVER, Meant(_GRIP, True, _UP, fingers=CLOSED)),
+    "lift_drawer": Aim("block", _OVER, Contact(_GRIP, True, _UP, fingers=CLOSED)),
+    "unstack_block": Aim("block", _OVER, Contact(_GRIP, True, _UP, fingers=CLOSED)),
     # A block in hand: over its future place, and let go.
-    "stack_block": Aim("block", (0.0, 0.0, 0.08), Meant(fingers=OPEN)),
-    "place_in_slider": Aim("slot", (0.0, -0.03, 0.06), Meant(fingers=OPEN)),
-    "place_in_drawer": Aim("inside", (0.0, 0.0, 0.02), Meant(fingers=OPEN)),
+    "stack_block": Aim("block", (0.0, 0.0, 0.08), Contact(fingers=OPEN)),
+    "place_in_slider": Aim("slot", (0.0, -0.03, 0.06), Contact(fingers=OPEN)),
+    "place_in_drawer": Aim("inside", (0.0, 0.0, 0.02), Contact(fingers=OPEN)),
 }
 
 

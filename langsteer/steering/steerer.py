@@ -292,11 +292,11 @@ class Steerer:
             draws.append((places, config.value_map))
         ranks = list(draws)
         if rollout.pointer is not None:
-            said = rollout.pointer.say(obs["agent_pos"][0, -1].cpu().numpy())
-            draws += [(one, config.pointing) for one in said.draws]
-            draws += [(one, config.intent) for one in said.means if config.intent]
+            pointed = rollout.pointer.objectives(obs["agent_pos"][0, -1].cpu().numpy())
+            draws += [(one, config.pointing) for one in pointed.draw]
+            draws += [(one, config.intent) for one in pointed.rank if config.intent]
             # Drawn samples all go to the point: more than one of them would cost time for nothing.
-            ranks += [(one, config.pointing) for one in said.means]
+            ranks += [(one, config.pointing) for one in pointed.rank]
         return _sum(draws), _sum(ranks)
 
     def _targets(self, steps: int) -> Tensor:

@@ -24,7 +24,7 @@ from langsteer.steering.blocks import KnownScene, OccludedError
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.feasibility import why_infeasible
 from langsteer.steering.objectives import Intent, Point, Touch
-from langsteer.steering.pointer import AWAY, WAY, Pointer, Said
+from langsteer.steering.pointer import AWAY, WAY, Objectives, Pointer
 from langsteer.steering.pointing import OPEN, aim_of
 from langsteer.steering.sight import Sight
 from langsteer.steering.steerer import Steerer
@@ -140,42 +140,42 @@ def robot_at(x, opening=0.08):
 
 
 def test_it_draws_until_the_hand_is_near_and_lets_go_until_it_has_left():
-    pointer = Pointer(np.zeros(3), near=0.05, meant=aim_of("push_into_drawer").meant)
+    pointer = Pointer(np.zeros(3), near=0.05, contact=aim_of("push_into_drawer").contact)
 
-    def said_at(x):
-        return pointer.say(robot_at(x))
+    def objectives_at(x):
+        return pointer.objectives(robot_at(x))
 
-    assert isinstance(said_at(0.06).draws[0], Point)
+    assert isinstance(objectives_at(0.06).draw[0], Point)
     for x in (0.04, 0.1):
-        assert not said_at(x).draws
-        assert isinstance(said_at(x).means[0], Intent)
-    assert said_at(AWAY * 0.05 + 0.01).draws
-    assert said_at(0.1).draws
-    decided = Pointer(np.zeros(3), near=0.05, meant=aim_of("open_drawer").meant)
-    assert decided.say(np.zeros(15)) == Said()
+        assert not objectives_at(x).draw
+        assert isinstance(objectives_at(x).rank[0], Intent)
+    assert objectives_at(AWAY * 0.05 + 0.01).draw
+    assert objectives_at(0.1).draw
+    decided = Pointer(np.zeros(3), near=0.05, contact=aim_of("open_drawer").contact)
+    assert decided.objectives(np.zeros(15)) == Objectives()
 
 
 def test_a_push_touches_first_and_may_then_go_its_way():
-    meant = aim_of("push_red_block_left").meant
-    pointer = Pointer(np.zeros(3), near=0.05, meant=meant)
+    contact = aim_of("push_red_block_left").contact
+    pointer = Pointer(np.zeros(3), near=0.05, contact=contact)
 
     def meant_at(x):
         state = robot_at(x)
-        state[1:3] = meant.touch[1:]
-        return pointer.say(state).means
+        state[1:3] = contact.touch[1:]
+        return pointer.objectives(state).rank
 
     assert isinstance(meant_at(0.02)[0], Touch)
-    for x in (meant.touch[0], -0.2, -AWAY * 0.05 - WAY + 0.02):  # the block moves, and the hand
+    for x in (contact.touch[0], -0.2, -AWAY * 0.05 - WAY + 0.02):  # the block moves, and the hand
         assert isinstance(meant_at(x)[0], Intent)
     assert not meant_at(-AWAY * 0.05 - WAY - 0.02)
     assert isinstance(meant_at(0.0)[0], Touch)
 
 
 def test_a_grasp_opens_touches_and_moves_only_with_a_thing_between_the_fingers():
-    pointer = Pointer(np.zeros(3), near=0.05, meant=aim_of("rotate_red_block_left").meant)
+    pointer = Pointer(np.zeros(3), near=0.05, contact=aim_of("rotate_red_block_left").contact)
 
     def meant_with(opening):
-        return pointer.say(robot_at(0.0, opening)).means[0]
+        return pointer.objectives(robot_at(0.0, opening)).rank[0]
 
     assert meant_with(0.0).fingers == OPEN
     assert isinstance(meant_with(0.08), Touch)
