@@ -9,8 +9,8 @@ Example::
         pointer.show(look)      # before the next prediction
 
 Far from the point, `Point` draws the path's end there. Once the hand is near, nothing draws: the
-policy's own samples are ranked, by `Touch` until the hand meets the thing, and by `Intent` from then
-on.
+policy's own samples are ranked, by `Touch` until the hand meets the thing, and by `Intent` from
+then on.
 """
 
 from collections.abc import Callable
