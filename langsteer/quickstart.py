@@ -17,12 +17,12 @@ from langsteer.data.convert_command import describe
 from langsteer.data.plan import ConversionSettings
 from langsteer.data.store import open_store
 from langsteer.errors import UserError
-from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.attempts import Attempt, blank_of
 from langsteer.evaluation.comparison import compare
 from langsteer.evaluation.comparison_report import video_path
 from langsteer.evaluation.experiment import ExperimentSettings, run_experiment
 from langsteer.evaluation.experiment_report import Summary
-from langsteer.evaluation.table import tables
+from langsteer.evaluation.table import BASE, tables
 from langsteer.evaluation.video import write_gif
 from langsteer.experts.collection import CollectionSettings, collect, summary_lines
 from langsteer.processes import default_workers
@@ -33,8 +33,18 @@ TASKS = ("open_drawer", "move_slider_left")
 DEMONSTRATIONS, VALIDATION = 40, 2
 POINTS = 128
 EPISODES, SHARED_STARTS = 10, 5
+STEPS = 200
+"""Of an attempt from a shared start: several times what either task takes."""
 DEMONSTRATION_SEED, EVALUATION_SEED = 0, 2026
 EXPERIMENT = "drawer_and_door"
+STEERING = "pointing"
+"""It leaves HOW to the policy, as its control shows: a blank network pointed alike."""
+FILMS = {
+    STEERING: "two_sentences.gif",
+    BASE: "left_alone.gif",
+    blank_of(STEERING): "blank_network.gif",
+}
+"""Method to the film of its attempts at the tasks, from the first shared start."""
 STAGES = 5
 
 
@@ -45,13 +55,12 @@ class Outcome:
     Attributes:
         summary: of episodes of the first task.
         attempts: at both tasks, from shared starts.
-        checkpoint, demos, store: the files behind them.
+        checkpoint, store: the files behind them.
     """
 
     summary: Summary
     attempts: list[Attempt]
     checkpoint: Path
-    demos: Path
     store: Path
 
     @property
@@ -70,16 +79,17 @@ def quickstart(folder: Path) -> Outcome:
         _convert(demos, store)
     with _stage(3, "train a small DP3, which is not told what any of them shows"):
         _train(store, folder / "checkpoints")
-    with _stage(4, f"steer it with a sentence in {EPISODES} episodes that it has not seen"):
-        summary = _evaluate(checkpoint, demos, folder / "experiment")
-    with _stage(5, "one scene, two sentences"):
-        attempts = _compare(checkpoint, demos, folder / "two_sentences")
+    with _stage(4, f"point it at the drawer in {EPISODES} episodes that it has not seen"):
+        summary = _evaluate(checkpoint, folder / "experiment")
+    with _stage(5, "one scene, two sentences, and what a blank network does with them"):
+        attempts = _compare(checkpoint, folder / "two_sentences")
     best = next((episode for episode in summary.episodes if episode["success"]), None)
     if best is not None:
         video = summary.folder / "episodes" / f"{best['episode']:04d}.mp4"
         write_gif([video], folder / f"{TASKS[0]}.gif")
-    write_gif(_first_videos(folder / "two_sentences", attempts), folder / "two_sentences.gif")
-    return Outcome(summary, attempts, checkpoint, demos, store)
+    for method, film in FILMS.items():
+        write_gif(_first_videos(folder / "two_sentences", attempts, method), folder / film)
+    return Outcome(summary, attempts, checkpoint, store)
 
 
 @contextlib.contextmanager
@@ -121,11 +131,10 @@ def _train(store: Path, checkpoints: Path) -> None:
         raise UserError("training was asked to stop; the same command goes on where it was")
 
 
-def _evaluate(checkpoint: Path, demos: Path, folder: Path) -> Summary:
+def _evaluate(checkpoint: Path, folder: Path) -> Summary:
     overrides = [
         f"policy.ckpt_path={checkpoint}",
-        "steering=reference",
-        f"steering.demonstrations={demos}",
+        f"steering={STEERING}",
         f"env.instruction={phrasings(TASKS[0])[0]}",
         f"num_episodes={EPISODES}",
         f"seed={EVALUATION_SEED}",
@@ -135,14 +144,14 @@ def _evaluate(checkpoint: Path, demos: Path, folder: Path) -> Summary:
     return run_experiment(ExperimentSettings.from_dict(compose("experiment", overrides)))
 
 
-def _compare(checkpoint: Path, demos: Path, folder: Path) -> list[Attempt]:
+def _compare(checkpoint: Path, folder: Path) -> list[Attempt]:
     overrides = [
         f"checkpoint={checkpoint}",
-        f"steering.demonstrations={demos}",
         f"tasks=[{','.join(TASKS)}]",
-        "methods=[none,pointing,reference]",
+        f"methods=[{BASE},{STEERING}]",
         "together=true",
         f"starts={SHARED_STARTS}",
+        f"max_steps={STEPS}",
         "videos=1",
         f"output_dir={folder}",
     ]
@@ -152,7 +161,7 @@ def _compare(checkpoint: Path, demos: Path, folder: Path) -> list[Attempt]:
     return attempts
 
 
-def _first_videos(folder: Path, attempts: Sequence[Attempt]) -> list[Path]:
-    """Videos of the steered policy at each sentence, from the first start."""
-    shown = [one for one in attempts if one.method == "reference"][: len(TASKS)]
+def _first_videos(folder: Path, attempts: Sequence[Attempt], method: str) -> list[Path]:
+    """Videos of a method at each sentence, from the first start."""
+    shown = [one for one in attempts if one.method == method][: len(TASKS)]
     return [video_path(folder, one.start, one.task, one.method) for one in shown]

@@ -11,18 +11,23 @@ import os
 from pathlib import Path
 
 from langsteer.calvin.instructions import phrasings
+from langsteer.evaluation.attempts import blank_of
 from langsteer.evaluation.rates import Rate
 from langsteer.evaluation.table import BASE
 from langsteer.files import replacing
-from langsteer.quickstart import TASKS, Outcome
+from langsteer.quickstart import FILMS, STEERING, STEPS, TASKS, Outcome
 
 PAGE = "index.html"
-_METHODS = {BASE: "left alone", "reference": "steered"}
+_METHODS = {
+    STEERING: "pointed",
+    BASE: "left alone",
+    blank_of(STEERING): "a blank network, pointed",
+}
 _NEXT = (
     (
         "Ask for something else",
-        "python scripts/run_experiment.py policy.ckpt_path={checkpoint} steering=reference "
-        "steering.demonstrations={demos} env.instruction='push the door to the left'",
+        "python scripts/run_experiment.py policy.ckpt_path={checkpoint} steering=pointing "
+        "env.instruction='push the door to the left'",
     ),
     ("See what it was trained on", "python scripts/visualize_dataset.py {store} --episodes 0 1 2"),
     (
@@ -45,25 +50,32 @@ _TEMPLATE = """<!DOCTYPE html>
   th, td {{ text-align: left; padding: 4px 18px 4px 0; border-bottom: 1px solid #8884; }}
   pre {{ white-space: pre-wrap; overflow-wrap: anywhere; padding: 10px; border: 1px solid #8884;
          border-radius: 6px; font-size: 13px; }}
-  .note {{ opacity: 0.75; font-size: 14px; }}
+  figure {{ margin: 0 0 16px; }}
+  figcaption, .note {{ opacity: 0.75; font-size: 14px; }}
 </style>
 </head>
 <body>
 <h1>One policy, two sentences</h1>
-<img src="two_sentences.gif" alt="the steered policy from one start, once for each sentence">
-<p>The policy was trained on {demonstrations} and was never told what they show. A sentence steers
-its sampling; the same start and the same noise without a sentence are the control.</p>
+<img src="{pointed}" alt="the pointed policy from one start, once for each sentence">
+<p>The policy was trained on {demonstrations} and was never told what they show. A sentence draws
+the hand to the thing it is about, and the policy does the rest.</p>
 <table><tr><th>asked for</th>{heads}</tr>
 {rows}
 </table>
-<p class="note">From {starts} starts that both tasks can begin from, with 95 % intervals. Asked to
-open the drawer from other starts: {rate}.</p>
+<p class="note">From {starts} starts that both tasks can begin from, in {steps} steps at most, with
+95 % intervals. Pointed at the drawer from other starts: {rate}.</p>
+<h2>Is it the policy?</h2>
+<p>Two controls begin at the same starts with the same noise. Left alone, the policy does what it
+likes. A blank network knows nothing: what it does when pointed is the pointing's own doing.</p>
+<figure><img src="{alone}" alt="the policy left alone"><figcaption>left alone</figcaption></figure>
+<figure><img src="{blank}" alt="a blank network"><figcaption>a blank network, pointed</figcaption>
+</figure>
 <h2>How it learned</h2>
 <img src="{curves}" alt="curves of the training">
 <h2>Look closer</h2>
 <ul>
 <li><a href="{experiment}">the episodes</a>, with videos and paths</li>
-<li><a href="two_sentences/report.html">steered and left alone</a>, side by side</li>
+<li><a href="two_sentences/report.html">pointed, left alone and blank</a>, side by side</li>
 </ul>
 <h2>What to do next</h2>
 {next}
@@ -82,13 +94,17 @@ def write_page(folder: Path, outcome: Outcome, seconds: float) -> Path:
         seconds: the time of all stages.
     """
     curves, path = outcome.checkpoint.with_name("curves.png"), folder / PAGE
-    places = {"checkpoint": outcome.checkpoint, "demos": outcome.demos, "store": outcome.store}
+    places = {"checkpoint": outcome.checkpoint, "store": outcome.store}
     page = _TEMPLATE.format(
         demonstrations=f"{outcome.demonstrations} demonstrations",
         heads="".join(f"<th>{words}</th>" for words in _METHODS.values()),
         rows="\n".join(_row(outcome, task) for task in TASKS),
         starts=len({one.start for one in outcome.attempts}),
+        steps=STEPS,
         rate=outcome.summary.rate,
+        pointed=FILMS[STEERING],
+        alone=FILMS[BASE],
+        blank=FILMS[blank_of(STEERING)],
         curves=os.path.relpath(curves, folder),
         experiment=os.path.relpath(outcome.summary.folder / "report.html", folder),
         next="\n".join(

@@ -1,4 +1,4 @@
-"""The quickstart's last page shows both sentences beside their control, and leads on."""
+"""The quickstart's last page shows both sentences beside their controls, and leads on."""
 
 import re
 
@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("pybullet")
 
-from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.attempts import Attempt, blank_of
 from langsteer.evaluation.experiment_report import Summary
-from langsteer.quickstart import TASKS, Outcome
+from langsteer.quickstart import FILMS, TASKS, Outcome
 from langsteer.quickstart_page import write_page
 
 
@@ -20,19 +20,21 @@ def attempt(task, method, start, success):
     )  # fmt: skip
 
 
-def test_page_has_each_sentence_beside_its_control_and_links_that_lead(tmp_path):
+def test_page_has_each_sentence_beside_its_controls_and_links_that_lead(tmp_path):
+    outcomes = {"none": (), "pointing": range(5), blank_of("pointing"): (1,)}
     attempts = [
-        attempt(task, method, start, method == "reference")
+        attempt(task, method, start, start in done)
         for start in range(5)
         for task in TASKS
-        for method in ("none", "reference")
+        for method, done in outcomes.items()
     ]
     checkpoint = tmp_path / "checkpoints" / "run" / "latest.ckpt"
     summary = Summary(tmp_path / "experiment", {}, [{"success": True}] * 9 + [{"success": False}])
-    outcome = Outcome(summary, attempts, checkpoint, tmp_path / "demos", tmp_path / "a.zarr")
+    outcome = Outcome(summary, attempts, checkpoint, tmp_path / "a.zarr")
     page = write_page(tmp_path, outcome, seconds=90).read_text()
-    assert page.count("<td>0 of 5 (0-43 %)</td><td>5 of 5 (57-100 %)</td>") == len(TASKS)
+    cells = "<td>5 of 5 (57-100 %)</td><td>0 of 5 (0-43 %)</td><td>1 of 5 (4-62 %)</td>"
+    assert page.count(cells) == len(TASKS)
     assert "90.0 % (9 of 10" in page
     assert "1.5 minutes" in page
-    links = {"two_sentences.gif", "checkpoints/run/curves.png", "experiment/report.html"}
+    links = {*FILMS.values(), "checkpoints/run/curves.png", "experiment/report.html"}
     assert links < set(re.findall(r'(?:src|href)="([^"]+)"', page))
