@@ -81,3 +81,8 @@ class CommandedPose:
     def advance(self, actions: NDArray[np.floating]) -> None:
         """Add executed actions (n, 7)."""
         self.pose = self.pose + (np.asarray(actions)[:, :GRIPPER] * _UNITS).sum(axis=0)
+
+    def unwrapped(self, euler: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Angles (K, 3), moved by the whole turns that bring ``at`` (3,) nearest to the pose's."""
+        turns = np.round((self.pose[EULER] - at) / (2 * np.pi))
+        return euler + 2 * np.pi * turns

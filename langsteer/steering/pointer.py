@@ -2,15 +2,13 @@
 
 Example::
 
-    pointer = Pointer.at_task("open_drawer", layout, look, near=0.05)
-    objectives = pointer.objectives(robot_obs)
-    objectives.draw, objectives.rank    # never both
+    pointer = Pointer.at_task("open_drawer", layout, look, config)
+    objectives = pointer.objectives(moment)
     if pointer.looks:
         pointer.show(look)      # before the next prediction
 
 Far from the point, `Point` draws the path's end there. Once the hand is near, nothing draws: the
-policy's own samples are ranked, by `Touch` until the hand meets the thing, and by `Intent` from
-then on.
+policy's own samples are ranked, by `Touch` until the hand meets the thing, then by `Intent`.
 """
 
 from collections.abc import Callable
@@ -23,10 +21,12 @@ from numpy.typing import NDArray
 from langsteer.calvin.kinematics import GRIPPER_WIDTH
 from langsteer.calvin.layout import Layout
 from langsteer.steering.blocks import OccludedError, Scene
+from langsteer.steering.config import SteeringConfig
 from langsteer.steering.objectives import Intent, Objective, Point, Touch
 from langsteer.steering.path import POSITION
 from langsteer.steering.pointing import OPEN, Contact, aim_of
 from langsteer.steering.sight import Look, Sight
+from langsteer.steering.source import Moment, Objectives
 
 AWAY = 3.0
 """At this many times ``near`` the hand has left the point, and is drawn again."""
@@ -42,19 +42,6 @@ _OVER_SURFACE = np.array([0.0, 0.0, 0.05])
 """Metres from a pixel's surface to the tcp's point over it."""
 
 
-@dataclass(frozen=True)
-class Objectives:
-    """The objectives of a prediction.
-
-    Attributes:
-        draw: their gradient draws the path; none once the hand is there.
-        rank: they choose among samples from then on.
-    """
-
-    draw: tuple[Objective, ...] = ()
-    rank: tuple[Objective, ...] = ()
-
-
 @dataclass
 class Pointer:
     """The state of a rollout.
@@ -64,6 +51,8 @@ class Pointer:
         near: metres from the point within which the hand has arrived.
         contact: the intent at the point; None to stay there.
         find: finds the point in a look; None for a fixed one.
+        weight: of the objectives.
+        intent: weight of the gradient of what ranks.
         arrived: whether nothing draws at the moment.
         touched: whether the hand has met the thing since it arrived.
     """
@@ -72,12 +61,19 @@ class Pointer:
     near: float = 0.0
     contact: Contact | None = None
     find: Callable[[Look], NDArray[np.float64]] | None = None
+    weight: float = 1.0
+    intent: float = 0.0
     arrived: bool = field(default=False, init=False)
     touched: bool = field(default=False, init=False)
 
     @classmethod
     def at_task(
-        cls, task: str, layout: Layout, look: Look, near: float, known: Scene | None = None
+        cls,
+        task: str,
+        layout: Layout,
+        look: Look,
+        config: SteeringConfig,
+        known: Scene | None = None,
     ) -> "Pointer":
         """Towards the thing of a task.
 
@@ -85,7 +81,7 @@ class Pointer:
             task: one of CALVIN's.
             layout: of the scene.
             look: the cameras' present images.
-            near: drawing ends within these metres.
+            config: where drawing ends, and the weights.
             known: a scene with known places; None to see them.
 
         Raises:
@@ -93,24 +89,30 @@ class Pointer:
             UserError: no task has this name.
         """
         aim = aim_of(task)
-        if known is not None:
-            return cls(aim.point(task, layout, known), near, aim.contact)
 
         def find(look: Look) -> NDArray[np.float64]:
             return aim.point(task, layout, Sight(layout, look))
 
-        return cls(find(look), near, aim.contact, find)
+        point = find(look) if known is None else aim.point(task, layout, known)
+        return cls(
+            point,
+            config.near,
+            aim.contact,
+            find if known is None else None,
+            config.pointing,
+            config.intent,
+        )
 
     @classmethod
-    def at_place(cls, place: tuple[float, ...], look: Look) -> "Pointer":
+    def at_place(cls, place: tuple[float, ...], look: Look, weight: float) -> "Pointer":
         """Towards a point (3,) in metres, or over the surface in a static camera's pixel (2,).
 
         Raises:
             UserError: there is no such pixel, or nothing in it.
         """
         if len(place) == 3:
-            return cls(np.array(place, dtype=np.float64))
-        return cls(look.point_at(*place) + _OVER_SURFACE)
+            return cls(np.array(place, dtype=np.float64), weight=weight)
+        return cls(look.point_at(*place) + _OVER_SURFACE, weight=weight)
 
     @property
     def looks(self) -> bool:
@@ -126,18 +128,21 @@ class Pointer:
         except OccludedError:
             return
 
-    def objectives(self, robot_obs: NDArray[np.floating]) -> Objectives:
-        """The objectives of the next prediction for a robot at ``robot_obs`` (15,)."""
-        hand = robot_obs[POSITION]
+    def objectives(self, moment: Moment) -> Objectives:
+        """What draws the hand, or ranks the samples once it is there; never both."""
+        robot_obs = moment.obs["agent_pos"][0, -1].cpu().numpy()
+        hand, opening = robot_obs[POSITION], float(robot_obs[GRIPPER_WIDTH])
         # Between the two distances nothing changes: the hand may work around the point.
         self.arrived = self._gap(hand) <= (AWAY * self.near if self.arrived else self.near)
-        opening = float(robot_obs[GRIPPER_WIDTH])
         self.touched = self.arrived and self._touches(hand, opening)
         if self.contact is None or not self.arrived:
-            return Objectives(draw=(Point(torch.from_numpy(self.point).float()),))
+            # Drawn samples all go to the point: ranking several would cost time for nothing.
+            return Objectives(draw=((Point(torch.from_numpy(self.point).float()), self.weight),))
         if self.contact == Contact():
             return Objectives()
-        return Objectives(rank=(self._rank(self.contact, opening),))
+        ranks = self._rank(self.contact, opening)
+        draw = ((ranks, self.intent),) if self.intent else ()
+        return Objectives(draw, rank=((ranks, self.weight),))
 
     def _gap(self, hand: NDArray[np.floating]) -> float:
         """Metres from the point; a hand that touched the thing may move along the intent."""

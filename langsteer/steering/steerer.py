@@ -19,51 +19,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from langsteer.calvin.angles import wrapped
 from langsteer.calvin.layout import Layout
 from langsteer.calvin.task import checked_task
 from langsteer.policies.dp3 import DP3
 from langsteer.policies.dp3.ddim import Guidance
-from langsteer.steering.blocks import YAW, KnownScene, Scene, block_place, yaw_turn
+from langsteer.steering.blocks import KnownScene, Scene, block_place
 from langsteer.steering.config import SteeringConfig
-from langsteer.steering.demonstrations import (
-    Demonstration,
-    DemonstrationLibrary,
-    open_library,
-)
+from langsteer.steering.demonstrations import DemonstrationLibrary, open_library
+from langsteer.steering.following import Following
 from langsteer.steering.guidance import Calls, GradientGuidance, StochasticGuidance
-from langsteer.steering.objectives import Objective, Reference, Sum, ValueMap
-from langsteer.steering.path import (
-    EULER,
-    METRIC,
-    CommandedPose,
-    commanded_path,
-)
+from langsteer.steering.objectives import Objective, Sum
+from langsteer.steering.path import CommandedPose, commanded_path
 from langsteer.steering.pointer import Pointer
 from langsteer.steering.sight import Look
+from langsteer.steering.source import Moment, Source
+from langsteer.steering.waypoint_map import WaypointMap
 from langsteer.steering.waypoints import Joints, require_places, waypoints
 
-LEAST_PROGRESS, MOST_PROGRESS = 5, 14
-"""Frames a reference goes on between two predictions of 8 actions. The nearest point alone can
-stall: a demonstration may dwell there."""
-FIRST_PHASES = 24
-"""A rollout may join a demonstration within this many frames of its beginning."""
-METRES_PER_YAW = 0.2
-"""A block turned by a radian more or less makes a demonstration this much farther."""
-ARRIVED = 0.025
-"""The next waypoint counts within this distance of the present one, in metres."""
-_OWN_RADIUS, _TARGET_RADIUS = 0.16, 0.12
-"""Metres. Points this near the hand or the waypoint do not repel."""
-_MOST_POINTS = 512
 _SEED_OF_ZERO = 0x57EE2
-
-
-@dataclass
-class Followed:
-    """A demonstration and how far along it the rollout is."""
-
-    demonstration: Demonstration
-    phase: int
 
 
 @dataclass
@@ -80,8 +53,7 @@ class _Rollout:
     """What is known since `Steerer.begin`."""
 
     hand: CommandedPose
-    followed: list[Followed]
-    places: list[NDArray[np.float64]]
+    sources: list[Source]
     pointer: Pointer | None
     seed: int
     predictions: int = 0
@@ -148,20 +120,12 @@ class Steerer:
         """
         hand = CommandedPose(commanded)
         # Everything the task needs is looked up once here: predictions only follow it.
-        followed, places, pointer = [], [], None
         known = scene if self.config.privileged else None
-        if self.config.points:
-            pointer = self._pointer(task, known, layout, look)
-        if self.config.steers and (self.config.reference or self.config.value_map):
-            block = block_place(task, known)
-            if self.config.reference:
-                assert self.library is not None
-                followed = self._nearest(self.library.of(task), hand.pose, block)
-            if self.config.value_map:
-                places = waypoints(
-                    task, None if known is None else Joints.of(known.scene_obs), block
-                )
-        self._rollout = _Rollout(hand, followed, places, pointer, seed)
+        sources = self._by_places(task, hand, known)
+        pointer = self._pointer(task, known, layout, look) if self.config.points else None
+        if pointer is not None:
+            sources.append(pointer)
+        self._rollout = _Rollout(hand, sources, pointer, seed)
         self.trace = self.first_trace = None
 
     @property
@@ -175,6 +139,23 @@ class Steerer:
         if self._begun.pointer is not None:
             self._begun.pointer.show(look)
 
+    def _by_places(self, task: str, hand: CommandedPose, known: KnownScene | None) -> list[Source]:
+        """The sources that lead by demonstrations and by waypoints."""
+        config = self.config
+        if not config.steers or not (config.reference or config.value_map):
+            return []
+        block = block_place(task, known)
+        sources: list[Source] = []
+        if config.reference:
+            assert self.library is not None
+            demonstrations = self.library.of(task)
+            sources.append(Following.nearest(demonstrations, hand.pose, block, config))
+        if config.value_map:
+            joints = None if known is None else Joints.of(known.scene_obs)
+            places = waypoints(task, joints, block)
+            sources.append(WaypointMap(places, config.value_map, config.avoidance))
+        return sources
+
     def _pointer(
         self, task: str, known: Scene | None, layout: Layout | None, look: Look | None
     ) -> Pointer:
@@ -182,29 +163,8 @@ class Steerer:
         if look is None or layout is None:
             raise ValueError("steering.pointing needs the scene's layout and a look at it")
         if self.config.point is not None:
-            return Pointer.at_place(self.config.point, look)
-        return Pointer.at_task(task, layout, look, self.config.near, known)
-
-    def _nearest(
-        self,
-        demonstrations: list[Demonstration],
-        pose: NDArray[np.float64],
-        block: NDArray[np.float64] | None,
-    ) -> list[Followed]:
-        """The demonstrations that begin nearest, each joined at its nearest frame.
-
-        Ways to a block are shifted to the block's place. A similar yaw of the block counts as near.
-        """
-        joined = []
-        for shown in demonstrations:
-            one = shown.for_block_at(block)
-            distances = one.distances(pose, 0, min(FIRST_PHASES, len(one)))
-            gap = float(distances.min())
-            if block is not None and shown.block is not None:
-                gap += METRES_PER_YAW * abs(yaw_turn(block[YAW], shown.block[YAW]))
-            joined.append((gap, Followed(one, int(distances.argmin()))))
-        joined.sort(key=lambda pair: pair[0])
-        return [followed for _, followed in joined[: self.config.candidates]]
+            return Pointer.at_place(self.config.point, look, self.config.pointing)
+        return Pointer.at_task(task, layout, look, self.config, known)
 
     def predict(
         self, policy: DP3, obs: Mapping[str, Tensor], generator: torch.Generator
@@ -282,62 +242,11 @@ class Steerer:
         self, steps: int, obs: Mapping[str, Tensor]
     ) -> tuple[Objective | None, Objective | None]:
         """What the gradient descends, and what the samples are ranked by."""
-        rollout, config = self._begun, self.config
-        draws: list[tuple[Objective, float]] = []
-        if rollout.followed:
-            followed = Reference(self._targets(steps), config.temperature)
-            draws.append((followed, config.reference))
-        if rollout.places:
-            places = self._value_map(obs["point_cloud"][0, -1, :, :3])
-            draws.append((places, config.value_map))
-        ranks = list(draws)
-        if rollout.pointer is not None:
-            pointed = rollout.pointer.objectives(obs["agent_pos"][0, -1].cpu().numpy())
-            draws += [(one, config.pointing) for one in pointed.draw]
-            draws += [(one, config.intent) for one in pointed.rank if config.intent]
-            # Drawn samples all go to the point: more than one of them would cost time for nothing.
-            ranks += [(one, config.pointing) for one in pointed.rank]
+        moment = Moment(self._begun.hand, obs, steps)
+        wanted = [source.objectives(moment) for source in self._begun.sources]
+        draws = [weighted for one in wanted for weighted in one.draw]
+        ranks = [weighted for one in wanted for weighted in one.rank]
         return _sum(draws), _sum(ranks)
-
-    def _targets(self, steps: int) -> Tensor:
-        """(M, steps, 7) what the followed demonstrations do next, time-aligned."""
-        rollout = self._begun
-        targets = []
-        for followed in rollout.followed:
-            one, phase = followed.demonstration, followed.phase
-            if rollout.predictions:
-                # The rollout may be slower or faster than the demonstration: go on at the nearest
-                # frame, within bounds that forbid dwelling and jumping.
-                low = min(phase + LEAST_PROGRESS, len(one))
-                high = min(phase + MOST_PROGRESS, len(one)) + 1
-                phase = low + int(one.distances(rollout.hand.pose, low, high).argmin())
-            followed.phase = phase
-            ahead = one.ahead(phase, steps)
-            ahead[:, EULER] = _unwrapped(ahead[:, EULER], one.poses[phase, EULER], rollout.hand)
-            # Euler angles are summed without wrapping, so theirs must start in our turn.
-            targets.append(ahead)
-        return torch.from_numpy(np.stack(targets)).float()
-
-    def _value_map(self, points: Tensor) -> ValueMap:
-        """The map around the next waypoint; passed waypoints are dropped.
-
-        One prediction drops one at most: closing the fingers in place takes a prediction's time.
-        """
-        rollout = self._begun
-        # A waypoint leads to the next. The last one stays to the end.
-        if len(rollout.places) > 1 and _has_arrived(rollout.hand.pose, rollout.places[0]):
-            rollout.places.pop(0)
-        place = rollout.places[0].copy()
-        turns = _unwrapped(place[None, EULER], place[EULER], rollout.hand)[0]
-        place[EULER] = turns
-        cloud = points[:: max(1, len(points) // _MOST_POINTS)]
-        # The cloud shows the hand itself and the thing to touch. Neither may repel.
-        hand = torch.from_numpy(rollout.hand.pose[:3]).to(cloud)
-        target = torch.from_numpy(place[:3]).to(cloud)
-        far = torch.linalg.norm(cloud - hand, dim=1) > _OWN_RADIUS
-        far &= torch.linalg.norm(cloud - target, dim=1) > _TARGET_RADIUS
-        waypoint = torch.from_numpy(place).float()
-        return ValueMap(waypoint, cloud[far], avoidance=self.config.avoidance)
 
 
 def require_steerable(
@@ -363,18 +272,3 @@ def _sum(weighted: Sequence[tuple[Objective, float]]) -> Objective | None:
         return None
     objectives, weights = zip(*weighted, strict=True)
     return Sum(objectives, weights)
-
-
-def _unwrapped(
-    euler: NDArray[np.float64], at: NDArray[np.float64], hand: CommandedPose
-) -> NDArray[np.float64]:
-    """Angles (K, 3), moved by whole turns to bring ``at`` (3,) nearest to the commanded ones."""
-    turns = np.round((hand.pose[3:6] - at) / (2 * np.pi))
-    return euler + 2 * np.pi * turns
-
-
-def _has_arrived(pose: NDArray[np.float64], place: NDArray[np.float64]) -> bool:
-    # Angles are compared modulo a whole turn; NaN coordinates of a waypoint do not matter.
-    difference = place[:6] - pose
-    difference[EULER] = wrapped(difference[EULER])
-    return float(np.linalg.norm(np.nan_to_num(difference * METRIC[:6]))) < ARRIVED

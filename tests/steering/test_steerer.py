@@ -170,9 +170,9 @@ def test_no_noise_is_drawn_twice(policy, obs, library, monkeypatch):
 def test_the_reference_goes_on_even_where_the_hand_stands_still(policy, obs):
     dwelling = DemonstrationLibrary([straight(TASK, (0, 0, 0), steps=60)], "test")
     _, steerer = predict(policy, obs, dwelling, REFERENCE, times=4)
-    assert steerer._begun.followed[0].phase >= 15
+    assert steerer._begun.sources[0].followed[0].phase >= 15
     _, steerer = predict(policy, obs, dwelling, REFERENCE, times=20)
-    assert steerer._begun.followed[0].phase == 60
+    assert steerer._begun.sources[0].followed[0].phase == 60
 
 
 def test_objectives_compose(policy, obs, library):
@@ -229,7 +229,7 @@ def test_reference_is_shifted_to_where_the_block_lies(policy, obs):
     for x in (0.0, 0.1, 0.2):
         scene = scene_with_blue_block(x, -0.1, 1.5)
         _, steerer = predict(policy, obs, library, config, LIFT, times=8, scene_obs=scene)
-        (followed,) = steerer._begun.followed
+        (followed,) = steerer._begun.sources[0].followed
         np.testing.assert_allclose(followed.demonstration.poses[-1, :3], [x, -0.1, 0.5], atol=1e-9)
         ends.append(steerer._begun.hand.pose[0])
     assert ends[0] < ends[1] - 0.05 < ends[2] - 0.1
@@ -242,7 +242,7 @@ def test_demonstration_with_the_block_turned_alike_is_followed_and_the_hand_turn
         scene = scene_with_blue_block(0.1, -0.1, yaw)
         library = DemonstrationLibrary(shown, "test")
         _, steerer = predict(policy, obs, library, config, LIFT, scene_obs=scene)
-        poses = steerer._begun.followed[0].demonstration.poses
+        poses = steerer._begun.sources[0].followed[0].demonstration.poses
         turned = shown[chosen].poses + np.array([0, 0, 0, 0, 0, turn, 0])
         np.testing.assert_allclose(poses, turned, atol=1e-12)
 
@@ -256,7 +256,7 @@ def test_places_of_a_lift_close_the_fingers_where_the_block_is_and_rise(policy, 
     np.testing.assert_allclose(at[5], 1.5)  # half turned, as the arm comes nearer
     config = SteeringConfig("v", value_map=1.0, strength=1.0, unguided_last=0, privileged=True)
     _, steerer = predict(policy, obs, None, config, LIFT, times=30, scene_obs=scene)
-    assert len(steerer._begun.places) == 1  # all passed, the closing one too
+    assert len(steerer._begun.sources[0].waypoints) == 1  # all passed, the closing one too
     np.testing.assert_allclose(steerer._begun.hand.pose[:3], up[:3], atol=0.03)
 
 
