@@ -10,8 +10,12 @@ It also chooses how PyTorch's threads wait (`threads`): this must happen before 
 
 import os
 import warnings
+from typing import TYPE_CHECKING
 
 from langsteer.threads import wait_asleep
+
+if TYPE_CHECKING:  # at run time by `__getattr__`
+    from langsteer.policies.agent import load_agent as load_agent
 
 __version__ = "0.1.0"
 

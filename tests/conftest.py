@@ -1,6 +1,7 @@
 """Fixtures that many tests share."""
 
 import signal
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,9 @@ SMALL_STATIC = FixedCamera(
     up=STATIC_CAMERA.up,
 )
 SMALL_GRIPPER = Camera(width=16, height=16, fov=75.0, near=0.01, far=2.0)
+# Of each episode the first and last frame; of each window these, its task and its sentence.
+Split = tuple[Sequence[tuple[int, int]], Sequence[tuple[int, int, str, str]]]
+MakeCalvin = Callable[[Path, Mapping[str, Split]], Path]
 RESET_JOINTS = (-1.21779206, 1.03987646, 2.11978261, -2.34205014, -0.87015947, 1.64119353, 0.553)
 
 
@@ -80,7 +84,9 @@ def _depth_of_table(camera: Camera, pose: np.ndarray) -> np.ndarray:
     return np.clip(np.where(slope < 0, depth, camera.far), camera.near, camera.far).astype("f4")
 
 
-def _small_frame(number: int, robot_obs: np.ndarray, actions: np.ndarray, rel: np.ndarray) -> dict:
+def _small_frame(
+    number: int, robot_obs: np.ndarray, actions: np.ndarray, rel: np.ndarray
+) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(number)
     frame = {
         "actions": actions,
@@ -100,13 +106,13 @@ def _small_frame(number: int, robot_obs: np.ndarray, actions: np.ndarray, rel: n
 
 
 @pytest.fixture(scope="session")
-def make_calvin():
+def make_calvin() -> MakeCalvin:
     """A maker of small CALVIN folders (images of 40 and 16 pixels, a bare table, a moving arm).
 
     ``make_calvin(root, {"training": ([(first, last), ...], [(start, end, task, sentence), ...])})``
     """
 
-    def make(root: Path, splits: dict) -> Path:
+    def make(root: Path, splits: Mapping[str, Split]) -> Path:
         for name, (episodes, annotations) in splits.items():
             for first, last in episodes:
                 generator = np.random.default_rng(first)

@@ -20,7 +20,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +146,7 @@ HOSTILE = st.one_of(
 )
 
 
-def leaves(tree: object, path: tuple = ()) -> list[tuple]:
+def leaves(tree: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Paths to all values of a tree, branches included."""
     found = [path] if path else []
     if isinstance(tree, dict):
@@ -156,7 +158,7 @@ def leaves(tree: object, path: tuple = ()) -> list[tuple]:
     return found
 
 
-def changed(tree: object, place: float, value: object, delete: bool) -> object:
+def changed(tree: Any, place: float, value: object, delete: bool) -> Any:
     """A copy of a tree with one value replaced or deleted."""
     tree = copy.deepcopy(tree)
     paths = leaves(tree)
@@ -199,7 +201,7 @@ def put(file: Path, content: bytes) -> Path:
     return file
 
 
-def as_bytes(arrays: dict) -> list:
+def as_bytes(arrays: dict[str, np.ndarray]) -> list[tuple[str, str, tuple[int, ...], bytes]]:
     return [(name, array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()]
 
 
@@ -372,30 +374,24 @@ EPISODE = {
 @given(tree_change, st.none() | mutation())
 def test_results_of_an_earlier_run(tmp_path, tree, change):
     pytest.importorskip("pybullet")
-    from langsteer.evaluation.experiment import _contradiction, _Episode
+    from langsteer.evaluation.experiment import TaskEnvSettings, _contradiction, _Episode
 
-    env = ExperimentEnv
+    env = TaskEnvSettings(task=("open_drawer",), instruction="open the drawer")
     text = json.dumps(changed(EPISODE, *tree)).encode()
     put(tmp_path / "0000.json", text if change is None else change(json.dumps(EPISODE).encode()))
     pieces = Pieces(
         tmp_path, "episode", "episodes", kind=_Episode,
-        contradiction=lambda number, result: _contradiction(env, number, result),
+        contradiction=partial(_contradiction, env),
     )  # fmt: skip
 
     def case() -> None:
         result = pieces.read(0)
+        assert result is not None
         assert result["task"] == "open_drawer"
         assert result["episode"] == 0
         assert result["environment"]["renderer"]
 
     contained(case)
-
-
-class ExperimentEnv:
-    """The part of an experiment's settings that a result is compared with."""
-
-    task = ("open_drawer",)
-    instruction = "open the drawer"
 
 
 KEYS = leaves(compose("train"))

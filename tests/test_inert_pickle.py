@@ -174,7 +174,7 @@ def test_what_a_call_copies_is_bounded_by_the_file(tmp_path):
 
 def test_arrays_come_back_as_numpy_wrote_them(tmp_path):
     content = np.empty((), dtype=object)
-    arrays = [
+    arrays: list[np.ndarray | np.generic] = [
         np.arange(6.0).reshape(2, 3),
         np.asfortranarray(np.arange(6, dtype=">i4").reshape(2, 3)),
         np.array([], dtype="f4"),

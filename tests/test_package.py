@@ -42,7 +42,7 @@ def test_the_extra_has_one_pybullet_where_the_message_says_so(
     chosen = [
         found.name
         for found in extra
-        if found.name in requirements.DISTRIBUTIONS and found.marker.evaluate(here)
+        if found.name in requirements.DISTRIBUTIONS and found.marker and found.marker.evaluate(here)
     ]
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(sys, "version_info", tuple(map(int, version.split("."))))
@@ -83,6 +83,7 @@ def test_help_names_the_command_as_called_and_needs_no_heavy_package(script):
 def test_a_reader_that_leaves_early_ends_a_command_without_a_word(script):
     command = [sys.executable, str(SCRIPTS / script), "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        assert started.stdout is not None and started.stderr is not None
         started.stdout.close()
         assert started.stderr.read() == b""
 

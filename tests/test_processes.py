@@ -45,7 +45,7 @@ def test_an_interrupt_does_not_wait_for_the_work_under_way(tmp_path):
         [sys.executable, __file__, str(tmp_path)], stderr=subprocess.PIPE, text=True
     )
     while len(list(tmp_path.iterdir())) < 2:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

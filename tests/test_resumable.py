@@ -30,7 +30,7 @@ class Slow:
         if fails_at == -1:
             raise UserError("cannot begin")
 
-    def do(self, number: int) -> dict:
+    def do(self, number: int) -> dict[str, int]:
         if number == self._fails_at:
             raise UserError(f"cannot do {number}")
         with (self._folder / "done.log").open("a") as log:
@@ -42,7 +42,9 @@ class Slow:
         (self._folder / "closed").touch()
 
 
-def run(folder: Path, count: int, workers: int = 1, share: Share = WHOLE, **slow) -> dict:
+def run(
+    folder: Path, count: int, workers: int = 1, share: Share = WHOLE, **slow
+) -> dict[int, dict[str, int]]:
     pieces = Pieces(folder / "pieces", "piece", "testing")
     return run_pieces(pieces, range(count), partial(Slow, folder, **slow), workers, share)
 
@@ -51,7 +53,7 @@ def log(folder: Path) -> list[int]:
     return [int(line.split()[0]) for line in (folder / "done.log").read_text().splitlines()]
 
 
-def start(folder: Path, count: int, workers: int = 1) -> subprocess.Popen:
+def start(folder: Path, count: int, workers: int = 1) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, __file__, str(folder), str(count), str(workers)])
 
 

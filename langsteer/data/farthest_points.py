@@ -15,6 +15,8 @@ Example::
     farthest_points(np.random.rand(25_000, 3).astype(np.float32), 1024)  # (1024,) indices
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,8 +32,10 @@ TREE_HEIGHT = 6
 _MOST = np.finfo(np.float32).max
 
 
-def farthest_points(points: Floats, count: int) -> NDArray[np.intp]:
+def farthest_points(points: NDArray[np.floating[Any]], count: int) -> NDArray[np.intp]:
     """Indices (K,) of a farthest point sample of ``points`` (M, 3), with 1 ≤ K = count ≤ M.
+
+    Distances are float32, whatever type of float the points have.
 
     The points must have no NaN: such a point has no distance to any other, and would be taken again
     and again.

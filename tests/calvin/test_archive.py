@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pytest
@@ -42,11 +43,12 @@ def pack(folder: Path, target: Path, top: str = "task_D_D/", offset: int = 0, **
 class Streamed(zipfile.ZipFile):
     """Written to a pipe: sizes and checksums follow each file."""
 
-    def __init__(self, file, *args, **settings):
+    def __init__(self, file: BinaryIO, mode: Literal["w"], **settings: Any) -> None:
         class Pipe:
-            write, flush = file.write, file.flush
+            def __init__(self) -> None:
+                self.write, self.flush, self.close = file.write, file.flush, file.close
 
-        super().__init__(Pipe(), *args, **settings)
+        super().__init__(Pipe(), mode, **settings)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Geometry: images become points where the things are."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -70,7 +72,7 @@ def test_cropped_image_gives_the_points_of_the_whole_image():
     np.testing.assert_array_equal(part, whole[:, 20:180, 20:180])
 
 
-def _clouds(frame: dict) -> dict[str, np.ndarray]:
+def _clouds(frame: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Points (3, M) of both cameras of a frame of the sample (TinyRenderer)."""
     centre = PIXEL_CENTRE["tiny"]
     static, gripper = (
@@ -86,7 +88,7 @@ def _clouds(frame: dict) -> dict[str, np.ndarray]:
 
 
 def test_table_top_is_flat_and_both_cameras_agree(shared):
-    heights = {"static": [], "gripper": []}
+    heights: dict[str, list[np.ndarray]] = {"static": [], "gripper": []}
     for path in sorted((shared / "calvin_sample" / "training").glob("episode_*.npz"))[::20]:
         with np.load(path) as frame:
             clouds = _clouds(frame)

@@ -3,6 +3,8 @@
 import os
 import pickle
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +66,7 @@ def test_official_configuration_names_egl(shared):
 def test_frame_equals_what_numpy_reads(shared):
     split = open_dataset(shared / "calvin_sample")[0]
     path = split.frame_path(358500)
+    assert isinstance(path, Path)
     frame = read_frame(path, NAMES, split.config)
     with np.load(path) as expected:
         assert set(frame) == set(NAMES)
@@ -344,7 +347,7 @@ def test_dangerous_names_are_refused(tmp_path, module, name):
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("core", [b"numpy.core.", b"numpy._core."])
 def test_objects_pickled_by_numpy_1_and_2_load(tmp_path, protocol, core):
-    tree = {
+    tree: dict[str, Any] = {
         "emb": np.arange(6, dtype=np.float32).reshape(2, 3),
         "indx": [(np.int64(3), np.int64(9))],
         "strings": np.array(["a", "ö"]),

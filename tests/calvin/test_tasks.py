@@ -1,6 +1,7 @@
 """The oracle: hand-made snapshots on both sides of each rule."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def block(
 
 
 def scene(red=None, blue=None, pink=None, robot=(), **parts):
-    values = {"slider": 0.0, "drawer": 0.0, "button": 0.0, "switch": 0.0}
+    values: dict[str, Any] = {"slider": 0.0, "drawer": 0.0, "button": 0.0, "switch": 0.0}
     values |= {"lightbulb": False, "led": False} | parts
     blocks = {
         "block_red": red or block(),

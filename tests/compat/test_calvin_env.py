@@ -22,7 +22,7 @@ from langsteer.compat.calvin_env import (
 from langsteer.compat.calvin_tasks import Tasks, scene_info
 from langsteer.errors import UserError
 
-STATES = {"rgb_obs": [], "depth_obs": []}
+STATES: dict[str, list[str]] = {"rgb_obs": [], "depth_obs": []}
 STILL = [0, 0, 0, 0, 0, 0, 1]
 
 

@@ -1,12 +1,15 @@
 """Fixtures of the conversion's tests."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from langsteer.data.conversion import convert
 from langsteer.data.plan import ConversionSettings
-from langsteer.data.store import open_store
+from langsteer.data.store import Store, open_store
 
 SMALL = ConversionSettings(n_points=64, static_crop=32, frames_per_shard=8)
 
@@ -21,13 +24,15 @@ WINDOWS = [
 
 
 @pytest.fixture(scope="session")
-def small_settings():
+def small_settings() -> Callable[..., ConversionSettings]:
     """Settings that fit the images of `make_calvin`; ``small_settings(tasks=...)`` changes them."""
     return lambda **changes: dataclasses.replace(SMALL, **changes)
 
 
 @pytest.fixture(scope="session")
-def small_calvin(tmp_path_factory, make_calvin):
+def small_calvin(
+    tmp_path_factory: pytest.TempPathFactory, make_calvin: Callable[[Path, Mapping[str, Any]], Path]
+) -> Path:
     """A small CALVIN folder with 80 annotated frames in two splits; not to be changed."""
     return make_calvin(
         tmp_path_factory.mktemp("small") / "calvin",
@@ -39,10 +44,10 @@ def small_calvin(tmp_path_factory, make_calvin):
 
 
 @pytest.fixture(scope="session")
-def contents():
+def contents() -> Callable[[Path], dict[str, Any]]:
     """All that a store holds, by name: ``contents(path)``."""
 
-    def read(path):
+    def read(path: Path) -> dict[str, Any]:
         store = open_store(path)
         arrays = {name: store.read(name) for name in store.array_names}
         return arrays | {"ends": store.episode_ends, "episodes": store.episodes.to_dict()}
@@ -51,14 +56,31 @@ def contents():
 
 
 @pytest.fixture(scope="session")
-def small_store(small_calvin, tmp_path_factory):
-    """The store of `small_calvin`, converted without any disturbance; not to be changed."""
-    path = tmp_path_factory.mktemp("store") / "small.zarr"
-    return convert(small_calvin, path, SMALL, num_workers=1).store
+def converted() -> Callable[..., Store]:
+    """`convert` by one job, and the store: ``converted(roots, path, settings, num_workers=1)``."""
+
+    def run(
+        roots: Path | list[Path], path: Path, settings: ConversionSettings, num_workers: int = 1
+    ) -> Store:
+        store = convert(roots, path, settings, num_workers=num_workers).store
+        assert store is not None, "shards are missing"
+        return store
+
+    return run
 
 
 @pytest.fixture(scope="session")
-def sample_store(shared, tmp_path_factory):
+def small_store(
+    converted: Callable[..., Store], small_calvin: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Store:
+    """The store of `small_calvin`, converted without any disturbance; not to be changed."""
+    return converted(small_calvin, tmp_path_factory.mktemp("store") / "small.zarr", SMALL)
+
+
+@pytest.fixture(scope="session")
+def sample_store(
+    converted: Callable[..., Store], shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Store:
     """The store of the sample of the real simulator; not to be changed."""
     path = tmp_path_factory.mktemp("sample") / "sample.zarr"
-    return convert(shared / "calvin_sample", path, ConversionSettings(), num_workers=1).store
+    return converted(shared / "calvin_sample", path, ConversionSettings())

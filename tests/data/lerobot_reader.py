@@ -7,12 +7,15 @@ It writes every value of every frame, the sentences, and the features that LeRob
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 dataset = LeRobotDataset("local/calvin", root=sys.argv[1], depth_output_unit="m")
 rows = [dataset[row] for row in range(len(dataset))]
-arrays = {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0] if key != "task"}
+arrays: dict[str, Any] = {
+    key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0] if key != "task"
+}
 said = {"episodes": dataset.num_episodes, "depth": list(dataset.meta.depth_keys)}
 np.savez(sys.argv[2], task=np.array([row["task"] for row in rows]), said=json.dumps(said), **arrays)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,14 +102,14 @@ def test_strict_stops_at_a_bad_frame(calvin, small_settings, tmp_path, damage, w
     assert not (tmp_path / "a.zarr").exists()
 
 
-def test_strict_stops_at_what_an_earlier_run_found(calvin, small_settings, tmp_path):
+def test_strict_stops_at_what_an_earlier_run_found(calvin, small_settings, converted, tmp_path):
     DAMAGES["empty"](_frame(calvin))
     path = tmp_path / "a.zarr"
     for job in (0, 1):
         convert(calvin, path, small_settings(), num_workers=1, share=Share(job, 3))
     with pytest.raises(UserError, match="--strict"):
         convert(calvin, path, small_settings(), num_workers=1, strict=True)
-    assert convert(calvin, path, small_settings(), num_workers=1).store.n_frames == N_GOOD
+    assert converted(calvin, path, small_settings()).n_frames == N_GOOD
 
 
 def test_strict_does_not_mind_repetitions(calvin, small_settings, tmp_path):
@@ -117,13 +118,13 @@ def test_strict_does_not_mind_repetitions(calvin, small_settings, tmp_path):
 
 
 def test_bad_frame_in_several_episodes_and_shards_leaves_all_of_them_out(
-    calvin, small_settings, tmp_path
+    calvin, small_settings, converted, tmp_path
 ):
     for number in (27, 75, 99):  # 27 is in two windows, 75 and 99 in one window and two shards
         DAMAGES["empty"](_frame(calvin, number))
     for workers in (1, 2):
         path = tmp_path / f"{workers}.zarr"
-        store = convert(calvin, path, small_settings(), num_workers=workers).store
+        store = converted(calvin, path, small_settings(), num_workers=workers)
         assert store.episodes.first_frame.tolist() == [50, 203]
         assert store.n_frames == 20
 
@@ -135,7 +136,7 @@ def test_no_good_episode_is_an_error(calvin, small_settings, tmp_path):
         convert(calvin, tmp_path / "a.zarr", small_settings(), num_workers=1)
 
 
-def _annotate(calvin: Path, *windows: tuple) -> None:
+def _annotate(calvin: Path, *windows: tuple[int, int, str, str]) -> None:
     rows = [Annotation(*window) for window in windows]
     from langsteer.calvin.dataset import open_dataset
 
@@ -190,13 +191,13 @@ def test_settings_that_make_no_sense(small_settings, changes):
         small_settings(**changes)
 
 
-def test_splits_with_different_cameras_are_not_mixed(calvin, small_settings, tmp_path):
+def test_splits_with_different_cameras_are_not_mixed(calvin, small_settings, converted, tmp_path):
     config = calvin / "validation" / ".hydra" / "merged_config.yaml"
     config.write_text(config.read_text().replace("use_egl: false", "use_egl: true"))
     with pytest.raises(UserError, match="different cameras"):
         convert(calvin, tmp_path / "a.zarr", small_settings(), num_workers=1)
     settings = small_settings(splits=("validation",))
-    store = convert(calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    store = converted(calvin, tmp_path / "a.zarr", settings)
     assert store.pipeline.pixel_centre == (0.5, 0.5)
 
 
@@ -226,11 +227,15 @@ def test_disk_that_is_too_small_is_told_before_the_work(
     assert not list(tmp_path.iterdir())
 
 
-def _run(calvin: Path, path: Path, *options: str, **arguments) -> subprocess.CompletedProcess:
+def _run(
+    calvin: Path, path: Path, *options: str, preexec_fn: Callable[[], object] | None = None
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts" / "convert_calvin_to_zarr.py")]
     command += ["--root_dir", str(calvin), "--save_path", str(path), "--num_points", "64"]
     command += ["--crop", "32", "--frames_per_file", "8", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **arguments)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=preexec_fn
+    )
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -268,11 +273,16 @@ def test_no_workers(small_calvin, small_settings, tmp_path):
         convert(small_calvin, tmp_path / "a.zarr", small_settings(), num_workers=0)
 
 
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (shutil.rmtree, "no such folder"),
-        (lambda root: [shutil.rmtree(p) for p in root.iterdir()], "not a CALVIN dataset"),
+        (_empty, "not a CALVIN dataset"),
         (lambda root: shutil.rmtree(root / "training" / "lang_annotations"), "--episodes play"),
         (lambda root: shutil.rmtree(root / "validation" / ".hydra"), "Copy .hydra/"),
     ],

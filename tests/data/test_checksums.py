@@ -88,8 +88,8 @@ def test_a_store_of_an_earlier_version_without_checksums_is_read(tmp_path):
         file.write_text(json.dumps(node))
         array = open_array(path, name, write=True)
         array.write(random.random(array.shape, np.float32)).result()
-    columns = {"split": ["training"], "task": [""], "instruction": [""], "first_frame": [0]}
-    table = EpisodeTable.from_dict({**columns, "group": [0]})
+    numbers, words = {"first_frame": [0], "group": [0]}, {"task": [""], "instruction": [""]}
+    table = EpisodeTable.from_dict({"split": ["training"], **words, **numbers})
     write_metadata(path, pipeline, np.array([10]), table)
     store = open_store(path)
     buffer = ReplayBuffer(store)

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "convert_calvin_to_za
 SMALL_OPTIONS = ("--num_points", "64", "--crop", "32", "--frames_per_file", "8")
 
 
-def _assert_equal(one: dict, other: dict) -> None:
+def _assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert one.keys() == other.keys()
     for name, values in one.items():
         np.testing.assert_array_equal(values, other[name], err_msg=name)
@@ -120,12 +121,14 @@ def test_tasks_splits_and_number_of_episodes_are_chosen(small_calvin, small_sett
     assert first_frames(splits=("validation",)) == [203]
 
 
-def test_several_datasets_are_mixed_into_one_store(small_calvin, small_settings, tmp_path):
+def test_several_datasets_are_mixed_into_one_store(
+    small_calvin, small_settings, converted, tmp_path
+):
     other = tmp_path / "other"
     shutil.copytree(small_calvin, other)
     settings = small_settings()
-    alone = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
-    mixed = convert([small_calvin, other], tmp_path / "b.zarr", settings, num_workers=2).store
+    alone = converted(small_calvin, tmp_path / "a.zarr", settings)
+    mixed = converted([small_calvin, other], tmp_path / "b.zarr", settings, num_workers=2)
     assert mixed.n_frames == 2 * alone.n_frames
     assert mixed.episodes.source.tolist() == [0] * len(alone.episodes) + [1] * len(alone.episodes)
     # The same frame numbers in two datasets are different frames.
@@ -139,11 +142,11 @@ def test_several_datasets_are_mixed_into_one_store(small_calvin, small_settings,
     assert check_store(mixed, [small_calvin]) != []
 
 
-def test_play_episodes_are_whole_recordings(small_calvin, small_settings, tmp_path):
+def test_play_episodes_are_whole_recordings(small_calvin, small_settings, converted, tmp_path):
     shutil.copytree(small_calvin, tmp_path / "calvin")
     shutil.rmtree(tmp_path / "calvin" / "training" / "lang_annotations")
     settings = small_settings(episodes="play")
-    store = convert(tmp_path / "calvin", tmp_path / "a.zarr", settings, num_workers=1).store
+    store = converted(tmp_path / "calvin", tmp_path / "a.zarr", settings)
     assert np.diff(store.episode_ends, prepend=0).tolist() == [52, 49, 21]
     assert store.episodes.first_frame.tolist() == [10, 62, 200]
     assert set(store.episodes.task.tolist()) == {""}
@@ -151,7 +154,7 @@ def test_play_episodes_are_whole_recordings(small_calvin, small_settings, tmp_pa
 
 
 def test_labelled_episodes_are_the_recordings_with_the_task_that_they_alone_show(
-    make_calvin, small_settings, tmp_path
+    make_calvin, small_settings, converted, tmp_path
 ):
     windows = [
         (12, 40, "open_drawer", "open the drawer"),  # twice the same task: its first sentence
@@ -164,7 +167,7 @@ def test_labelled_episodes_are_the_recordings_with_the_task_that_they_alone_show
     root = make_calvin(tmp_path / "calvin", {"training": (episodes, windows)})
     settings = small_settings(episodes="labelled", frames_per_shard=32)
     labelled, play = (
-        convert(root, tmp_path / kind, replace(settings, episodes=kind), num_workers=1).store
+        converted(root, tmp_path / kind, replace(settings, episodes=kind))
         for kind in ("labelled", "play")
     )
     assert labelled.episodes.task.tolist() == ["open_drawer", "", ""]
@@ -177,18 +180,18 @@ def test_labelled_episodes_are_the_recordings_with_the_task_that_they_alone_show
 
 
 def test_skipped_arrays_change_nothing_else(
-    small_calvin, small_settings, small_store, contents, tmp_path
+    small_calvin, small_settings, small_store, converted, contents, tmp_path
 ):
     settings = small_settings(skip=("img", "depth"))
-    store = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    store = converted(small_calvin, tmp_path / "a.zarr", settings)
     assert store.array_names == ("point_cloud", "action", "state")
     whole = contents(small_store.path)
     _assert_equal(contents(store.path), {k: v for k, v in whole.items() if k not in settings.skip})
 
 
-def test_one_camera_alone(small_calvin, small_settings, small_store, tmp_path):
+def test_one_camera_alone(small_calvin, small_settings, small_store, converted, tmp_path):
     settings = small_settings(cameras=("gripper",), n_points=32)
-    store = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    store = converted(small_calvin, tmp_path / "a.zarr", settings)
     np.testing.assert_array_equal(
         store.read("point_cloud"), small_store.read("point_cloud")[:, 32:]
     )
@@ -234,10 +237,10 @@ def test_zip_becomes_the_store_of_its_folder(
 
 
 def test_frames_per_file_change_the_files_and_not_the_content(
-    small_calvin, small_settings, small_store, contents, tmp_path
+    small_calvin, small_settings, small_store, converted, contents, tmp_path
 ):
     settings = small_settings(frames_per_shard=None)
-    store = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    store = converted(small_calvin, tmp_path / "a.zarr", settings)
     assert len(list((store.path / "data" / "state").glob("c.*"))) == 2  # 64 and 26 rows
     _assert_equal(contents(store.path), contents(small_store.path))
 
@@ -283,20 +286,20 @@ def _kill_at_random_moments(root: Path, folder: Path, kills: int, workers: int, 
     return stores
 
 
-def _wait_for_work(process: subprocess.Popen, path: Path) -> None:
+def _wait_for_work(process: subprocess.Popen[Any], path: Path) -> None:
     """Until the process has begun to work: before, it only imports."""
     before = _changes(path)
     while process.poll() is None and _changes(path) == before:
         time.sleep(0.001)
 
 
-def _changes(path: Path) -> list[tuple[str, int]]:
+def _changes(path: Path) -> tuple[list[str], bool, bool]:
     """What tells that something was written."""
     try:
         done = sorted(entry.name for entry in (partial_path(path) / "done").iterdir())
     except OSError:
         done = []
-    return [done, partial_path(path).exists(), path.exists()]
+    return done, partial_path(path).exists(), path.exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -374,6 +377,7 @@ def test_continued_run_computes_only_what_is_missing(small_calvin, small_setting
     path = tmp_path / "a.zarr"
     first = convert(small_calvin, path, small_settings(), num_workers=1, share=Share(0, 2))
     rest = convert(small_calvin, path, small_settings(), num_workers=1)
+    assert rest.store is not None
     assert rest.store.n_frames == first.frames + rest.frames
     assert first.frames > 0
     assert rest.frames > 0
@@ -431,13 +435,13 @@ def test_old_store_stays_whole_until_the_new_one_is(
 
 
 def test_unfinished_store_of_other_settings_is_kept_without_overwrite(
-    small_calvin, small_settings, tmp_path
+    small_calvin, small_settings, converted, tmp_path
 ):
     path = tmp_path / "a.zarr"
     convert(small_calvin, path, small_settings(), num_workers=1, share=Share(0, 2))
     with pytest.raises(UserError, match="unfinished conversion of other settings"):
         convert(small_calvin, path, small_settings(max_episodes=1), num_workers=1)
-    assert convert(small_calvin, path, small_settings(), num_workers=1).store.n_frames == 90
+    assert converted(small_calvin, path, small_settings()).n_frames == 90
 
 
 @pytest.mark.parametrize("where", ["a.zarr", "a.zarr.partial"])

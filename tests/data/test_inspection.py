@@ -4,12 +4,12 @@ import base64
 import json
 import re
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
 
 from langsteer.data.checksums import BYTES
-from langsteer.data.conversion import convert
 from langsteer.data.dataset_page import write_page
 from langsteer.data.inspection import check_store
 from langsteer.data.layout import INDEX_BYTES, read_layout
@@ -29,9 +29,11 @@ def test_sample_passes_the_check(sample_store, shared):
 
 
 @pytest.mark.parametrize("episodes", ["language", "play", "labelled"])
-def test_store_of_each_kind_passes_the_check(small_calvin, small_settings, tmp_path, episodes):
+def test_store_of_each_kind_passes_the_check(
+    small_calvin, small_settings, converted, tmp_path, episodes
+):
     settings = small_settings(episodes=episodes)
-    store = convert(small_calvin, tmp_path / "a.zarr", settings, num_workers=1).store
+    store = converted(small_calvin, tmp_path / "a.zarr", settings)
     assert check_store(store, small_calvin) == []
 
 
@@ -113,8 +115,10 @@ def test_check_command_says_good_or_exits_with_the_problems(copy, small_calvin, 
     assert "action: 1 frames from 3 on" in capsys.readouterr().err
 
 
-def _data(page: str) -> dict:
-    return json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+def _data(page: str) -> dict[str, Any]:
+    written = re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert written is not None
+    return json.loads(written[1])
 
 
 def test_page_needs_no_network_and_holds_the_episode(small_store, tmp_path):

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from langsteer.calvin.dataset import open_dataset, read_annotations, read_frame, read_ranges
 from langsteer.data import lerobot_export
 from langsteer.data import lerobot_format as lerobot
-from langsteer.data.conversion import convert
 from langsteer.data.lerobot_command import export_main, import_main
 from langsteer.data.lerobot_export import export
 from langsteer.data.lerobot_sources import CalvinSource, StoreSource
@@ -42,7 +41,7 @@ def frames_of(source):
     return [source.frame(row) for row in range(int(source.episode_ends[-1]))]
 
 
-def read_values(path: Path) -> dict:
+def read_values(path: Path) -> dict[str, np.ndarray]:
     """All columns, images decoded."""
     features = json.loads((path / lerobot.INFO_PATH).read_text())["features"]
     tables = [pq.read_table(file) for file in sorted((path / "data").rglob("*.parquet"))]
@@ -83,7 +82,7 @@ def test_statistics_are_those_of_the_frames(source, tmp_path):
 
 
 def test_folder_comes_back_and_its_store_is_the_same(
-    small_calvin, small_settings, small_store, contents, source, tmp_path
+    small_calvin, small_settings, small_store, converted, contents, source, tmp_path
 ):
     export(source, tmp_path / "a")
     import_main(["--source", str(tmp_path / "a"), "--save_path", str(tmp_path / "back")])
@@ -102,7 +101,7 @@ def test_folder_comes_back_and_its_store_is_the_same(
                     np.testing.assert_array_equal(found[name], expected[name])
                 for name in VECTORS:
                     np.testing.assert_array_equal(found[name], expected[name].astype(np.float32))
-    store = convert(tmp_path / "back", tmp_path / "b.zarr", small_settings(), num_workers=1).store
+    store = converted(tmp_path / "back", tmp_path / "b.zarr", small_settings())
     for name, values in contents(small_store.path).items():
         if name in ("img", "depth", "state", "action", "ends"):
             np.testing.assert_array_equal(contents(store.path)[name], values)
@@ -113,7 +112,8 @@ def test_folder_comes_back_and_its_store_is_the_same(
 
 def test_export_that_was_killed_goes_on_with_what_is_missing(source, tmp_path, monkeypatch):
     export(source, tmp_path / "whole")
-    frame, read = CalvinSource.frame, []
+    frame = CalvinSource.frame
+    read: list[int] = []
 
     def dies(self, row):
         if row == 60 and not read.count(60):

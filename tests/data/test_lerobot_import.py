@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ import yaml
 from langsteer.calvin.cameras import STATIC_CAMERA
 from langsteer.calvin.dataset import open_dataset, read_annotations, read_frame
 from langsteer.data import lerobot_format as lerobot
-from langsteer.data.conversion import convert
 from langsteer.data.lerobot_export import export
 from langsteer.data.lerobot_features import cameras_of, choose, parse
 from langsteer.data.lerobot_import import import_dataset
@@ -87,14 +87,13 @@ def change_info(path, change):
 
 
 def test_foreign_dataset_makes_the_store_that_its_frames_make(
-    foreign, small_calvin, small_settings, contents, tmp_path
+    foreign, small_calvin, small_settings, converted, contents, tmp_path
 ):
     import_dataset(foreign, tmp_path / "back", NAMED)
-    one, other = (
-        convert(root, tmp_path / f"{name}.zarr", small_settings(cameras=("static",)), num_workers=1)
-        for name, root in (("one", tmp_path / "back"), ("other", small_calvin))
+    found, expected = (
+        contents(converted(root, tmp_path / name, small_settings(cameras=("static",))).path)
+        for name, root in (("one.zarr", tmp_path / "back"), ("other.zarr", small_calvin))
     )
-    found, expected = contents(one.store.path), contents(other.store.path)
     for name in ("img", "depth", "action", "ends"):
         np.testing.assert_array_equal(found[name], expected[name])
     np.testing.assert_allclose(found["point_cloud"], expected["point_cloud"], atol=1e-4)
@@ -172,8 +171,8 @@ def test_camera_that_calvins_format_lacks_is_refused():
         "intrinsics_static": intrinsics(STATIC_CAMERA, 0.5, 0.5),
         "pose_static": STATIC_CAMERA.world_from_optical(),
     }
-    node = cameras_of(chosen, features, good)["cameras"]["static"]
-    assert node["fov"] == pytest.approx(STATIC_CAMERA.fov)
+    tree: Any = cameras_of(chosen, features, good)
+    assert tree["cameras"]["static"]["fov"] == pytest.approx(STATIC_CAMERA.fov)
     for name, row, column, complaint in (
         ("intrinsics_static", 0, 2, "principal point"),
         ("intrinsics_static", 0, 0, "focal lengths"),

@@ -21,7 +21,7 @@ N, P, SHARD = 23, 16, 8
 @pytest.fixture(scope="module")
 def arrays():
     generator = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "point_cloud": generator.random((N, P, 6), np.float32),
         "action": generator.random((N, 7), np.float32),
         "state": generator.random((N, 15), np.float32),

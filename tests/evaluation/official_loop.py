@@ -39,8 +39,9 @@ UNUSED_OF_CALVIN = ("calvin_agent.models.mcil", "calvin_agent.utils.utils")
 
 def stand_in(name: str) -> None:
     """A module in which every name is None."""
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__getattr__ = lambda attribute: None
+    module = types.ModuleType(name)
+    vars(module)["__getattr__"] = lambda attribute: None
+    sys.modules[name] = module
 
 
 def import_official():
@@ -84,7 +85,7 @@ def noting_actions():
         taken.append(np.asarray(action, np.float64))
         return step(self, action)
 
-    CalvinEnv.step = noted
+    CalvinEnv.step = noted  # type: ignore[method-assign]  # of each simulator, made here or there
     return taken
 
 
@@ -110,6 +111,7 @@ def run_ours(checkpoint, chains, max_steps, scene, folder):
     keys += [f"env.scene={scene}", "env.renderer=depth", f"annotations={sentences}"]
     keys += [f"output_dir={folder / 'ours'}", "device=cpu"]
     summary = evaluate(BenchmarkSettings.from_dict(compose("evaluate", keys)))
+    assert summary is not None, "chains are missing"
     return [result["completed"] for result in summary.results]
 
 

@@ -45,7 +45,9 @@ def test_experiment_leaves_results_episodes_videos_and_report(run_command, check
     assert not (folder / "episodes" / "0001.mp4").exists()
     page = (folder / "report.html").read_text()
     assert "open_drawer; the policy is told nothing" in page
-    data = json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)[1])
+    written = re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert written is not None
+    data = json.loads(written[1])
     facts = dict(data["facts"])
     assert facts["checkpoint"] == str(checkpoint)
     assert "run_experiment.py" in facts["command"]

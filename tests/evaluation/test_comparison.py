@@ -2,11 +2,13 @@
 
 import importlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 pytest.importorskip("pybullet")
 
@@ -63,11 +65,19 @@ def results(checkpoint, demonstrations, tmp_path_factory):
         "reference": reference,
         "best_of_n": replace(reference, strength=0.0, samples=4),
     }
-    return evaluate(config, methods), folder, config, methods
+    return attempts_of(config, methods), folder, config, methods
 
 
-def by_pair(attempts):
-    found = {}
+def attempts_of(config: ComparisonSettings, methods: Mapping[str, SteeringConfig]) -> list[Attempt]:
+    """All attempts of a comparison that no other job shares."""
+    found = evaluate(config, methods)
+    assert found is not None
+    return found
+
+
+def by_pair(attempts: list[Attempt]) -> dict[tuple[int, str], dict[str, Attempt]]:
+    """The attempts by start and task, and then by method."""
+    found: dict[tuple[int, str], dict[str, Attempt]] = {}
     for one in attempts:
         found.setdefault((one.start, one.task), {})[one.method] = one
     return found
@@ -119,7 +129,7 @@ def test_results_table_and_report_are_written(results):
 def test_controls_are_steered_alike_by_a_network_that_knows_nothing(results, tmp_path):
     _, _, config, methods = results
     few = {"starts": 1, "controls": ("reference", "none"), "output_dir": str(tmp_path)}
-    tried = list(by_pair(evaluate(replace(config, **few), methods)).values())
+    tried = list(by_pair(attempts_of(replace(config, **few), methods)).values())
     for one in tried:
         assert one["reference, blank network"].path != one["reference"].path
         assert one["reference, blank network"].gradient_calls == one["reference"].gradient_calls
@@ -133,7 +143,7 @@ def test_the_rival_tries_the_same_pairs_and_each_call_of_its_network_counts(
 ):
     _, _, config, methods = results
     few = {"starts": 1, "rival": str(spoken_checkpoint), "output_dir": str(tmp_path)}
-    tried = list(by_pair(evaluate(replace(config, **few), {"none": methods["none"]})).values())
+    tried = list(by_pair(attempts_of(replace(config, **few), {"none": methods["none"]})).values())
     steps = load_policy(spoken_checkpoint).config.num_inference_steps
     for one in tried:
         assert list(one) == ["none", "language"]
@@ -146,7 +156,7 @@ def test_the_rival_tries_the_same_pairs_and_each_call_of_its_network_counts(
 def test_every_steering_leads_a_blank_network_unless_told_otherwise(results, tmp_path):
     _, _, config, methods = results
     every = replace(config, controls=None, starts=1, max_steps=3, output_dir=str(tmp_path))
-    found = {one.method for one in evaluate(every, methods)}
+    found = {one.method for one in attempts_of(every, methods)}
     blank = {name for name in found if name not in methods}
     assert blank == {blank_of(name) for name in ("reference", "best_of_n")}
     page = (tmp_path / "report.html").read_text()
@@ -165,7 +175,7 @@ def test_a_policy_of_sentences_is_a_base_that_is_told_nothing_and_a_rival_that_i
     # This policy denoises in two steps; both are guided.
     reference = replace(methods["reference"], unguided_last=0)
     few = {"none": methods["none"], "reference": reference}
-    tried = list(by_pair(evaluate(spoken, few)).values())
+    tried = list(by_pair(attempts_of(spoken, few)).values())
     steps = load_policy(spoken_checkpoint).config.num_inference_steps
     for one in tried:
         assert list(one) == ["none", "reference", "language", "language, reference"]
@@ -186,7 +196,7 @@ def test_starts_shared_by_all_tasks_allow_every_one_and_are_filmed(results, tmp_
         "videos": 1,
         "output_dir": str(tmp_path),
     }
-    attempts = evaluate(replace(config, **shared), {"none": methods["none"]})
+    attempts = attempts_of(replace(config, **shared), {"none": methods["none"]})
     assert [one.task for one in attempts] == ["open_drawer", "turn_on_led"] * 2
     first, last = attempts[0].start, attempts[-1].start
     films = [video_path(tmp_path, first, one.task, "none") for one in attempts[:2]]
@@ -194,6 +204,7 @@ def test_starts_shared_by_all_tasks_allow_every_one_and_are_filmed(results, tmp_
     assert first != last
     write_gif(films, tmp_path / "both.gif")
     with Image.open(tmp_path / "both.gif") as both:
+        assert isinstance(both, GifImageFile)
         width, _ = both.size
         assert width == 2 * 2 * SIDE
         assert both.n_frames > 1
@@ -219,7 +230,7 @@ def test_blocks_of_a_start_lie_on_the_table_so_that_the_oracle_sees_them_pushed_
 
 def test_the_same_evaluation_gives_the_same_attempts(results, tmp_path):
     attempts, _, config, methods = results
-    again = evaluate(replace(config, starts=1, output_dir=str(tmp_path)), methods)
+    again = attempts_of(replace(config, starts=1, output_dir=str(tmp_path)), methods)
     first = [one for one in attempts if one.start == 0]
     assert [one.path for one in again] == [one.path for one in first]
 
@@ -228,12 +239,12 @@ def test_an_interrupted_comparison_goes_on_and_other_settings_are_refused(result
     _, _, config, methods = results
     config = replace(config, max_steps=3, output_dir=str(tmp_path))
     only = {"none": methods["none"]}
-    whole = [one.path for one in evaluate(config, only)]
+    whole = [one.path for one in attempts_of(config, only)]
     first, second = sorted((tmp_path / "starts").iterdir())
     finished = first.stat().st_mtime_ns
     for path in (second, tmp_path / "table.md"):
         path.unlink()
-    assert [one.path for one in evaluate(config, only)] == whole
+    assert [one.path for one in attempts_of(config, only)] == whole
     assert first.stat().st_mtime_ns == finished
     assert (tmp_path / "table.md").exists()
     with pytest.raises(UserError, match="seed: 1000 there, 1 now"):
@@ -245,7 +256,7 @@ def test_jobs_and_processes_share_a_comparison_and_change_no_result(results, tmp
     shared = replace(config, output_dir=str(tmp_path), num_workers=2)
     assert evaluate(replace(shared, shard="0/2"), methods) is None
     assert not (tmp_path / "results.json").exists()
-    found = evaluate(replace(shared, shard="1/2"), methods)
+    found = attempts_of(replace(shared, shard="1/2"), methods)
     assert [one.path for one in found] == [one.path for one in attempts]
     assert (tmp_path / "report.html").exists()
 
@@ -267,7 +278,7 @@ def test_a_sentence_is_read_once_and_an_unclear_one_ends_it_before_anything_is_t
     with pytest.raises(UserError, match="unsure is not sure"):
         evaluate(replace(few, plugin="counting:unsure"), methods)
     assert not (tmp_path / "out").exists()
-    attempts = evaluate(replace(few, plugin="counting:read"), methods)
+    attempts = attempts_of(replace(few, plugin="counting:read"), methods)
     assert {one.understood for one in attempts} == {"open_drawer"}
     said = importlib.import_module("counting").said
     assert sorted(said) == sorted({one.instruction for one in attempts})
@@ -284,14 +295,15 @@ def test_keys_of_the_command_line_hold_for_all_methods_but_the_base(
             f"steering.demonstrations={demonstrations}",
         ]
     )  # fmt: skip
+    assert attempts is not None
     assert [len(one.samples) for one in attempts] == [0, 3]
 
 
 def synthetic(method, start, success, others=()):
-    task = "open_drawer"
-    counts = {"steps": 1, "prediction_ms": 10.0, "denoiser_calls": 10, "gradient_calls": 0}
-    seen = {"success": success, "others": list(others), "path": [[0, 0, 0]]}
-    return Attempt(start, method, task, "open the drawer", task, **seen, **counts)
+    return Attempt(
+        start, method, "open_drawer", "open the drawer", "open_drawer", success, list(others),
+        steps=1, prediction_ms=10.0, denoiser_calls=10, gradient_calls=0, path=[[0, 0, 0]],
+    )  # fmt: skip
 
 
 def test_paired_gain_is_the_mean_difference_within_its_interval():
@@ -300,6 +312,7 @@ def test_paired_gain_is_the_mean_difference_within_its_interval():
         attempts.append(synthetic("none", start, start % 4 == 0, ["turn_on_led"]))
         attempts.append(synthetic("reference", start, start % 10 != 0))
     gain = paired_gain(attempts, "reference")
+    assert gain.interval is not None
     assert gain.mean == pytest.approx(18 / 20 - 5 / 20)
     low, high = gain.interval
     # Of these twenty independent differences the half width by Student is 0.27.
@@ -319,6 +332,7 @@ def test_the_share_of_a_policy_is_what_goes_beyond_its_blank_control():
         attempts.append(synthetic("pointing", start, start < 9))
         attempts.append(synthetic(blank_of("pointing"), start, start < 2))
     shares = {row.method: row.share for row in rows(attempts)}
+    assert shares["pointing"] is not None
     assert shares["pointing"].mean == pytest.approx(0.7)
     assert shares["none"] is shares[blank_of("pointing")] is None
     headings, _, pointing, _ = table_cells(attempts)

@@ -32,6 +32,7 @@ def start_server():
             [sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True
         )
         processes.append(process)
+        assert process.stdout is not None
         return process, int(process.stdout.readline())
 
     yield start
@@ -77,6 +78,7 @@ def test_fault_in_the_middle_keeps_finished_chains_and_the_same_run_goes_on(
     assert not (tmp_path / "chains" / "0001.json").exists()
     start_server(port=port)
     summary = evaluate(settings(port, tmp_path))
+    assert summary is not None
     assert kept.stat().st_mtime_ns == written
     assert len(summary.results) == 3
     assert json.loads((tmp_path / "results.json").read_text())["chains"] == 3
@@ -135,6 +137,7 @@ def test_keys_say_what_a_server_does_not(start_server, tmp_path):
     first, second = (json.loads(process.stdout.readline()) for _ in range(2))
     assert "observation/depth" in first and "observation/image" not in first
     assert second["reset"] is False
+    assert summary is not None
     assert summary.results[0]["steps"] == 4
     saved = json.loads((tmp_path / "settings.json").read_text())
     assert saved["policy"]["actions"] == "absolute"

@@ -16,6 +16,7 @@ def test_no_text_breaks_out_of_the_page(tmp_path, evil):
     assert "<script>alert" not in page
     assert "<!--<script>" not in page
     data = re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
     found = json.loads(data[1])
     assert (found["title"], found["panels"][0]["title"], found["settings"]) == (
         evil, evil, {evil: evil},

@@ -106,6 +106,12 @@ class StandStill:
 
     n_obs_steps, sees_colours = 1, False
 
+    def reset(self, seed=0): ...
+
+    def instruct(self, sentence): ...
+
+    def observe(self, observation): ...
+
     def act(self, observation):
         return np.tile(np.array([0, 0, 0, 0, 0, 0, 1], np.float32), (8, 1))
 

@@ -55,7 +55,7 @@ def test_predictions_see_the_present_frame_and_those_just_before_it(env, of_fram
 
     def predict(policy, obs, generator):
         seen.append(obs["agent_pos"][0].numpy())
-        return np.tile(np.float32([0.3, 0, 0, 0, 0, 0, 1]), (8, 1))
+        return np.tile(np.array([0.3, 0, 0, 0, 0, 0, 1], np.float32), (8, 1))
 
     env.reset(seed=0)
     agent = Agent(load_policy(of_frames), predict)

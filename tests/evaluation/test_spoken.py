@@ -1,5 +1,7 @@
 """A policy that was trained with sentences is told the one of its task, wherever it is run."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,7 @@ def test_a_policy_without_language_reads_no_sentence(checkpoint):
 
 def test_another_encoder_than_the_trainings_is_refused(spoken_checkpoint):
     policy = load_policy(spoken_checkpoint)
+    assert policy.language is not None
     policy.language.probe.neg_()
     with pytest.raises(UserError, match="unlike the encoder"):
         Agent(policy)
@@ -122,7 +125,8 @@ def test_a_caption_has_the_sentence_where_policy_or_steering_reads_it(checkpoint
     steering = SteeringConfig(reference=1.0, samples=4, demonstrations="data/demos")
     agent = load_agent(checkpoint)
     told = "\u201copen the drawer\u201d"
-    deaf, steered = (Player(None, agent, how) for how in (SteeringConfig(), steering))
+    env: Any = None  # a caption needs no simulator
+    deaf, steered = (Player(env, agent, how) for how in (SteeringConfig(), steering))
     assert deaf.caption("open_drawer", OPEN, "open_drawer").endswith("told nothing")
     assert steered.caption("open_drawer", OPEN, "open_drawer") == told
     assert steered.caption("open_drawer", OPEN, None).endswith("told nothing")
@@ -141,17 +145,18 @@ def test_calvins_own_loop_tells_its_goal(spoken_checkpoint):
     env.reset(seed=1)
     seen = env.observe(cameras=("static", "gripper"))
     model = CalvinModel(spoken_checkpoint, renderer="tiny")
-    first = []
+    first = {}
     for goal in (OPEN, CLOSE):
         model.reset()
-        first.append(model.step(seen, goal))
+        first[goal] = model.step(seen, goal)
     env.close()
-    assert not np.array_equal(*first)
+    assert not np.array_equal(first[OPEN], first[CLOSE])
 
 
 def test_the_rival_takes_part_unsteered_with_its_own_guidance(checkpoint, spoken_checkpoint):
     base = load_policy(checkpoint)
     rival = load_rival(spoken_checkpoint, None, base)
+    assert rival.language is not None
     assert rival.language.scale == 1.5
     assert rival.calls_per_step == 2
     assert load_rival(spoken_checkpoint, 1.0, base).calls_per_step == 1

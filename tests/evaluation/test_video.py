@@ -5,6 +5,7 @@ import colorsys
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 
 pytest.importorskip("imageio_ffmpeg")
 
@@ -36,6 +37,7 @@ def test_small_blocks_keep_their_colours_in_every_frame_of_a_gif(tmp_path):
             writer.add(frame)
     write_gif([film], gif)
     with Image.open(gif) as images:
+        assert isinstance(images, GifImageFile)
         assert images.n_frames == 10
         for number in range(images.n_frames):
             images.seek(number)

@@ -78,11 +78,11 @@ def test_a_hand_stays_within_what_an_action_may_be_and_arrives():
     rng = np.random.default_rng(0)
     hand = Hand(np.zeros(3), np.array([3.1, 0.0, 1.5]), rng, tempo=2.0, tremor=0.002)
     move = Move((0.3, -0.2, 0.4), (-3.1, 0.3, 0.2), speed=1.0, radius=0.004)
-    actions = []
-    while not hand.has_reached(move) and len(actions) < 300:
-        actions.append(hand.toward(move))
+    taken: list[np.ndarray] = []
+    while not hand.has_reached(move) and len(taken) < 300:
+        taken.append(hand.toward(move))
     assert hand.has_reached(move)
-    actions = np.array(actions)
+    actions = np.array(taken)
     assert np.abs(actions[:, :6]).max() <= 1
     # The commanded pose is the sum of the actions; roll went the short way, over pi.
     assert np.allclose(actions[:, :3].sum(axis=0) * 0.02, hand.position)
@@ -90,5 +90,6 @@ def test_a_hand_stays_within_what_an_action_may_be_and_arrives():
 
 
 def test_an_unknown_task_is_refused():
+    rng = np.random.default_rng(0)
     with pytest.raises(UserError, match="open_drawer"):
-        make_skill("open_drawers", Hand(np.zeros(3), np.zeros(3), np.random.default_rng(0)), None)
+        make_skill("open_drawers", Hand(np.zeros(3), np.zeros(3), rng), rng)

@@ -1,6 +1,7 @@
 """Recorded actions, given to the simulator again, do what the annotations say."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,7 @@ def test_a_missing_frame_is_an_error_that_names_it_and_leaves_no_half_film(
     dataset = shutil.copytree(shared / "calvin_sample", tmp_path / "calvin")
     split = open_dataset(dataset)[0]
     missing = split.frame_path(read_annotations(split)[1].start + 3)
+    assert isinstance(missing, Path)
     missing.unlink()
     assets, film = str(shared / "calvin_assets"), tmp_path / "films" / "replay.mp4"
     with pytest.raises(SystemExit):

@@ -116,6 +116,7 @@ def test_foresight_teaches_its_heads_where_the_hand_will_be(policy, obs):
     @torch.no_grad()
     def gap() -> float:
         _, looked_at = foreseeing._look(seen, None)
+        assert looked_at is not None
         return float((looked_at - ahead).norm(dim=-1).median())
 
     before = gap()

@@ -1,5 +1,7 @@
 """The whole policy compiles to one graph, and partial batches are compiled once."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ def make_policy() -> DP3:
     return policy
 
 
-def batch_of(size: int) -> tuple:
+def batch_of(size: int) -> tuple[dict[str, Any], torch.Tensor, torch.Tensor]:
     torch.manual_seed(size)
     obs = {"point_cloud": torch.rand(size, 2, 64, 3), "agent_pos": torch.rand(size, 2, 15)}
     batch = {"obs": obs, "action": torch.rand(size, 16, 7) * 2 - 1}

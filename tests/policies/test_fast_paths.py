@@ -1,6 +1,7 @@
 """What is computed faster is the same function, values and gradients."""
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from langsteer.policies.dp3 import DP3, DP3Config, Normalizer, convolution, enco
 from langsteer.policies.dp3.encoder import PointEncoder
 
 DEFAULT = convolution.LIBRARY_BELOW
-CLOSE = {"atol": 1e-5, "rtol": 1e-4}
+assert_close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-4)
 # The fixture of this module is the same for all examples.
 SETTINGS = settings(
     max_examples=25,
@@ -32,7 +33,7 @@ def values_and_gradients(function, *inputs):
 
 def assert_same(one, other):
     for first, second in zip(one, other, strict=True):
-        torch.testing.assert_close(first, second, **CLOSE)
+        assert_close(first, second)
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def test_products_are_those_of_pytorch(rows, dim_in, dim_out, lead):
     expected = values_and_gradients(lambda: functional.linear(*inputs), *inputs)
     assert_same(values_and_gradients(lambda: layer(x), *inputs), expected)
     with torch.no_grad():
-        torch.testing.assert_close(layer(x), expected[0], **CLOSE)
+        assert_close(layer(x), expected[0])
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -151,7 +152,9 @@ def test_a_training_step_by_products_is_the_step_by_library_calls(monkeypatch):
     def gradients():
         policy.zero_grad()
         policy.compute_loss(batch, noise=noise, timesteps=timesteps).backward()
-        return [parameter.grad.clone() for parameter in policy.parameters()]
+        found = [parameter.grad for parameter in policy.parameters()]
+        assert all(gradient is not None for gradient in found)
+        return found
 
     fast = gradients()
     monkeypatch.setattr(convolution, "multiplies", lambda x, weight: False)

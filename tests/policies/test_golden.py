@@ -1,5 +1,7 @@
 """With the reference's weights, every intermediate result is the reference's."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from langsteer.policies.dp3 import DP3, DP3Config
 from langsteer.policies.dp3.reference import load_reference_state_dict
 
-TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+assert_close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture(scope="module", params=["dp3", "simple_dp3"])
@@ -30,13 +32,13 @@ def golden(request, shared):
 def test_encoder_features_are_the_references(golden):
     policy, arrays, obs = golden
     features = policy.encode(obs).unflatten(1, (2, -1)).flatten(0, 1)
-    torch.testing.assert_close(features, arrays["encoder_output"], **TOLERANCE)
+    assert_close(features, arrays["encoder_output"])
 
 
 def test_unet_output_is_the_references(golden):
     policy, arrays, obs = golden
     output = policy.model(arrays["unet_sample"], arrays["unet_timesteps"], policy.encode(obs))
-    torch.testing.assert_close(output, arrays["unet_output"], **TOLERANCE)
+    assert_close(output, arrays["unet_output"])
 
 
 def test_noised_actions_and_loss_are_the_references(golden):
@@ -44,18 +46,18 @@ def test_noised_actions_and_loss_are_the_references(golden):
     noise, timesteps = arrays["loss_noise"], arrays["loss_timesteps"]
     clean = policy.normalizer.action.normalize(arrays["actions"])
     noisy = policy.diffusion.add_noise(clean, noise, timesteps)
-    torch.testing.assert_close(noisy, arrays["noisy_action"], **TOLERANCE)
+    assert_close(noisy, arrays["noisy_action"])
     batch = {"obs": obs, "action": arrays["actions"]}
     loss = policy.compute_loss(batch, noise=noise, timesteps=timesteps)
-    torch.testing.assert_close(loss, arrays["loss"], **TOLERANCE)
+    assert_close(loss, arrays["loss"])
 
 
 def test_sampled_and_executed_actions_are_the_references(golden):
     policy, arrays, obs = golden
     predicted = policy.predict_action(obs, noise=arrays["x_T"])
-    torch.testing.assert_close(predicted["action_pred"], arrays["action_pred"], **TOLERANCE)
-    torch.testing.assert_close(predicted["action"], arrays["action"], **TOLERANCE)
+    assert_close(predicted["action_pred"], arrays["action_pred"])
+    assert_close(predicted["action"], arrays["action"])
     normalized = policy.normalizer.action.normalize(predicted["action_pred"])
-    torch.testing.assert_close(normalized, arrays["ddim_sample_normalized"], **TOLERANCE)
+    assert_close(normalized, arrays["ddim_sample_normalized"])
     steps = [plan.timestep for plan in policy.diffusion.steps()]
     assert steps == arrays["ddim_timesteps"].tolist()

@@ -7,7 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.policies.dp3.graphs import DenoiserGraphs
-from langsteer.steering.guidance import GradientGuidance, Strength
+from langsteer.steering.config import Strength
+from langsteer.steering.guidance import GradientGuidance
 from langsteer.steering.objectives import Reference, Sum, ValueMap
 
 CONFIG = DP3Config(down_dims=(16, 32), point_widths=(8, 16), encoder_output_dim=8)
@@ -52,7 +53,7 @@ def policy() -> DP3:
     return made
 
 
-def observation() -> dict:
+def observation() -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     return {"point_cloud": torch.rand(1, 2, 64, 3), "agent_pos": torch.rand(1, 2, 15)}
 

@@ -46,7 +46,7 @@ def foreign(monkeypatch):
             return (Settings, (self.value,), {"value": self.value})
 
     Settings.__module__, Settings.__qualname__ = module.__name__, "Settings"
-    module.Settings = Settings
+    monkeypatch.setattr(module, "Settings", Settings, raising=False)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     yield Settings
 

@@ -92,6 +92,7 @@ def test_a_sentence_without_one_clear_task_is_refused(reader):
 
 def test_no_colour_or_side_is_read_that_another_was_told_of(reader):
     for sentence, task in frozen_sentences()["frozen sentences"]:
+        assert task is not None
         for name, share in shares_of(reader, sentence).items():
             for value in ("red", "blue", "pink", "left", "right"):
                 is_other = f"_{value}" in name and f"_{value}" not in task

@@ -57,6 +57,7 @@ def test_reference_is_zero_on_it_and_draws_each_sample_to_the_nearest():
     targets = torch.stack([torch.zeros(5, 7), torch.ones(5, 7)]).double()
     path = torch.stack([torch.full((5, 7), 0.1), torch.full((5, 7), 0.9)]).double().requires_grad_()
     Reference(targets, 1e-4)(path).sum().backward()
+    assert path.grad is not None
     assert (path.grad[0] > 0).all()
     assert (path.grad[1] < 0).all()
     exact = Reference(targets[:1])(targets[:1])
@@ -72,6 +73,7 @@ def test_value_map_ignores_what_does_not_matter_and_repels_from_points():
     energy = beside(at_goal)
     assert energy.item() > 0
     energy.sum().backward()
+    assert at_goal.grad is not None
     assert (at_goal.grad[..., 1] > 0).all()  # downhill leads away from the point
     assert at_goal.grad.isfinite().all()
     far = ValueMap(waypoint, avoid=torch.tensor([[1.0, 1.0, 1.0]]))

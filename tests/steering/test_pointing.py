@@ -109,7 +109,7 @@ def test_a_block_behind_the_door_is_an_error_and_its_attempt_says_so(env, layout
         aim_of("lift_red_block_slider").point("lift_red_block_slider", layout, seen)
     player = Player(env, Agent(policy), POINTING)
     run = player.play("lift_red_block_slider", "lift it", 0, 9, "lift_red_block_slider")
-    assert "hidden" in run.unsteered
+    assert run.unsteered is not None and "hidden" in run.unsteered
     assert run.first_paths is None
 
 
@@ -170,15 +170,16 @@ def test_it_draws_until_the_hand_is_near_and_lets_go_until_it_has_left():
 
 def test_a_push_touches_first_and_may_then_go_its_way():
     contact = aim_of("push_red_block_left").contact
-    pointer = Pointer(np.zeros(3), near=0.05, contact=contact)
+    pointer, touch = Pointer(np.zeros(3), near=0.05, contact=contact), contact.touch
+    assert touch is not None
 
     def ranking_at(x):
         state = robot_at(x)
-        state[1:3] = contact.touch[1:]
+        state[1:3] = touch[1:]
         return ranking(pointer, state)
 
     assert isinstance(ranking_at(0.02), Touch)
-    for x in (contact.touch[0], -0.2, -AWAY * 0.05 - WAY + 0.02):  # the block moves, and the hand
+    for x in (touch[0], -0.2, -AWAY * 0.05 - WAY + 0.02):  # the block moves, and the hand
         assert isinstance(ranking_at(x), Intent)
     assert ranking_at(-AWAY * 0.05 - WAY - 0.02) is None
     assert isinstance(ranking_at(0.0), Touch)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,14 +82,15 @@ def unsteered(policy, obs, seed=3):
 
 def test_zero_strength_equals_no_steering_to_the_bit(policy, obs, library):
     plain = unsteered(policy, obs)
-    for changes in (
+    cases: tuple[dict[str, Any], ...] = (
         {},
         {"repetitions": 3},
         {"value_map": 1.0},
         # The gradient's machinery runs, and each step is left unguided.
         {"strength": 1.0, "start": 10},
         {"strength": 1.0, "unguided_last": 10, "repetitions": 2},
-    ):
+    )
+    for changes in cases:
         config = dataclasses.replace(REFERENCE, **{"strength": 0.0, **changes})
         actions, steerer = predict(policy, obs, library, config)
         np.testing.assert_array_equal(actions, plain)
@@ -356,6 +358,6 @@ def test_bad_configuration_is_refused(values, message):
 def test_configurations_in_conf_are_valid(path):
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         composed = compose("train", [f"+steering={path.stem}"])
-    values = OmegaConf.to_container(composed)["steering"]
+    values: Any = OmegaConf.to_container(composed.steering)
     assert set(values) == set(SteeringConfig().to_dict())
     assert SteeringConfig.from_dict({**values, "demonstrations": "some"}).name == path.stem

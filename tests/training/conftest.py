@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ SHORT = [
 def make_store(path: Path, lengths: list[int], splits: list[str], seed: int = 0) -> Path:
     """A store of random clouds whose actions follow from the state."""
     random = np.random.default_rng(seed)
-    ends = np.cumsum(lengths)
+    ends = np.cumsum(lengths, dtype=np.int64)
     states = random.uniform(-1, 1, (ends[-1], 15)).astype(np.float32)
     clouds = random.uniform(-0.4, 0.4, (ends[-1], POINTS, 6)).astype(np.float32)
     clouds[..., 3:] = np.abs(clouds[..., 3:])
@@ -47,7 +48,7 @@ def make_store(path: Path, lengths: list[int], splits: list[str], seed: int = 0)
         split=np.array(splits),
         task=np.array(["open_drawer"] * len(lengths)),
         instruction=np.array(["open the drawer"] * len(lengths)),
-        first_frame=ends - lengths,
+        first_frame=ends - np.array(lengths),
         group=np.arange(len(lengths)),
     )
     arrays = {"point_cloud": clouds, "state": states, "action": actions.astype(np.float32)}
@@ -141,7 +142,9 @@ class Training:
         assert process.returncode == status, output
         return output
 
-    def start_patched(self, patch: str, *overrides: str, **environment: str) -> subprocess.Popen:
+    def start_patched(
+        self, patch: str, *overrides: str, **environment: str
+    ) -> subprocess.Popen[str]:
         """Begin a training in a process that runs the statements ``patch`` before."""
         code = f"{patch}\nfrom langsteer.train_command import main\nmain()"
         arguments = self.command(*overrides)[2:]
@@ -150,9 +153,8 @@ class Training:
     def start_ranks(self, *overrides: str, ranks: int = 2) -> list[subprocess.Popen[str]]:
         """Begin one training as SLURM does: a task for each rank, and nobody who watches them."""
         port = free_port()
-        return [
-            self.start(*overrides, **self.slurm_task(rank, ranks, port)) for rank in range(ranks)
-        ]
+        tasks = [self.slurm_task(rank, ranks, port) for rank in range(ranks)]
+        return [self._popen(self.command(*overrides), task) for task in tasks]
 
     def slurm_task(self, rank: int, ranks: int, port: int) -> dict[str, str]:
         """The environment of a task of a SLURM step on this machine."""
@@ -165,7 +167,7 @@ class Training:
             "MASTER_PORT": str(port),
         }
 
-    def latest(self, experiment: str) -> dict:
+    def latest(self, experiment: str) -> dict[str, Any]:
         """The content of an experiment's newest checkpoint."""
         return torch.load(self.folder / experiment / "latest.ckpt", weights_only=True)
 
@@ -175,6 +177,7 @@ def wait_for() -> Callable[[subprocess.Popen[str], str], str]:
     """Reads a process's output until a text occurs, and returns what was read."""
 
     def wait(process: subprocess.Popen[str], text: str) -> str:
+        assert process.stdout is not None
         read = ""
         for line in process.stdout:
             read += line
@@ -193,7 +196,9 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def training(training_on: Callable[[Path, Path], Training], tiny_store: Path, tmp_path: Path):
+def training(
+    training_on: Callable[[Path, Path], Training], tiny_store: Path, tmp_path: Path
+) -> Training:
     """The trainer on the tiny store."""
     return training_on(tiny_store, tmp_path)
 
@@ -220,4 +225,4 @@ def tiny_overrides(tiny_training: list[str]) -> list[str]:
 def sample_store(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of the sample of the real simulator; not to be changed."""
     path = tmp_path_factory.mktemp("sample") / "sample.zarr"
-    return convert(shared / "calvin_sample", path, ConversionSettings(), num_workers=1).store.path
+    return convert(shared / "calvin_sample", path, ConversionSettings(), num_workers=1).path

@@ -115,7 +115,7 @@ def test_validation_does_not_depend_on_max_train_episodes(many_episodes):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_episodes_that_share_frames_of_the_source_stay_on_one_side(tmp_path, seed):
-    lengths, groups = [20] * 9, np.array([0, 0, 0, 1, 1, 2, 3, 3, 4])
+    lengths, groups = np.array([20] * 9), np.array([0, 0, 0, 1, 1, 2, 3, 3, 4])
     ends = np.cumsum(lengths)
     random = np.random.default_rng(0)
     arrays = {
@@ -189,8 +189,11 @@ def test_one_loader_gives_all_epochs_in_the_order_of_each(tiny_store):
         assert batch["last"] == expected["last"]
 
 
-class OwnPid:
+class OwnPid(CalvinData):
     """In place of data: a batch tells which process made it."""
+
+    def __init__(self):
+        pass
 
     def train_batch(self, micro, seed):
         return {"pid": os.getpid(), "epoch": micro.epoch}

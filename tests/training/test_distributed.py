@@ -1,10 +1,13 @@
 """Ranks, workers and micro-batches do not change what is learned."""
 
+import os
+from functools import partial
+
 import pytest
 import torch
+from torch import distributed as dist
 
 from langsteer.errors import UserError
-from langsteer.training import distributed
 from langsteer.training.distributed import Vote, World, cores_per_rank, detect, first_of_nodelist
 
 
@@ -111,9 +114,7 @@ def test_group_of_one_trains_as_one_process_does(training):
 
 
 def test_ranks_of_torchrun_share_the_cores_of_their_slurm_task(monkeypatch):
-    monkeypatch.setattr(
-        distributed.os, "sched_getaffinity", lambda process: range(64), raising=False
-    )
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(64), raising=False)
     assert cores_per_rank({"SLURM_CPUS_PER_TASK": "32", "LOCAL_WORLD_SIZE": "4"}) == 8
     assert cores_per_rank({"SLURM_CPUS_PER_TASK": "32"}) == 32
     assert cores_per_rank({"LOCAL_WORLD_SIZE": "4"}) == 16
@@ -125,16 +126,16 @@ class Ranks:
     def __init__(self, monkeypatch, seconds_per_step):
         self.now, self.seconds, self.ballots = 0.0, seconds_per_step, []
         self.rounds = 0
-        monkeypatch.setattr(distributed.dist, "all_reduce", self._all_reduce)
+        monkeypatch.setattr(dist, "all_reduce", self._all_reduce)
         worlds = [World(rank, 0, len(seconds_per_step), "slurm") for rank in (0, 1)]
         self.clocks = [0.0 for _ in seconds_per_step]
-        self.votes = [
-            Vote(world, clock=lambda rank=rank: self.clocks[rank])
-            for rank, world in enumerate(worlds)
-        ]
+        self.votes = [Vote(world, partial(self._time, rank)) for rank, world in enumerate(worlds)]
+
+    def _time(self, rank):
+        return self.clocks[rank]
 
     def _all_reduce(self, ballot, operation):
-        assert operation == distributed.dist.ReduceOp.MAX
+        assert operation == dist.ReduceOp.MAX
         self.ballots.append(ballot.clone())
         if self.other is not None:
             ballot.copy_(torch.maximum(ballot, self.other))

@@ -106,6 +106,7 @@ def test_debug_training_from_calvins_sample(sample_store, tmp_path, training_on,
     assert content["pipeline"]["n_points"] == 2048
     assert content["metrics"].get("val_loss", 0.0) >= 0
     policy = load_policy(tmp_path / "run" / "latest.ckpt")
+    assert policy.pipeline is not None
     assert policy.pipeline["n_points"] == 2048
 
 

@@ -187,6 +187,7 @@ def test_the_checkpoint_tells_its_encoder_from_another(spoken):
     spoken.here("training.experiment_name=run", "training.num_epochs=1")
     policy = load_policy(spoken.folder / "run" / "latest.ckpt")
     assert policy.config.language_encoder == "hashed"
+    assert policy.language is not None
     policy.language.check(make_encoder("hashed"))
 
     class Mirrored(HashedWords):

@@ -31,7 +31,12 @@ def fake_wandb(monkeypatch, wandb_wanted):
     )
     module = types.ModuleType("wandb")
     module.__spec__ = ModuleSpec("wandb", None)
-    module.init = lambda **arguments: calls.init.append(arguments) or run
+
+    def init(**arguments):
+        calls.init.append(arguments)
+        return run
+
+    monkeypatch.setattr(module, "init", init, raising=False)
     monkeypatch.setitem(sys.modules, "wandb", module)
     return calls
 
@@ -127,8 +132,9 @@ def test_wandb_gets_all_numbers_and_the_same_run_after_a_resume(training, fake_w
 
 
 def test_wandb_mode_of_the_environment_has_its_say_unless_configured(fake_wandb, tmp_path):
-    for mode, given in (("online", None), ("offline", "offline")):
-        make_wandb(WandbConfig(mode=mode), tmp_path, {}, logging.getLogger("test"))
+    online, offline = WandbConfig(mode="online"), WandbConfig(mode="offline")
+    for config, given in ((online, None), (offline, "offline")):
+        make_wandb(config, tmp_path, {}, logging.getLogger("test"))
         assert fake_wandb.init[-1]["mode"] == given
 
 

@@ -21,7 +21,8 @@ epochs = st.integers(0, 3)
 
 def step_contents(arguments, world_size, epoch):
     """Windows of each step by their place in it, and the sum of the shares."""
-    contents, shares = {}, {}
+    contents: dict[int, dict[int, int]] = {}
+    shares: dict[int, float] = {}
     for rank in range(world_size):
         for micro in Schedule(**arguments, rank=rank, world_size=world_size).epoch(epoch):
             shares[micro.step] = shares.get(micro.step, 0.0) + micro.share

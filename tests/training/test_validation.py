@@ -68,7 +68,7 @@ def test_ranks_share_validation_without_counting_a_window_twice(policy, data, mo
     from langsteer.training import validation
 
     alone = validate(policy, data, 32, World(), NEVER)
-    sums = {}
+    sums: dict[int, list[torch.Tensor]] = {}
 
     def collect(values):
         sums.setdefault(len(values), []).append(values.clone())
@@ -77,7 +77,7 @@ def test_ranks_share_validation_without_counting_a_window_twice(policy, data, mo
     monkeypatch.setattr(validation, "all_sum", collect)
     for rank in range(3):
         validate(policy, data, 32, World(rank, rank, 3), NEVER)
-    loss, count = sum(sums[2]).tolist()
+    loss, count = torch.stack(sums[2]).sum(dim=0).tolist()
     assert count == len(data.val)
     assert loss / count == pytest.approx(alone["val_loss"], rel=1e-9)
 
@@ -117,25 +117,19 @@ def test_trainer_validates_the_averaged_weights(training):
     assert content["metrics"]["val_loss"] == losses["ema"] != losses["model"]
 
 
-class StopAfter:
-    """A request that comes once it has been looked at so often."""
-
-    def __init__(self, looks):
-        self.looks = looks
-
-    @property
-    def requested(self):
-        self.looks -= 1
-        return self.looks < 0
-
-
 def test_validation_is_left_at_the_block_where_the_request_comes(policy, data, monkeypatch):
-    done = []
+    stop, losses = StopRequest(), []
     compute = policy.compute_loss
-    monkeypatch.setattr(policy, "compute_loss", lambda *a: done.append(len(a)) or compute(*a))
+
+    def counted(*arguments):
+        losses.append(compute(*arguments))
+        stop.requested = len(losses) == 1
+        return losses[-1]
+
+    monkeypatch.setattr(policy, "compute_loss", counted)
     with pytest.raises(Stopped):
-        validate(policy, data, 16, World(), StopAfter(1))
-    assert len(done) == 1
-    done.clear()
-    validate(policy, data, 16, World(), StopAfter(99))
-    assert len(done) == -(-len(data.val) // BLOCK) > 1
+        validate(policy, data, 16, World(), stop)
+    assert len(losses) == 1
+    stop.requested = False
+    validate(policy, data, 16, World(), stop)
+    assert len(losses) - 1 == -(-len(data.val) // BLOCK) > 1
