@@ -2,9 +2,10 @@
 
 Each page's blocks run as they are in one folder: the README's in an empty one, the others' where
 the README's have left their results. Commands get small sizes after their own arguments, so that
-the last one counts. Installing, queueing and downloading are left out.
+the last one counts. Installing, queueing, downloading and testing are left out.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -43,7 +44,7 @@ SIZES = {
         *("--tasks", "open_drawer", "--chain_length", "1"),
     ],
     "run_experiment.py": ["num_episodes=1", "videos=1", *PLAY],
-    "evaluate_calvin.py": ["num_chains=1", *PLAY],
+    "evaluate_calvin.py": ["num_chains=1000", "chains=0-0", *PLAY],
     "evaluate_steering.py": [
         "starts=1",
         "methods=[none,pointing,reference]",
@@ -52,9 +53,14 @@ SIZES = {
     ],
 }
 """Script to what is added to its arguments."""
-LEFT_OUT = r"^(pip|sbatch|make|bash scripts/(setup_calvin|slurm_)|python benchmarks/gpu).*$"
-NOT_HERE = ("load_reference_checkpoint", "DenoiserGraphs")
+LEFT_OUT = (
+    r"^(pip|sbatch|make|bash scripts/(setup_calvin|slurm_)|python benchmarks/gpu|"
+    r"(LANGSTEER_\w+=\S+ )?python -m pytest).*$"
+)
+NOT_HERE = ["load_reference_checkpoint", "DenoiserGraphs"]
 """A file of the reference implementation, and a GPU."""
+if importlib.util.find_spec("pyarrow") is None:
+    NOT_HERE += ["export_lerobot"]  # the extra [lerobot]
 # What a reader of the examples is taken to have.
 PRELUDE = """
 import numpy as np, torch, langsteer
@@ -119,7 +125,7 @@ def run_page(tools, recordings):
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
         script = "\n".join(blocks(page, "bash")).replace("8000", port)
-        script = re.sub(r"/path/to/\w+", str(recordings), script)
+        script = re.sub(r"/path/to/\w+|task_D_D\.zip", str(recordings), script)
         script = re.sub(LEFT_OUT, "true", script, flags=re.MULTILINE)
         script = re.sub(r"^(python scripts/serve.*)$", r"\1 &", script, flags=re.MULTILINE)
         if not assets.is_dir():
@@ -176,7 +182,7 @@ def test_page_runs_in_order(page, after_readme, run_page, tmp_path):
     made = folder / CHECKPOINTS / "my_run"
     shutil.rmtree(made)
     trained = min((folder / CHECKPOINTS).glob("dp3_calvin_*"))
-    for name in ("my_run", "base", "dp3_calvin_20260213"):
+    for name in ("my_run", "base", "dp3_calvin_20260213", "language_dp3_20260213"):
         shutil.copytree(trained, folder / CHECKPOINTS / name)
     shutil.copyfile(made / "latest.ckpt", made / "epoch_0100.ckpt")
     shutil.copytree(folder / "data" / "calvin_training.zarr", folder / "data" / "calvin_debug.zarr")
