@@ -11,10 +11,10 @@ from typing import Any
 from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.training.config import RunConfig, VideoConfig
-from langsteer.training.distributed import detect
 from langsteer.training.dp3_trainer import train
 from langsteer.training.films import Filmer
 from langsteer.training.signals import EXIT_PREEMPTED
+from langsteer.training.world import detect
 
 
 @exits_cleanly

@@ -21,6 +21,7 @@ from langsteer.errors import UserError
 from langsteer.files import remove_temporary
 from langsteer.nesting import differences, flatten
 from langsteer.policies.dp3 import DP3Config
+from langsteer.training.agreement import from_main
 from langsteer.training.checkpoint_util import (
     find_experiment,
     newest_checkpoint,
@@ -28,7 +29,7 @@ from langsteer.training.checkpoint_util import (
     verified_checkpoint,
 )
 from langsteer.training.config import TrainingConfig
-from langsteer.training.distributed import World, from_main
+from langsteer.training.world import World
 
 # A resumed run must share these with its checkpoint to be the run that was never stopped. The rest
 # (epochs, validation, logging, workers, device) may change.

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from langsteer.errors import UserError
+from langsteer.training.agreement import all_sum
 from langsteer.training.calvin_dataset import Batch
-from langsteer.training.distributed import World, all_sum
 from langsteer.training.pytorch_util import (
     data_parallel,
     learning_rate,
@@ -28,6 +28,7 @@ from langsteer.training.pytorch_util import (
     to_device,
 )
 from langsteer.training.run_state import RunState
+from langsteer.training.world import World
 
 
 class Learner:

@@ -22,8 +22,8 @@ from torch.optim import AdamW
 
 from langsteer.errors import UserError
 from langsteer.training.config import TrainingConfig
-from langsteer.training.distributed import World
 from langsteer.training.replay_buffer import ReplayBuffer
+from langsteer.training.world import World
 
 BUCKET_MB = 25
 """Megabytes of gradients sent at once: PyTorch's own choice, until GPUs show a better one."""

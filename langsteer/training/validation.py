@@ -18,10 +18,11 @@ from torch import Tensor
 
 from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 from langsteer.policies.dp3 import DP3
+from langsteer.training.agreement import all_sum, any_rank
 from langsteer.training.calvin_dataset import Batch, CalvinData, diffusion_draws
-from langsteer.training.distributed import World, all_sum, any_rank
 from langsteer.training.pytorch_util import to_device
 from langsteer.training.signals import Stopped, StopRequest
+from langsteer.training.world import World
 
 BLOCK = 64
 _SEED = 20_260_213  # of validation alone; runs of any seed are compared with each other

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from langsteer.training.distributed import World, _rendezvous
+from langsteer.training.distributed import _rendezvous
+from langsteer.training.world import World
 
 LONG = ["training.experiment_name=a", "training.num_epochs=500", "training.timeout=30"]
 LOOPBACK = "0100007F"

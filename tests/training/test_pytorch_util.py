@@ -22,7 +22,6 @@ from langsteer.policies.cpu_threads import choose_threads
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.training import distributed
 from langsteer.training.config import TrainingConfig
-from langsteer.training.distributed import World
 from langsteer.training.pytorch_util import (
     choose_device,
     data_parallel,
@@ -34,6 +33,7 @@ from langsteer.training.pytorch_util import (
     summable,
     threads_restored,
 )
+from langsteer.training.world import World
 
 TINY_POLICY = DP3Config(down_dims=(8, 16), point_widths=(8,), encoder_output_dim=8)
 

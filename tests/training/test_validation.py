@@ -8,9 +8,9 @@ from langsteer.data.store import open_store
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.training.calvin_dataset import CalvinData, diffusion_draws
 from langsteer.training.config import TrainingDatasetConfig
-from langsteer.training.distributed import World
 from langsteer.training.signals import Stopped, StopRequest
 from langsteer.training.validation import BLOCK, validate
+from langsteer.training.world import World
 
 POLICY = DP3Config(
     down_dims=(8, 16), point_widths=(8,), encoder_output_dim=8, diffusion_step_embed_dim=8
