@@ -1,9 +1,10 @@
 """Numbered pieces of work: continued after any kill, done in processes, shared by jobs.
 
 A piece is a function of (settings, its number). Its result file, written last and by rename, marks
-it done; the same command again does the pieces without one. Several jobs may work in one folder.
-Either each has a share I/N of the pieces, or all have the same share: then a piece is done by the
-job that claims it. A claim ends with its process, so the others take over a killed job's pieces.
+it done. The same command, given again, does the pieces without a result. Several jobs may work in
+one folder. Either each has a share I/N of the pieces, or all have the same share, and a job claims
+a piece before doing it. A claim ends with its process, so the others take over a killed job's
+pieces.
 
 Example::
 

@@ -75,8 +75,8 @@ class CalvinEnv(gymnasium.Env[Any, Any]):
         renderer: draws the cameras, see `langsteer.envs.rendering`.
         pipeline: the policy's observation pipeline. The renderer's ``pixel_centre`` replaces its
             own; its cameras must be CALVIN's, since these are drawn.
-        led_reset: whether after a reset the LED's button knows the LED is lit (``"head"`` of
-            calvin_env) or takes it as off (``"pinned"`` by mees/calvin, and so in most results).
+        led_reset: what the LED's button takes the LED for after a reset. ``"head"`` of calvin_env
+            knows a lit one. ``"pinned"`` by mees/calvin, as in most results, takes it as off.
         render_mode: None, or ``"rgb_array"`` for gymnasium's `render`.
 
     Attributes:

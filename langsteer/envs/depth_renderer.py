@@ -2,8 +2,8 @@
 
 It draws PyBullet's visual shapes (``getVisualShapeData``) at the present poses of their links.
 Depth agrees with CALVIN's official images within 0.1 mm; colours are those of
-`langsteer.envs.shading`. Asking for fresh link poses does not disturb the physics. But it moves on
-by a substep the link states PyBullet reports: read those first.
+`langsteer.envs.shading`. Fresh link poses do not disturb the physics. But once asked for
+them, PyBullet reports its link states a substep ahead: read those first.
 
 Example::
 

@@ -1,16 +1,16 @@
-"""Success at CALVIN by two papers on steered policies, beside CALVIN's own oracle.
+"""Success at CALVIN as two papers on steered policies judge it, beside CALVIN's own oracle.
 
-Both look at the travel of things since the start. They differ in its threshold, and in the effect
-of a wrong behaviour:
+Both measure how far things have moved since the start. They differ in the distance they ask for,
+and in what a wrong behaviour does:
 
 - ``dynaguide``: DynaGuide (arXiv 2506.13922), ``analyze_calvin_touch.py`` of its repository. The
-  first behaviour ends the attempt, and it succeeds if that one was asked for. An attempt is 400
+  first behaviour ends the attempt: a success if it is the one asked for. An attempt is 400
   steps, ``--horizon`` of ``paper_experiments/calvin_articulated_object.sh``.
 - ``vls``: VLS (arXiv 2602.03973), ``core/env_adapters/calvin_adapter.py`` of its repository. Things
   must move farther, and a wrong behaviour ends nothing. An attempt is 200 steps: the default of
   ``base_adapter.py`` beside it, and ``max_episode_steps`` of ``ablations/``.
 
-Their tasks are the drawer, the door, the switch, the button, and to displace a block of a colour.
+Their tasks: move the drawer, the door, the switch or the button, or displace a block of a colour.
 
 Example::
 

@@ -48,8 +48,8 @@ class CollectionSettings(Settings):
         play: long chains of feasible tasks instead of one task an episode.
         chain_length: tasks in an episode of play.
         scene: of the environment.
-        instructed: in play, annotate each task from its beginning to its end, and end most of them
-            soon after they are done, as for a policy told its tasks.
+        instructed: in play, annotate each task from its beginning to its end. Most tasks end soon
+            after they are done, as under a policy that is told the next.
         renderer: of the environment; with ``"depth"`` colour images are black without ``colours``.
         colours: whether the depth renderer draws colours, too.
         driver: checkpoint of a policy that begins most tasks of instructed play, for the expert to

@@ -35,15 +35,14 @@ def fit_box(
 
     Minimises sum_i sd(p_i)^2 over centre and yaw, where sd is the signed distance to the box
     (Quilez, "distance functions"), by damped Gauss-Newton steps (Levenberg 1944). Several boxes may
-    fit the points of a half-hidden one alike. No box stands where the camera sees past it, so the
-    one it sees past least is taken.
+    fit the points of a half-hidden one equally well. The camera cannot see through a box, so the
+    box with the least of its faces seen through is taken.
 
     Args:
         points: (N, 3) metres, world frame.
         half_extents: of the box along its own axes, metres.
         away: (3,) unit vector from the camera to the points: the box lies behind its visible faces.
-        exposed: maps a place (4,) to the share of a box's faces there in front of what the camera
-            sees.
+        exposed: from a place (4,) to the share of the box's faces nearer than what the camera sees.
 
     Returns:
         (4,) xyz in metres and yaw in radians; root mean square distance in metres.

@@ -54,11 +54,11 @@ class SteeringConfig(Settings, prefix="steering."):
         reference: weight of nearness to demonstrated paths; 0 leaves it out.
         value_map: weight of the map of places to seek and to avoid; 0 leaves it out.
         pointing: weight of the one point that the sentence is about; 0 leaves it out.
-        intent: weight of what shall happen there, once the hand is there; 0 ranks samples by it and
-            draws nothing.
+        intent: weight of the task's motion, once the hand is at the point; 0 only ranks samples
+            by it.
         near: metres from the point at which drawing ends.
-        point: a point of your own instead, to be drawn to and to stay at: (3,) metres, or a pixel
-            (2,) of the static camera, from the top left corner. No sentence is read.
+        point: go to this point and stay there: (3,) metres, or a pixel (2,) of the static camera,
+            from the top left corner. No sentence is read.
         strength: of the gradient, s of `guidance.GradientGuidance`; 0 is no gradient.
         schedule: of `SCHEDULES`.
         start: index of the first guided step.

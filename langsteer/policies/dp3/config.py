@@ -31,7 +31,7 @@ class DP3Config(Settings, prefix="policy."):
     Attributes:
         horizon: length of a predicted action trajectory in steps; each down stage halves it.
         n_obs_steps: observation frames in the condition; the last one is the present.
-        n_action_steps: actions to execute of it, from the present one on.
+        n_action_steps: actions of the trajectory to execute, from the present one on.
         action_dim: CALVIN's ``rel_actions`` have 7.
         agent_pos: the network's part of ``robot_obs``: ``full`` all 15 values, as in the reference;
             ``tcp`` the tcp's position, sine and cosine of its angles, the gripper's width.
@@ -39,8 +39,8 @@ class DP3Config(Settings, prefix="policy."):
         point_widths: widths of the per-point layers.
         attention_heads: heads of `encoder.PointAttention`, to look for the things of the sentence;
             0 leaves it out, as in the reference.
-        foresight: weight of teaching the first heads to look where the hand will be
-            (`policy.foresight_loss`), in training alone; 0 leaves it out.
+        foresight: weight of `policy.foresight_loss`: in training, the first heads learn to look
+            where the hand will be. 0 leaves it out.
         encoder_output_dim: features of the cloud, and of the state, per observation frame.
         down_dims: channels of the U-Net's stages.
         blocks_per_stage: residual blocks per stage: 2 in DP3, 1 in Simple DP3.

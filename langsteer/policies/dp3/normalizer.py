@@ -9,10 +9,10 @@ The sampler clips trajectories to [-1, 1]. So the scale comes from limits, not f
 deviation: executed actions never leave the range of the training data. Points stay in metres.
 
 Angles. The roll of CALVIN's tcp lies near +pi and -pi and flips between them. So its limits are
-those of the shortest arc around the training data, e.g. [2.9, 3.4]. An incoming angle is first
-brought by whole turns to within half a turn of the arc's middle. This keeps 15 values and leaves
-every angle inside the fitted limits as it is, like the reference's arithmetic. It makes the policy
-blind to added turns. If an angle's fitted limits are more than a turn apart, it counts turns, and
+those of the shortest arc around the training data, e.g. [2.9, 3.4]. Whole turns first
+bring an incoming angle to within half a turn of the arc's middle. The values stay 15. An angle
+inside the fitted limits stays as it is, as in the reference. An angle with added turns is the same
+angle to the policy. Fitted limits more than a turn apart belong to an angle that counts turns; it
 is taken as it is.
 """
 
