@@ -26,8 +26,22 @@ _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PATH_IS_WRONG = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
+_MOST_CHARACTERS = 4000
+"""Of a message, about a page."""
+
+
 class UserError(Exception):
-    """Bad input: the message names the file, what was found, what was expected and what to do."""
+    """Bad input: the message names the file, what was found, what was expected and what to do.
+
+    A message of more than a page loses its middle. It repeats a value of a hostile file, or a
+    library's own message does; the file stands at its beginning and the remedy at its end.
+    """
+
+    def __init__(self, message: str) -> None:
+        if len(message) > _MOST_CHARACTERS:
+            half = _MOST_CHARACTERS // 2
+            message = f"{message[:half]} [...] {message[-half:]}"
+        super().__init__(message)
 
 
 def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:

@@ -21,6 +21,13 @@ def test_bad_input_is_one_line_and_status_2(capsys):
     assert ends_with(command, capsys) == (2, "error: data/x.zarr: no such store\n")
 
 
+def test_a_message_of_many_pages_keeps_its_file_and_its_remedy():
+    message = str(UserError(f"data/x.zarr: {'a' * 100_000} is no number; convert it again"))
+    assert len(message) < 5000
+    assert message.startswith("data/x.zarr: a")
+    assert message.endswith("is no number; convert it again")
+
+
 def test_full_disk_is_no_traceback(capsys):
     def command():
         with Path("/dev/full").open("w", buffering=1) as file:
