@@ -19,9 +19,10 @@ from langsteer.calvin.dataset import METRES_PER_UNIT
 from langsteer.calvin.layout import Layout
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
+from langsteer.evaluation.player import UNSTEERED, Player
 from langsteer.evaluation.protocol_starts import SETTINGS, paper_scene
 from langsteer.evaluation.protocols import CALVIN
-from langsteer.evaluation.rollout import UNSTEERED, Judge, Player
+from langsteer.evaluation.rollout import Judge
 from langsteer.experts.starts import benchmark_robot_obs, has_room, sample_scene
 from langsteer.experts.view import View, read_layout
 from langsteer.policies.agent import Agent

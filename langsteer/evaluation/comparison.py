@@ -42,8 +42,9 @@ from langsteer.evaluation.attempts import (
     sample_starts,
 )
 from langsteer.evaluation.comparison_report import video_path, write_report
+from langsteer.evaluation.player import one_thread_of_many, open_env, require_steerable
 from langsteer.evaluation.protocols import CALVIN, PROTOCOLS, STEPS, behaviour_of
-from langsteer.evaluation.rollout import Judge, one_thread_of_many, open_env, require_steerable
+from langsteer.evaluation.rollout import Judge
 from langsteer.evaluation.run import RunSettings, open_run
 from langsteer.evaluation.table import BASE, tables
 from langsteer.policies.agent import Agent

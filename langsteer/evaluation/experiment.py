@@ -30,7 +30,8 @@ from langsteer.calvin.task import checked_task
 from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
 from langsteer.evaluation.experiment_report import EPISODES, Summary
-from langsteer.evaluation.rollout import TaskRun, open_player, steered_tasks
+from langsteer.evaluation.player import open_player, steered_tasks
+from langsteer.evaluation.rollout import TaskRun
 from langsteer.evaluation.run import (
     Environment,
     EnvSettings,

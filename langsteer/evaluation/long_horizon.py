@@ -32,8 +32,8 @@ from langsteer.calvin.task import TASKS
 from langsteer.configuration import compose, run_command
 from langsteer.errors import UserError, exits_cleanly
 from langsteer.evaluation.page import Clip, Panel, Section, rate_bars, tile, write_page
+from langsteer.evaluation.player import Player, open_player, require_steerable
 from langsteer.evaluation.rates import Rate, rates_by_name
-from langsteer.evaluation.rollout import Player, open_player, require_steerable
 from langsteer.evaluation.run import Environment, PlaySettings, facts, open_run, write_csv
 from langsteer.files import write_json
 from langsteer.reading import read_yaml

@@ -14,7 +14,8 @@ from langsteer.calvin.task import checked_task
 from langsteer.envs.requirements import require_simulator
 from langsteer.envs.scene_config import load_scene
 from langsteer.evaluation.experiment import prepare_start
-from langsteer.evaluation.rollout import Player, TaskRun, open_env
+from langsteer.evaluation.player import Player, open_env
+from langsteer.evaluation.rollout import TaskRun
 from langsteer.evaluation.run import EnvSettings
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3

@@ -16,7 +16,7 @@ from langsteer.calvin.benchmark import chain
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.evaluation.long_horizon import BenchmarkSummary, play_chain, read_instructions
-from langsteer.evaluation.rollout import Player
+from langsteer.evaluation.player import Player
 
 class Still:
     n_obs_steps, sees_colours, told = 1, False, []

@@ -15,7 +15,7 @@ from langsteer.errors import UserError
 from langsteer.evaluation.attempts import RIVAL, contenders, load_rival
 from langsteer.evaluation.calvin_adapter import CalvinModel
 from langsteer.evaluation.experiment import ExperimentSettings, run_experiment
-from langsteer.evaluation.rollout import Player
+from langsteer.evaluation.player import Player
 from langsteer.policies.agent import Agent, load_agent
 from langsteer.policies.loading import load_policy
 from langsteer.sentences import HashedWords

@@ -11,7 +11,7 @@ from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.evaluation.experiment import ExperimentSettings, run_experiment
-from langsteer.evaluation.rollout import Player, steered_tasks
+from langsteer.evaluation.player import Player, steered_tasks
 from langsteer.experts.recording import Performer
 from langsteer.policies.agent import Agent
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer

@@ -18,7 +18,7 @@ from langsteer.compat.vla_eval_benchmark import CalvinBenchmark
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.evaluation.long_horizon import play_chain
-from langsteer.evaluation.rollout import Player
+from langsteer.evaluation.player import Player
 from langsteer.policies.agent import Agent
 from langsteer.serving.vla_eval_server import LangSteerServer
 

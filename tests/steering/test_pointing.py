@@ -15,7 +15,7 @@ from langsteer.configuration import compose
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
-from langsteer.evaluation.rollout import Player, look_at, steered_tasks
+from langsteer.evaluation.player import Player, look_at, steered_tasks
 from langsteer.experts.starts import benchmark_robot_obs, sample_scene
 from langsteer.experts.view import View, read_layout
 from langsteer.policies.agent import Agent
