@@ -1,4 +1,4 @@
-"""Policies; `shipped_policy` is the one that comes with the package."""
+"""Policies; `shipped_policy` and `shipped_base` are those that come with the package."""
 
 from pathlib import Path
 
@@ -9,3 +9,11 @@ def shipped_policy() -> Path:
     All commands take it: ``policy.ckpt_path=shipped``. Needs no PyTorch.
     """
     return Path(__file__).parent / "shipped"
+
+
+def shipped_base() -> Path:
+    """The folder of the base policy for steering: the language policy, trained further on play.
+
+    All commands take it: ``policy.ckpt_path=shipped_base``. Needs no PyTorch.
+    """
+    return Path(__file__).parent / "shipped_base"

@@ -19,15 +19,15 @@ import torch
 
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
-from langsteer.policies import shipped_policy
+from langsteer.policies import shipped_base, shipped_policy
 from langsteer.policies.dp3 import DP3, DP3Config
 from langsteer.policies.exported import export_config, export_identity, read_export
 from langsteer.policies.precision import PRECISIONS, Precision
 from langsteer.policies.weights import check_tensors
 from langsteer.records import problem
 
-SHIPPED = "shipped"
-"""Names the policy that comes with the package in a checkpoint's place."""
+SHIPPED, SHIPPED_BASE = "shipped", "shipped_base"
+"""Name the policies that come with the package in a checkpoint's place."""
 CHECKPOINT_FORMAT = "langsteer-checkpoint"
 CHECKPOINT_VERSION = 1
 _MOST_NAMED = 6  # checkpoints in a message
@@ -171,13 +171,14 @@ def _what_is_there(path: Path) -> str:
 
 
 def checked_path(path: str | Path | None) -> Path:
-    """A checkpoint's path, of `SHIPPED` the package's own; raises `UserError` if none is named."""
+    """A checkpoint's path, also of a policy of the package; raises `UserError` if none is named."""
     if path is None:
         raise UserError(
             "no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt, or "
             f"policy.ckpt_path={SHIPPED} for the policy that comes with LangSteer"
         )
-    return shipped_policy() if path == SHIPPED else Path(path)
+    own = {SHIPPED: shipped_policy, SHIPPED_BASE: shipped_base}.get(str(path))
+    return Path(path) if own is None else own()
 
 
 def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:
