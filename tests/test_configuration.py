@@ -82,6 +82,7 @@ def test_unknown_key_is_an_error_that_suggests_the_nearest(override, hint):
         "training.dataset.tail=none",
         "training.precision=fp8",
         "training.resume=maybe",
+        "training.resume=[]",
         "training.experiment_name=a/b",
         "training.betas=[0.9]",
     ],

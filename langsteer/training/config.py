@@ -88,7 +88,8 @@ class TrainingConfig(Settings, prefix="training."):
         # Checkpoints of earlier versions, and quoted values, hold words here.
         for name in ("resume", "points_on_device"):
             value = getattr(self, name)
-            object.__setattr__(self, name, {"true": True, "false": False}.get(value, value))
+            if value in ("true", "false"):
+                object.__setattr__(self, name, value == "true")
         super().__post_init__()
 
     def check(self) -> None:
