@@ -7,15 +7,17 @@ Example::
 """
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langsteer.data.checksums import BYTES
 from langsteer.errors import UserError
-from langsteer.reading import read_json
+from langsteer.reading import open_regular, read_json
 from langsteer.records import problem
 from langsteer.settings import Bound
 
@@ -170,14 +172,37 @@ def require_shards(folder: Path, layout: ArrayLayout, file_name: str) -> None:
             )
 
 
+def read_index(
+    path: Path, descriptor: int, chunks: int
+) -> tuple[int, NDArray[np.uint64], NDArray[np.uint64]]:
+    """Where a shard's chunks lie, from the index at its file's end.
+
+    Args:
+        path: of the shard, for a message.
+        descriptor: of its open file.
+        chunks: their number in a shard.
+
+    Returns:
+        The byte at which the index begins. Offsets (chunks,), `NO_CHUNK` for a chunk that was never
+        written. Lengths (chunks,) in bytes.
+
+    Raises:
+        UserError: the file is shorter than its index.
+    """
+    size = os.fstat(descriptor).st_size
+    start = size - chunks * INDEX_BYTES - BYTES
+    if start < 0:
+        raise UserError(f"{path}: {size} bytes, shorter than its index; check the store")
+    index = np.frombuffer(os.pread(descriptor, chunks * INDEX_BYTES, start), dtype="<u8")
+    offsets, lengths = index.reshape(chunks, 2).T
+    return start, offsets, lengths
+
+
 def ownerless_bytes(path: Path, layout: ArrayLayout) -> int:
     """Number of bytes in a shard's file outside of its chunks and its index; 0 in a good file.
 
     No checksum covers them. Whoever reads the array does not see them.
     """
-    entries, size = layout.chunks_per_shard, path.stat().st_size
-    start = size - entries * INDEX_BYTES - BYTES
-    with path.open("rb") as file:
-        file.seek(start)
-        index = np.frombuffer(file.read(entries * INDEX_BYTES), dtype="<u8").reshape(entries, 2)
-    return start - int(index[index[:, 0] != NO_CHUNK, 1].sum())
+    with os.fdopen(open_regular(path), "rb") as file:
+        start, offsets, lengths = read_index(path, file.fileno(), layout.chunks_per_shard)
+    return start - int(lengths[offsets != NO_CHUNK].sum())

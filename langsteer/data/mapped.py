@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.data import checksums
-from langsteer.data.layout import INDEX_BYTES, NO_CHUNK, read_layout
+from langsteer.data.layout import NO_CHUNK, read_index, read_layout
 from langsteer.data.store import shard_file_name
 from langsteer.errors import UserError
 from langsteer.reading import open_regular
@@ -186,13 +186,8 @@ class MappedArray:
 
     def _read_index(self, shard: int, descriptor: int) -> NDArray[np.uint64]:
         """Offset of each frame's chunk in a shard file, from the index at its end."""
-        path, size = self._shard_path(shard), os.fstat(descriptor).st_size
-        entries = self._rows_per_shard * self._parts
-        start = size - entries * INDEX_BYTES - checksums.BYTES
-        if start < 0:
-            raise UserError(f"{path}: {size} bytes, shorter than its index; check the store")
-        index = np.frombuffer(os.pread(descriptor, entries * INDEX_BYTES, start), dtype="<u8")
-        offsets, lengths = index.reshape(entries, 2).T
+        path, chunks = self._shard_path(shard), self._rows_per_shard * self._parts
+        start, offsets, lengths = read_index(path, descriptor, chunks)
         there = np.sort(offsets[offsets != NO_CHUNK])
         same_length = (lengths[offsets != NO_CHUNK] == self._stored_bytes).all()
         # Chunks that overlap: an offset changed. Chunks fill the file, so that none changes unseen.
