@@ -20,11 +20,11 @@ import torch
 from langsteer.policies.cpu_threads import choose_threads, describe_place
 from langsteer.policies.dp3 import DP3Config
 from langsteer.progress import ProgressBar, progress_bar, say_doing
-from langsteer.training.agreement import Vote
 from langsteer.training.attendance import arrived
 from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
 from langsteer.training.checkpoint_util import LATEST, CheckpointManager
 from langsteer.training.config import RunConfig, TrainingConfig
+from langsteer.training.consensus import Vote
 from langsteer.training.disk import check_disk, checkpoint_bytes, gigabytes
 from langsteer.training.distributed import process_group
 from langsteer.training.experiment import Experiment, held, open_experiment

@@ -21,7 +21,6 @@ from langsteer.errors import UserError
 from langsteer.files import remove_temporary
 from langsteer.nesting import differences, flatten
 from langsteer.policies.dp3 import DP3Config
-from langsteer.training.agreement import from_main
 from langsteer.training.checkpoint_util import (
     find_experiment,
     newest_checkpoint,
@@ -29,6 +28,7 @@ from langsteer.training.checkpoint_util import (
     verified_checkpoint,
 )
 from langsteer.training.config import TrainingConfig
+from langsteer.training.consensus import from_main
 from langsteer.training.world import World
 
 # A resumed run must share these with its checkpoint to be the run that was never stopped. The rest

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from langsteer.errors import UserError
-from langsteer.training.agreement import all_sum
 from langsteer.training.calvin_dataset import Batch
+from langsteer.training.consensus import all_sum
 from langsteer.training.pytorch_util import (
     data_parallel,
     learning_rate,

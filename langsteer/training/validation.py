@@ -18,8 +18,8 @@ from torch import Tensor
 
 from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 from langsteer.policies.dp3 import DP3
-from langsteer.training.agreement import all_sum, any_rank
 from langsteer.training.calvin_dataset import Batch, CalvinData, diffusion_draws
+from langsteer.training.consensus import all_sum, any_rank
 from langsteer.training.pytorch_util import to_device
 from langsteer.training.signals import Stopped, StopRequest
 from langsteer.training.world import World

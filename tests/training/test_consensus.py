@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import distributed as dist
 
-from langsteer.training.agreement import Vote
+from langsteer.training.consensus import Vote
 from langsteer.training.world import World
 
 
