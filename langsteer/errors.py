@@ -24,8 +24,6 @@ EXIT_NO_READER = 141
 """A shell's status for a command ended by SIGPIPE."""
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 _PATH_IS_WRONG = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-
-
 _MOST_CHARACTERS = 4000
 """Of a message, about a page."""
 

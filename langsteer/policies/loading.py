@@ -177,8 +177,9 @@ def checked_path(path: str | Path | None) -> Path:
             "no checkpoint: set policy.ckpt_path=outputs/checkpoints/.../latest.ckpt, or "
             f"policy.ckpt_path={SHIPPED} for the policy that comes with LangSteer"
         )
-    own = {SHIPPED: shipped_policy, SHIPPED_BASE: shipped_base}.get(str(path))
-    return Path(path) if own is None else own()
+    if path == SHIPPED:
+        return shipped_policy()
+    return shipped_base() if path == SHIPPED_BASE else Path(path)
 
 
 def checkpoint_identity(path: str | Path | None) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Pointer:
             return
 
     def objectives(self, moment: Moment) -> Objectives:
-        """What draws the hand, or ranks the samples once it is there; never both."""
+        """What draws the hand, and once it is there what ranks the samples."""
         robot_obs = moment.obs["agent_pos"][0, -1].cpu().numpy()
         hand, opening = robot_obs[POSITION], float(robot_obs[GRIPPER_WIDTH])
         # Between the two distances nothing changes: the hand may work around the point.
