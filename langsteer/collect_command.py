@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         instructed=options.instructed,
         colours=options.colours,
         driver=options.driver,
+        pointed=options.pointed,
         scene=options.scene,
         renderer=options.renderer,
         seed=options.seed,
@@ -48,17 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.assets_path,
         options.num_workers,
         options.overwrite,
-        _driver_maker(options.driver),
+        _driver_maker(options.driver, options.pointed),
     )
     print("\n".join(summary_lines(summary)))
 
 
-def _driver_maker(checkpoint: str) -> Callable[[], "Driver"] | None:
+def _driver_maker(checkpoint: str, pointed: bool) -> Callable[[], "Driver"] | None:
     if not checkpoint:
         return None
-    from langsteer.evaluation.driver import PolicyDriver  # needs PyTorch, recording alone does not
+    # These need PyTorch, recording alone does not.
+    from langsteer.configuration import compose
+    from langsteer.evaluation.driver import PolicyDriver
+    from langsteer.steering.config import SteeringConfig
 
-    return functools.partial(PolicyDriver.load, checkpoint)
+    choice = "steering=pointing" if pointed else "steering=none"
+    steering = SteeringConfig.from_dict(compose("evaluate", [choice])["steering"])
+    return functools.partial(PolicyDriver.load, checkpoint, steering)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         metavar="CHECKPOINT",
         help="with --instructed: this policy begins most tasks, and the expert takes over (DAgger)",
+    )
+    add(
+        "--pointed",
+        action="store_true",
+        help="with --driver: steering=pointing leads it to its tasks, and no sentence is told",
     )
     add("--scene", choices=SCENES, default=BUILTIN)
     add("--assets_path", type=Path, help=f"calvin_env, for scenes A-D (${ASSETS_VARIABLE})")

@@ -97,7 +97,7 @@ class Player:
         steerer, unsteered = None, None
         if goal and self.steering.steers:
             try:
-                steerer = self._steerer(goal, seed)
+                steerer = begun_steerer(self.steering, self.env, goal, seed)
             except OccludedError as error:  # of one start in many; the result keeps it
                 unsteered = str(error)
         if steerer is None:
@@ -107,7 +107,7 @@ class Player:
         # A policy with language hears the sentence, steered or not; the others ignore it.
         self.agent.instruct(instruction if self.tells else None)
         film = None if video is None else Film(self.caption(task, instruction, goal))
-        look = None if steerer is None else functools.partial(_show, steerer)
+        look = None if steerer is None else functools.partial(show, steerer)
         run = run_task(self.env, self.agent, task, max_steps, film, judge, look)
         run.unsteered = unsteered
         if film is not None and video is not None:
@@ -134,25 +134,37 @@ class Player:
             return f"\u201c{instruction}\u201d"
         return f"{task}; the policy is told nothing"
 
-    def _steerer(self, goal: str, seed: int) -> "Steerer":
-        """A steerer towards a task, from the environment's present state."""
-        from langsteer.steering.steerer import Steerer
-
-        steerer = Steerer(self.steering, open_demonstrations(self.steering))
-        known = KnownScene(self.env.scene_obs, self.env.block_names)
-        layout, look = None, None
-        if self.steering.points:
-            from langsteer.experts.view import read_layout
-
-            layout, look = read_layout(self.env), look_at(self.env)
-        steerer.begin(goal, self.env.commanded_pose, seed, known, layout, look)
-        return steerer
-
     def close(self) -> None:
         """Close the environment, and the connection of an actor elsewhere."""
         self.env.close()
         if isinstance(self.agent, Elsewhere):
             self.agent.close()
+
+
+def begun_steerer(steering: SteeringConfig, env: "CalvinEnv", goal: str, seed: int) -> "Steerer":
+    """A steerer towards a task, from the environment's present state.
+
+    Args:
+        steering: how.
+        env: the simulator.
+        goal: the task.
+        seed: of the steering's own noise.
+
+    Raises:
+        OccludedError: the task's block is not seen.
+        UserError: the steering knows no way to the goal from here.
+    """
+    from langsteer.steering.steerer import Steerer
+
+    steerer = Steerer(steering, open_demonstrations(steering))
+    known = KnownScene(env.scene_obs, env.block_names)
+    layout, look = None, None
+    if steering.points:
+        from langsteer.experts.view import read_layout
+
+        layout, look = read_layout(env), look_at(env)
+    steerer.begin(goal, env.commanded_pose, seed, known, layout, look)
+    return steerer
 
 
 def look_at(env: "CalvinEnv") -> "Look":
@@ -162,7 +174,7 @@ def look_at(env: "CalvinEnv") -> "Look":
     return Look.of(env.observe(cameras=CAMERAS), env.pipeline.pixel_centre)
 
 
-def _show(steerer: "Steerer", env: "CalvinEnv") -> None:
+def show(steerer: "Steerer", env: "CalvinEnv") -> None:
     """Let a steerer see, where it makes a difference: colours are drawn for nobody else."""
     if steerer.wants_look:
         steerer.show(look_at(env))

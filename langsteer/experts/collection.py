@@ -54,6 +54,7 @@ class CollectionSettings(Settings):
         colours: whether the depth renderer draws colours, too.
         driver: checkpoint of a policy that begins most tasks of instructed play, for the expert to
             finish; empty for none.
+        pointed: whether the driver is pointed at its tasks instead of told them.
         seed: of everything drawn at random.
     """
 
@@ -67,12 +68,14 @@ class CollectionSettings(Settings):
     renderer: str = "depth"
     colours: bool = False
     driver: str = ""
+    pointed: bool = False
     seed: Natural = 0
 
     def check(self) -> None:
         """Raise `UserError` if one choice needs another."""
         self.require(self.play or not self.instructed, "instructed", "--play, too")
         self.require(self.instructed or not self.driver, "driver", "--play --instructed, too")
+        self.require(bool(self.driver) or not self.pointed, "pointed", "--driver, too")
 
     def jobs(self) -> list[EpisodeJob]:
         """All episodes, tasks taking turns; training first."""

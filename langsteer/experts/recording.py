@@ -55,8 +55,8 @@ class Driver(Protocol):
     def pipeline(self) -> ObservationPipeline:
         """How its clouds must be made."""
 
-    def begin(self, task: str, rng: np.random.Generator) -> None:
-        """Hear a task, in words chosen by ``rng``, and forget what came before."""
+    def begin(self, task: str, env: CalvinEnv, rng: np.random.Generator) -> None:
+        """Take up a task in this environment, and forget what came before."""
 
     def act(self, env: CalvinEnv) -> np.ndarray:
         """The next relative action (7,) of this environment."""
@@ -189,7 +189,7 @@ class Performer:
         task. Both begin at the same snapshot of the oracle.
         """
         before = self.env.info()
-        driver.begin(task, rng)
+        driver.begin(task, self.env, rng)
         for _ in range(int(rng.integers(*DRIVEN_STEPS))):
             self.env.step(driver.act(self.env))
             self._keep_frame()

@@ -97,7 +97,7 @@ class Clumsy:
 
     pipeline = ObservationPipeline()
 
-    def begin(self, task, rng):
+    def begin(self, task, env, rng):
         self.told = task
 
     def act(self, env):
@@ -133,6 +133,8 @@ def test_a_driver_and_instructed_recordings_need_play():
     for wrong in ({"instructed": True}, {"play": True, "driver": "latest.ckpt"}):
         with pytest.raises(UserError, match="expected --play"):
             CollectionSettings(("open_drawer",), **wrong)
+    with pytest.raises(UserError, match="expected --driver"):
+        CollectionSettings(("open_drawer",), pointed=True)
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_dataset(recorded, tmp_path):
