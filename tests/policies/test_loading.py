@@ -59,6 +59,18 @@ def test_a_loaded_policy_predicts_what_the_trained_one_did(policy, tmp_path):
     assert torch.equal(averaged.get_parameter(BIAS), 1.5 * policy.get_parameter(BIAS))
 
 
+@pytest.mark.parametrize(("precision", "kept"), [("fp32", "float32"), ("bf16", "bfloat16")])
+def test_a_loaded_policy_computes_as_asked_and_its_weights_are_rounded_once(
+    policy, tmp_path, precision, kept
+):
+    path = tmp_path / "latest.ckpt"
+    torch.save(checkpoint_of(policy), path)
+    loaded = load_policy(path, precision=precision)
+    assert loaded.precision.name == precision
+    assert loaded.get_parameter(BIAS).dtype == getattr(torch, kept)
+    assert loaded.obs_encoder.extractor.mlp[0].weight.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("observation", "message"),
     [

@@ -1,8 +1,11 @@
 """However a job asks SLURM for tasks and GPUs, it is understood."""
 
+import sys
+
 import pytest
 
 from langsteer.errors import UserError
+from langsteer.training import preflight
 from langsteer.training.slurm_request import Request
 
 SCRIPT = ["--nodes=1", "--ntasks-per-node=4", "--gpus-per-node=4", "--time=24:00:00"]
@@ -36,6 +39,18 @@ def test_totals_are_shared_by_the_nodes():
 
 def test_job_without_gpus_is_one():
     assert Request.parse(SCRIPT, ["--gpus-per-node=0", "--ntasks-per-node=1"]) == Request(1, 1, 0)
+
+
+@pytest.mark.parametrize(("bound", "advised"), [([], True), (["--gpu-bind=none"], False)])
+def test_way_out_of_isolation_is_advised(monkeypatch, capsys, bound, advised):
+    monkeypatch.setattr(preflight, "check", lambda *arguments: [])
+    monkeypatch.setattr(sys, "argv", [
+        "preflight",
+        *(f"--directive={line}" for line in SCRIPT),
+        *(f"--option={line}" for line in ("--gpus-per-task=h100:1", *bound)),
+    ])  # fmt: skip
+    preflight.main()
+    assert ("add --gpu-bind=none" in capsys.readouterr().out) is advised
 
 
 def test_task_that_sees_its_own_gpu_alone_is_noticed():

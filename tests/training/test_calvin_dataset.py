@@ -189,6 +189,21 @@ def test_one_loader_gives_all_epochs_in_the_order_of_each(tiny_store):
         assert batch["last"] == expected["last"]
 
 
+@pytest.mark.parametrize(
+    ("keys", "cores", "workers"),
+    [
+        (["training.num_workers=8"], 4, 3),
+        (["training.num_workers=8", "training.points_on_device=true"], 4, 1),
+        (["training.num_workers=0", "training.points_on_device=true"], 4, 0),
+        (["training.num_workers=8"], 1, 0),
+    ],
+)
+def test_loader_has_no_more_workers_than_it_can_use(training, monkeypatch, keys, cores, workers):
+    """Points that lie on the device are most of a batch: one worker reads the rest."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(cores), raising=False)
+    assert f"; {workers} loader workers" in training.here(*keys, "training.num_epochs=1")
+
+
 class OwnPid(CalvinData):
     """In place of data: a batch tells which process made it."""
 

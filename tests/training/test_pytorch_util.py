@@ -317,6 +317,24 @@ def test_deterministic_ranks_add_up_in_the_same_order_after_a_resume(ranks_gradi
         assert torch.equal(one, other)
 
 
+def test_gradients_lie_in_the_buckets_they_are_sent_in(tmp_path):
+    """Copies of them would take a gigabyte with dp3."""
+    store = dist.FileStore(str(tmp_path / "meet"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
+        parallel = data_parallel(network)
+        parallel(torch.ones(2, 3)).sum().backward()
+    finally:
+        dist.destroy_process_group()
+    memory = {
+        weight.grad.untyped_storage().data_ptr()
+        for weight in network.parameters()
+        if weight.grad is not None
+    }
+    assert len(memory) == 1
+
+
 def test_compressed_gradients_are_the_averages_rounded(ranks_gradients):
     exact = ranks_gradients("exact", False, "none", steps=1)
     rounded = ranks_gradients("rounded", False, "bf16", steps=1)
