@@ -128,9 +128,8 @@ class Trainer:
 
     def run(self, stop: StopRequest) -> bool:
         """Train to the end, or to a stop; see `train`."""
-        if self.world.is_main:
-            size = checkpoint_bytes(self.state.policy.config, self.config.use_ema)
-            stop.explain = partial(self._what_a_stop_does, gigabytes(size))
+        size = checkpoint_bytes(self.state.policy.config, self.config.use_ema)
+        stop.explain = partial(self._what_a_stop_does, gigabytes(size))
         if self.progress.epoch >= self.config.num_epochs:
             self.log.info(
                 "all %d epochs are done; a greater training.num_epochs goes on", self.progress.epoch
@@ -247,8 +246,17 @@ class Trainer:
         return validate(self.state.validated_policy, self.data, count, self.world, stop)
 
     def _what_a_stop_does(self, size: str, signal_name: str) -> str:
-        """The line for a person at the terminal; saving a large policy takes minutes."""
-        doing = f"finishing step {self.progress.step + 1}, then saving {size} to {self.folder}"
+        """The line for a person at the terminal; saving a large policy takes minutes.
+
+        Rank 0 speaks for all.
+        """
+        if not self.world.is_main:
+            return ""
+        progress = self.progress
+        in_epoch = progress.step_in_epoch < self.schedule.steps_per_epoch
+        trains = in_epoch and progress.epoch < self.config.num_epochs
+        last = f"step {progress.step + 1}" if trains else f"after step {progress.step}"
+        doing = f"finishing {last}, then saving {size} to {self.folder}"
         if signal_name != "SIGINT":
             return doing
         since = (

@@ -19,6 +19,8 @@ sysexits.h, "try again later". The same command with ``training.resume=true`` go
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
+_BEFORE_IT_BEGAN = "the training is still starting; it leaves after its first step, and saves that"
+
 
 def hold_signals() -> None:
     """Keep SIGTERM and SIGUSR1 back until a `StopRequest` is entered and notes them.
@@ -36,12 +38,14 @@ class Stopped(Exception):
 class StopRequest:
     """Whether one of `SIGNALS` came since the block was entered; more of them change nothing.
 
-    A second Ctrl-C alone is obeyed at once, since a person waits.
+    A second Ctrl-C alone is obeyed at once, since a person waits. So is the first one while
+    nothing is trained that could be lost.
 
     Attributes:
         requested: whether a signal came.
         signal_name: of the first one, such as ``SIGTERM``.
-        explain: makes a line of the signal's name; it is printed at once on stderr.
+        explain: makes a line of the signal's name; it is printed at once on stderr, unless it is
+            empty. None until the training begins.
     """
 
     def __init__(self) -> None:
@@ -64,11 +68,12 @@ class StopRequest:
             signal.signal(number, previous)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        if number == signal.SIGINT and (self.requested or self.explain is None):
             raise KeyboardInterrupt
         self.requested = True
         self.signal_name = signal.Signals(number).name
-        if self.explain is not None:
+        what = self.explain(self.signal_name) if self.explain else _BEFORE_IT_BEGAN
+        if what:
             # Not print: the signal may come while its buffer is in use.
-            line = f"\n{self.signal_name}: {self.explain(self.signal_name)}\n"
+            line = f"\n{self.signal_name}: {what}\n"
             os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, line.encode())

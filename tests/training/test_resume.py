@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from langsteer.training import validation
+from langsteer.training import dp3_trainer, validation
+from langsteer.training.run_state import RunState
 from langsteer.training.signals import EXIT_PREEMPTED
 
 TIMES = {"samples_per_second"}
@@ -91,7 +92,39 @@ def test_ctrl_c_says_at_once_what_happens_and_what_a_second_one_loses(training):
     assert output.index("then saving") < output.index("SIGINT: saved step")
 
 
-def test_run_asked_to_stop_in_its_validation_leaves_it_and_validates_anew(training, monkeypatch):
+@pytest.fixture
+def told_at_its_start(monkeypatch):
+    """A function: sends this process a signal when the next training builds its trainer."""
+
+    def arrange(number):
+        def build(*arguments):
+            os.kill(os.getpid(), number)
+            return RunState(*arguments)
+
+        monkeypatch.setattr(dp3_trainer, "RunState", build)
+
+    return arrange
+
+
+def test_ctrl_c_before_the_training_began_is_obeyed_at_once(training, told_at_its_start):
+    told_at_its_start(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        training.here("training.experiment_name=run")
+    assert not list(training.folder.glob("run/*.ckpt"))
+
+
+def test_sigterm_before_the_training_began_is_answered_and_a_step_saved(
+    training, told_at_its_start, capfd
+):
+    told_at_its_start(signal.SIGTERM)
+    training.here("training.experiment_name=run", status=EXIT_PREEMPTED)
+    assert "SIGTERM: the training is still starting" in capfd.readouterr().err
+    assert training.latest("run")["progress"]["step"] == 1
+
+
+def test_run_asked_to_stop_in_its_validation_leaves_it_and_validates_anew(
+    training, monkeypatch, capfd
+):
     training.here("training.experiment_name=whole")
     compute_loss = validation._block_loss
 
@@ -102,6 +135,7 @@ def test_run_asked_to_stop_in_its_validation_leaves_it_and_validates_anew(traini
     with monkeypatch.context() as patch:
         patch.setattr(validation, "_block_loss", told_meanwhile)
         training.here("training.experiment_name=stopped", status=EXIT_PREEMPTED)
+    assert "SIGUSR1: finishing after step 11, then saving" in capfd.readouterr().err
     progress = training.latest("stopped")["progress"]
     assert (progress["epoch"], progress["step_in_epoch"]) == (0, 11)
     assert not any("val_loss" in record for record in records(training, "stopped"))
