@@ -101,3 +101,13 @@ def test_a_missing_simulator_is_named_and_how_to_install_it(script, packages):
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: the simulator needs {', '.join(packages)}")
     assert "pip install 'langsteer[sim]'" in done.stderr
+
+
+def test_make_takes_the_newest_python_that_works(tmp_path):
+    for name, body in (("python3.13", "exit 1"), ("python3.12", f'exec "{sys.executable}" "$@"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    command = ["make", "--eval=found: ; @echo $(PYTHON)", "found"]
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = subprocess.run(command, cwd=ROOT, env={"PATH": path}, capture_output=True, text=True)
+    assert done.stdout.strip() == "python3.12", done.stderr

@@ -108,7 +108,8 @@ class Summary:
             *(control if self.control else []),
             f"median time per prediction: {self.prediction_ms:.0f} ms",
             f"checkpoint {made_by['checkpoint']['path']}, scene {env.get('scene')}, renderer "
-            f"{env.get('renderer')}, seed {made_by['seed']}, commit {made_by['commit']}",
+            f"{env.get('renderer')}, seed {made_by['seed']}, "
+            f"commit {made_by['commit'] or 'unknown (no checkout)'}",
             f"results: {self.folder / 'results.json'}",
             f"report:  {self.folder / 'report.html'}",
         ]
