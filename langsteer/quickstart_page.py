@@ -8,6 +8,8 @@ Example::
 
 import html
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from langsteer.calvin.instructions import phrasings
@@ -26,13 +28,13 @@ _METHODS = {
 _NEXT = (
     (
         "Ask for something else",
-        "python scripts/run_experiment.py policy.ckpt_path={checkpoint} steering=pointing "
+        "{bin}/langsteer-experiment policy.ckpt_path={checkpoint} steering=pointing "
         "env.instruction='push the door to the left'",
     ),
-    ("See what it was trained on", "python scripts/visualize_dataset.py {store} --episodes 0 1 2"),
+    ("See what it was trained on", "{bin}/langsteer-visualize {store} --episodes 0 1 2"),
     (
         "Train on CALVIN's own data",
-        "python scripts/convert_calvin_to_zarr.py --root_dir /path/to/calvin_dataset "
+        "{bin}/langsteer-convert --root_dir /path/to/calvin_dataset "
         "--save_path data/calvin_training.zarr",
     ),
 )
@@ -94,7 +96,7 @@ def write_page(folder: Path, outcome: Outcome, seconds: float) -> Path:
         seconds: the time of all stages.
     """
     curves, path = outcome.checkpoint.with_name("curves.png"), folder / PAGE
-    places = {"checkpoint": outcome.checkpoint, "store": outcome.store}
+    places = {"checkpoint": outcome.checkpoint, "store": outcome.store, "bin": _commands()}
     page = _TEMPLATE.format(
         demonstrations=f"{outcome.demonstrations} demonstrations",
         heads="".join(f"<th>{words}</th>" for words in _METHODS.values()),
@@ -116,6 +118,12 @@ def write_page(folder: Path, outcome: Outcome, seconds: float) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
+
+
+def _commands() -> str:
+    """The folder of LangSteer's commands, for a shell: ``make quickstart`` puts it on no PATH."""
+    folder, here = Path(sys.executable).parent, Path.cwd()
+    return shlex.quote(str(folder.relative_to(here) if folder.is_relative_to(here) else folder))
 
 
 def _row(outcome: Outcome, task: str) -> str:

@@ -1,6 +1,8 @@
 """The quickstart's last page shows both sentences beside their controls, and leads on."""
 
 import re
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +40,8 @@ def test_page_has_each_sentence_beside_its_controls_and_links_that_lead(tmp_path
     assert "1.5 minutes" in page
     links = {*FILMS.values(), "checkpoints/run/curves.png", "experiment/report.html"}
     assert links < set(re.findall(r'(?:src|href)="([^"]+)"', page))
+    commands = [shlex.split(command)[0] for command in re.findall("<pre>(.*?)</pre>", page)]
+    assert [Path(command).name for command in commands] == [
+        "langsteer-experiment", "langsteer-visualize", "langsteer-convert",
+    ]  # fmt: skip
+    assert all(Path(command).is_file() for command in commands)
