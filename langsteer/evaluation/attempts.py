@@ -34,7 +34,8 @@ from langsteer.steering.feasibility import why_infeasible
 
 RIVAL = "language"
 """The name of the policy trained with sentences, and told them."""
-_BLANK = ", blank network"
+BLANK = ", blank network"
+"""Ends the name of a control; see `blank_of`."""
 # Besides the seed: no demonstration of the same seed begins at one of these starts.
 _STREAM = 0x57EE
 _DISPLACEMENT = np.array([0.10, 0.08, 0.06])  # metres at most, along x, y and z
@@ -163,7 +164,7 @@ class Contender:
 
 def blank_of(method: str) -> str:
     """The name of a method's control: the same steering of a blank network."""
-    return method + _BLANK
+    return method + BLANK
 
 
 def contenders(

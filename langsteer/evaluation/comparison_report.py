@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langsteer.configuration import option_note
-from langsteer.evaluation.attempts import Attempt
+from langsteer.evaluation.attempts import BLANK, RIVAL, Attempt
 from langsteer.evaluation.page import (
     MAX_PANELS,
     Clip,
@@ -76,19 +76,21 @@ def _write_page(
     """Write ``report.html``: rates, tables, and each method's paths of the hand."""
     compared = rows(attempts)
     pairs = list(dict.fromkeys((one.start, one.task) for one in attempts))
+    starts = list(dict.fromkeys(start for start, _ in pairs))
     panels = []
     for pair in pairs[:MAX_PANELS]:
         tried = [one for one in attempts if (one.start, one.task) == pair]
-        panels.append(_panel(folder, tried, clouds[pair[0]]))
+        # Counted from 1: the numbers of the draws have holes where no task was feasible.
+        panels.append(_panel(folder, starts.index(pair[0]) + 1, tried, clouds[pair[0]]))
     write_page(
         folder / "report.html",
         title="LangSteer: steering compared",
-        section=_SECTION,
+        section=_SECTION.of(len(pairs)),
         panels=panels,
         settings=made_by,
         facts=facts(made_by["settings"], made_by["environment"]),
         tiles=[
-            tile(str(len({start for start, _ in pairs})), "starts"),
+            tile(str(len(starts)), "starts"),
             tile(str(len(pairs)), "pairs of a start and a sentence"),
             tile(str(len(compared)), "methods, each tried at all pairs"),
         ],
@@ -96,7 +98,7 @@ def _write_page(
             rate_bars(
                 "Instructed task done",
                 {row.method: row.success for row in compared},
-                {row.method: option_note("steering", row.method) for row in compared},
+                {row.method: _note(row.method) for row in compared},
             ),
             rate_bars("Another task done", {row.method: row.others for row in compared}),
         ],
@@ -107,13 +109,26 @@ def _write_page(
     )
 
 
-def _panel(folder: Path, tried: Sequence[Attempt], cloud: NDArray[np.float32]) -> Panel:
-    """All methods' attempts at a sentence from a start."""
+def _note(method: str) -> str:
+    """What a method is, in a line."""
+    if method == RIVAL:
+        return "A policy trained with sentences, told this one"
+    if method.startswith(RIVAL):
+        return "That policy, steered as well"
+    if method.endswith(BLANK):
+        return "Its control: a network that knows nothing, steered alike"
+    return option_note("steering", method)
+
+
+def _panel(
+    folder: Path, number: int, tried: Sequence[Attempt], cloud: NDArray[np.float32]
+) -> Panel:
+    """All methods' attempts at a sentence from a start, the page's ``number``-th."""
     traces = [cloud_trace(cloud)]
     for one, colour in zip(tried, itertools.cycle(_COLOURS), strict=False):
         traces += _paths(one, colour)
     return Panel(
-        f"start {tried[0].start + 1}: \u201c{tried[0].instruction}\u201d",
+        f"start {number}: \u201c{tried[0].instruction}\u201d",
         [(f"{one.method} {'✓' if one.success else '✗'}", one.success) for one in tried],
         [
             Clip(

@@ -143,7 +143,7 @@ def _write_report(summary: Summary) -> None:
     write_page(
         summary.folder / "report.html",
         title=f"LangSteer: {next(iter(tasks)) if len(tasks) == 1 else f'{len(tasks)} tasks'}",
-        section=_SECTION,
+        section=_SECTION.of(len(summary.episodes)),
         panels=[_panel(summary.folder / EPISODES, one) for one in summary.episodes[:MAX_PANELS]],
         settings={"provenance": summary.provenance(), "settings": summary.settings},
         tiles=[

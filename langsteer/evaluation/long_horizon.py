@@ -165,14 +165,15 @@ class BenchmarkSummary:
     def write(self, folder: Path, identity: Mapping[str, Any]) -> None:
         """Write ``results.json``, ``chains.csv`` and ``report.html`` of a run."""
         environment = self.results[0]["environment"]
+        filmed = self._filmed(folder / CHAINS, identity["videos"])
         content = {**self.to_dict(), "environment": environment, "settings": identity}
         write_json(folder / "results.json", content)
         write_csv(folder / "chains.csv", _COLUMNS, self.results)
         write_page(
             folder / "report.html",
             title="LangSteer: CALVIN's long-horizon benchmark",
-            section=_SECTION,
-            panels=self._filmed(folder / CHAINS, identity["videos"]),
+            section=_SECTION.of(len(filmed)),
+            panels=filmed,
             settings={**identity, "environment": environment},
             facts=facts(identity, environment),
             tiles=[

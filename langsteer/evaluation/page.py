@@ -10,7 +10,7 @@ Example::
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -71,6 +71,12 @@ class Section:
 
     title: str
     note: str
+
+    def of(self, count: int) -> "Section":
+        """The same, with a word on it where a page holds only some of ``count`` panels."""
+        if count <= MAX_PANELS:
+            return self
+        return replace(self, note=f"{self.note} The first {MAX_PANELS} of {count:,} are shown.")
 
 
 def write_page(

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.evaluation.attempts import Attempt, blank_of, sample_starts
 from langsteer.evaluation.comparison import NAME, ComparisonSettings, compare, evaluate
-from langsteer.evaluation.comparison_report import video_path
+from langsteer.evaluation.comparison_report import video_path, write_report
 from langsteer.evaluation.table import SHARE, paired_gain, rows, table_cells
 from langsteer.evaluation.video import SIDE, write_gif
 from langsteer.policies.dp3 import DP3Config
@@ -304,6 +305,20 @@ def synthetic(method, start, success, others=()):
         start, method, "open_drawer", "open the drawer", "open_drawer", success, list(others),
         steps=1, prediction_ms=10.0, denoiser_calls=10, gradient_calls=0, path=[[0, 0, 0]],
     )  # fmt: skip
+
+
+def test_report_counts_starts_from_1_and_says_what_each_method_is(tmp_path):
+    names = ("none", "pointing", blank_of("pointing"), "language", "language, pointing")
+    attempts = [synthetic(name, start, True) for start in (4, 7) for name in names]
+    settings = {"checkpoint": {"path": "a.ckpt"}, "env": {"scene": "builtin"}, "seed": 0}
+    made_by = {"settings": settings, "environment": None}
+    write_report(tmp_path, made_by, attempts, {4: np.zeros((1, 3)), 7: np.zeros((1, 3))})
+    page = (tmp_path / "report.html").read_text()
+    written = re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert written is not None
+    data = json.loads(written[1])
+    assert [panel["title"].split(":")[0] for panel in data["panels"]] == ["start 1", "start 2"]
+    assert all(row["note"] for row in data["bars"][0]["rows"])
 
 
 def test_paired_gain_is_the_mean_difference_within_its_interval():

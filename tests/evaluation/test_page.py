@@ -1,11 +1,11 @@
-"""No text can break out of a report."""
+"""No text can break out of a report, and no panel is left out without a word."""
 
 import json
 import re
 
 import pytest
 
-from langsteer.evaluation.page import Panel, Section, write_page
+from langsteer.evaluation.page import MAX_PANELS, Panel, Section, write_page
 
 
 @pytest.mark.parametrize("evil", ["</script><script>alert(1)</script>", "<!--<script>", "{{data}}"])
@@ -21,3 +21,9 @@ def test_no_text_breaks_out_of_the_page(tmp_path, evil):
     assert (found["title"], found["panels"][0]["title"], found["settings"]) == (
         evil, evil, {evil: evil},
     )  # fmt: skip
+
+
+def test_page_that_holds_some_of_the_panels_says_so():
+    section = Section("Episodes", "Open one.")
+    assert section.of(MAX_PANELS) == section
+    assert section.of(1000).note == "Open one. The first 100 of 1,000 are shown."
