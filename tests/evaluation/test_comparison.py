@@ -312,7 +312,8 @@ def test_report_counts_starts_from_1_and_says_what_each_method_is(tmp_path):
     attempts = [synthetic(name, start, True) for start in (4, 7) for name in names]
     settings = {"checkpoint": {"path": "a.ckpt"}, "env": {"scene": "builtin"}, "seed": 0}
     made_by = {"settings": settings, "environment": None}
-    write_report(tmp_path, made_by, attempts, {4: np.zeros((1, 3)), 7: np.zeros((1, 3))})
+    cloud = np.zeros((1, 3), np.float32)
+    write_report(tmp_path, made_by, attempts, {4: cloud, 7: cloud})
     page = (tmp_path / "report.html").read_text()
     written = re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)
     assert written is not None
