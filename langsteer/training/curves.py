@@ -26,7 +26,6 @@ def draw_curves(records: Sequence[Record], path: Path) -> None:
     # Imported here: it takes a second, and most commands draw nothing.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(8, 9), layout="constrained")
     losses, errors, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1))
@@ -37,8 +36,7 @@ def draw_curves(records: Sequence[Record], path: Path) -> None:
     _draw(grippers, records, _GRIPPER, "s--", "right grippers", "C3", factor=100)
     _draw(rate, records, "learning_rate", "-", "", "C4")
     losses.set(yscale="log", ylabel="loss", title=path.parent.name)
-    losses.yaxis.set_major_formatter(FuncFormatter(_tick))
-    losses.yaxis.set_minor_formatter(FuncFormatter(_tick))
+    label_ticks(losses)
     errors.set_ylabel("position error (mm)", color="C2")
     grippers.set_ylabel("right grippers (%)", color="C3")
     errors.set_ylim(bottom=0)
@@ -52,6 +50,20 @@ def draw_curves(records: Sequence[Record], path: Path) -> None:
     FigureCanvasAgg(figure)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
+
+
+def label_ticks(axes: "Axes") -> None:
+    """Plain numbers at a logarithmic axis of y: within a decade evenly spread, else at 1, 2, 5."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+    low, high = axes.get_ylim()
+    if high < 10 * low:
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+        return
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.yaxis.set_minor_formatter(FuncFormatter(_tick))
 
 
 def _tick(value: float, position: int | None) -> str:

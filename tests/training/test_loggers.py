@@ -7,6 +7,8 @@ import types
 from importlib.machinery import ModuleSpec
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from langsteer.training import curves, loggers
 from langsteer.training.config import WandbConfig
@@ -196,6 +198,19 @@ def test_curves_are_drawn_without_reading_the_records_again(tmp_path, monkeypatc
     resumed.close()
     assert [(record["step"], record["loss"]) for record in drawn] == [(1, 0.5), (2, 0.4)]
     assert drawn[1]["val_loss"] == 0.3
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.14, 0.35), (0.149, 0.151), (0.02, 3.0)])
+def test_a_losses_axis_has_three_numbers_at_least_however_narrow_it_is(low, high):
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set(yscale="log", ylim=(low, high))
+    curves.label_ticks(axes)
+    figure.canvas.draw()
+    labels = [*axes.yaxis.get_majorticklabels(), *axes.yaxis.get_minorticklabels()]
+    shown = [float(label.get_text() or "nan") for label in labels]
+    assert sum(low <= value <= high for value in shown) >= 3
 
 
 def test_long_curves_are_thinned_and_end_at_the_last_step():
