@@ -13,6 +13,7 @@ Written without a GPU at hand: a check that fails may itself be wrong.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -24,12 +25,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import langsteer  # noqa: F401, I001 - chooses how threads wait, before torch is imported
+import gpu_choices
 import gpu_correctness
 import gpu_speed
 import torch
 from gpu_common import Bench, Check
 
-GROUPS = (gpu_correctness.CHECKS, gpu_speed.CHECKS)
+GROUPS = (gpu_correctness.CHECKS, gpu_speed.CHECKS, gpu_choices.CHECKS)
 FAST_GPU = "H100"
 
 
@@ -73,6 +75,9 @@ def main() -> None:
     options = parser.parse_args()
     if not options.cpu and not torch.cuda.is_available():
         sys.exit("error: PyTorch finds no GPU here; --cpu runs the correctness half")
+    # PyTorch reads this once, at its first product, and deterministic runs need it. An H100 has
+    # the same workspace by default.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = torch.device("cpu" if options.cpu else "cuda:0")
     name = "CPU" if options.cpu else torch.cuda.get_device_name(device)
     rows: list[Row] = []

@@ -7,21 +7,32 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
 from gpu_common import Bench, Check, at_least, at_most
 from torch import Tensor
+from torch import distributed as dist
 
 from langsteer.configuration import compose
 from langsteer.data.store import open_store
 from langsteer.errors import UserError
-from langsteer.policies.dp3 import DP3
-from langsteer.training.calvin_dataset import CalvinData
+from langsteer.policies.dp3 import DP3, DP3Config
+from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
 from langsteer.training.checkpoint_util import CheckpointManager
 from langsteer.training.config import TrainingConfig, TrainingDatasetConfig
-from langsteer.training.pytorch_util import make_optimizer, step_unless_broken, to_device
+from langsteer.training.learner import Learner
+from langsteer.training.pytorch_util import (
+    data_parallel,
+    make_optimizer,
+    step_unless_broken,
+    to_device,
+)
+from langsteer.training.run_state import RunState
+from langsteer.training.sampler import Schedule
+from langsteer.training.world import World
 
 CPU = torch.device("cpu")
 # Relative differences from float32 on a CPU.
@@ -50,8 +61,8 @@ def outputs(policy: DP3, batch: dict) -> dict[str, Tensor]:
         loss = policy(batch, noise, timesteps)
         loss.backward()
     sample = policy.predict_action(batch["obs"], noise=noise)["action_pred"]
-    gradient = torch.cat([weight.grad.flatten().cpu() for weight in policy.parameters()])
-    return {"features": features, "unet": unet, "loss": loss, "sample": sample, "grad": gradient}
+    of_all = {"features": features, "unet": unet, "loss": loss, "sample": sample}
+    return {**of_all, "grad": _gradient(policy)}
 
 
 def against_cpu(bench: Bench) -> list[Check]:
@@ -94,22 +105,34 @@ def optimizer_of(policy: DP3) -> torch.optim.AdamW:
     return make_optimizer(policy, TrainingConfig.from_dict(compose("train")["training"]))
 
 
+def trainer_of(bench: Bench) -> tuple[Callable[[Batch], None], Iterator[Batch]]:
+    """The trainer's own step in bf16, and its batches, with the points on the device."""
+    config = compose("train", [*bench.network("simple_dp3"), "training.precision=bf16"])
+    settings = TrainingConfig.from_dict(config["training"])
+    policy = DP3Config.from_dict(config["policy"])
+    data = CalvinData(open_store(bench.store), policy, TrainingDatasetConfig(), seed=0)
+    data.buffer.move_points_to(bench.device, data.used_rows())
+    schedule = Schedule(len(data.train), batch_size=8, accumulation=1, seed=0)
+    learner = Learner(RunState(settings, policy, data, schedule, bench.device), World())
+
+    def step(batch: Batch) -> None:
+        learner.add(batch)
+        learner.step()
+
+    on_gpu = bench.device.type == "cuda"
+    return step, train_loader(data, schedule, 0, 0, 1, num_workers=0, pin_memory=on_gpu)
+
+
 def no_waiting(bench: Bench) -> list[Check]:
     """Five steps without a wait for the GPU."""
-    policy, batch = bench.policy("simple_dp3", "bf16"), bench.batch(32)
-    optimizer = optimizer_of(policy)
-
-    def step() -> None:
-        with policy.precision.products(policy.device):
-            policy(batch, batch["noise"], batch["timesteps"]).backward()
-        step_unless_broken(optimizer, policy)
-
-    step()
+    step, batches = trainer_of(bench)
+    first, *rest = islice(batches, 6)
+    step(first)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in range(5):
-            step()
+        for batch in rest:
+            step(batch)
         problem = ""
     except RuntimeError as error:
         problem = str(error).splitlines()[0]
@@ -248,7 +271,12 @@ def _weights_of_ranks(bench: Bench, name: str, ranks: int, device: str) -> dict[
     arguments = [str(ROOT), str(ROOT / "benchmarks"), name, str(bench.folder), device]
     arguments += [str(int(bench.tiny)), str(32 // ranks)]
     assert bench.store.exists()
-    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=300)
+    # On a machine with more GPUs both ranks would find one of their own.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
+    done = subprocess.run(
+        [*launcher, *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         raise UserError((lines or done.stderr.splitlines()[-1:])[0])
@@ -272,6 +300,42 @@ def groups(bench: Bench) -> list[Check]:
         difference = max(float((weights[key] - exact[key]).abs().max()) for key in exact)
         checks.append(at_most(f"{name}, weights against one process", difference, 1e-5))
     return checks
+
+
+def _gradient_of_rank(rank: int, bench: Bench, folder: str) -> None:
+    """Of a half of the batch, averaged with the other rank's by gloo; rank 0 writes it."""
+    store = dist.FileStore(f"{folder}/meet", 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    policy, batch = bench.policy("simple_dp3", "fp32"), bench.batch(16)
+    half = slice(8 * rank, 8 * rank + 8)
+    seen = {
+        "obs": {key: value[half] for key, value in batch["obs"].items()},
+        "action": batch["action"][half],
+    }
+    parallel = data_parallel(policy)
+    with policy.precision.products(policy.device):
+        parallel(seen, batch["noise"][half], batch["timesteps"][half]).backward()
+    if rank == 0:
+        torch.save(_gradient(policy), f"{folder}/gradient")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _gradient(policy: DP3) -> Tensor:
+    return torch.cat([weight.grad.flatten().cpu() for weight in policy.parameters()])
+
+
+def two_on_one_device(bench: Bench) -> list[Check]:
+    """Two gloo ranks on one device have the gradient of one process."""
+    folder = bench.folder / "two_on_one_device"
+    folder.mkdir()
+    torch.multiprocessing.spawn(_gradient_of_rank, (bench, str(folder)), nprocs=2)
+    policy, batch = bench.policy("simple_dp3", "fp32"), bench.batch(16)
+    with policy.precision.products(policy.device):
+        policy(batch, batch["noise"], batch["timesteps"]).backward()
+    error = relative(torch.load(folder / "gradient", weights_only=True), _gradient(policy))
+    name = "two gloo ranks on one device, gradient against one process"
+    return [at_most(name, error, LIMITS["fp32"])]
 
 
 def one_line_errors(bench: Bench) -> list[Check]:
@@ -314,6 +378,7 @@ CHECKS: dict[str, Callable[[Bench], list[Check]]] = {
     "resumed": resumed,
     "checkpoint": checkpoint_meanwhile,
     "groups": groups,
+    "one_device": two_on_one_device,
     "errors": one_line_errors,
 }
 ON_CPU = (
@@ -325,5 +390,6 @@ ON_CPU = (
     resumed,
     checkpoint_meanwhile,
     groups,
+    two_on_one_device,
 )
 """Those that need no GPU: there they check the same code of a CPU."""

@@ -16,6 +16,7 @@ from langsteer.policies.precision import Precision
 from langsteer.training import learner
 from langsteer.training.calvin_dataset import CalvinData, train_loader
 from langsteer.training.config import RunConfig
+from langsteer.training.dp3_trainer import Trainer
 from langsteer.training.learner import Learner
 from langsteer.training.run_state import RunState
 from langsteer.training.sampler import Schedule
@@ -61,6 +62,37 @@ def test_no_step_asks_the_device_for_a_number(
     assert sum("_fused_adamw" in name for name in called.names) == len(rest)
     asking = ("_local_scalar_dense", "nonzero", "unique", "equal.default", "lift_fresh")
     assert not [name for name in called.names if any(one in name for one in asking)]
+
+
+def test_compiled_training_compiles_nothing_after_its_first_epoch(
+    training: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for the partial batch nor in its validation, which are compiled as well."""
+    compile_parts, end_epoch = DP3.compile_parts, Trainer._end_epoch
+    graphs: list[torch.fx.GraphModule] = []
+    compiled: list[DP3] = []
+    after_epoch: list[int] = []
+
+    def counted(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    def with_counts(policy: DP3) -> None:
+        compiled.append(policy)
+        compile_parts(policy, backend=counted)
+
+    def ends(trainer: Trainer, *arguments: Any) -> None:
+        end_epoch(trainer, *arguments)
+        after_epoch.append(len(graphs))
+
+    monkeypatch.setattr(DP3, "compile_parts", with_counts)
+    monkeypatch.setattr(Trainer, "_end_epoch", ends)
+    torch._dynamo.reset()
+    training.here("training.compile=true", "training.num_epochs=2")
+    torch._dynamo.reset()
+    assert len(compiled) == 2, "the trained policy and its average"
+    # The loss of two sizes, and of the average in validation, and there the denoiser.
+    assert after_epoch == [4, 4]
 
 
 def test_training_and_its_validation_compute_in_the_runs_precision(
