@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.stores import write_store
 from langsteer.configuration import compose
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable
 from langsteer.policies.dp3 import DP3, DP3Config, Normalizer
 from langsteer.policies.precision import Precision
 from langsteer.training.config import RunConfig

@@ -27,9 +27,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable, open_array, open_store
+from langsteer.data.store import open_store
 from langsteer.data.store_writer import create_arrays, write_metadata
+from langsteer.data.zarr_arrays import open_array
 from langsteer.policies.dp3 import DP3Config
 from langsteer.training.calvin_dataset import CalvinData, train_loader
 from langsteer.training.config import TrainingDatasetConfig

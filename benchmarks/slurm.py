@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.stores import write_store
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable
 
 ROOT = Path(__file__).resolve().parents[1]
 EPISODES, LENGTH, POINTS = 8, 64, 2048

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import FRAMES_PER_SHARD, EpisodeTable, Store, open_array, open_store
+from langsteer.data.store import FRAMES_PER_SHARD, Store, open_store
 from langsteer.data.store_writer import create_arrays, write_metadata
+from langsteer.data.zarr_arrays import open_array
 
 
 def write_store(

@@ -21,8 +21,9 @@ from langsteer.calvin.dataset import (
 )
 from langsteer.data.layout import ownerless_bytes, read_layout
 from langsteer.data.shard_writer import convert_frame
-from langsteer.data.store import Store, shard_file_name
+from langsteer.data.store import Store
 from langsteer.data.windows import wanted_windows
+from langsteer.data.zarr_arrays import shard_file_name
 from langsteer.errors import UserError
 from langsteer.progress import progress_bar
 

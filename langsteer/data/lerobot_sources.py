@@ -18,9 +18,10 @@ from langsteer.calvin.dataset import VECTORS, read_frame
 from langsteer.calvin.dataset_writer import merged_config
 from langsteer.calvin.scenes import scene_of
 from langsteer.data import lerobot_format as lerobot
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.plan import ConversionPlan
 from langsteer.data.shard_writer import convert_frame
-from langsteer.data.store import EpisodeTable, Store, open_store
+from langsteer.data.store import Store, open_store
 
 Frame = dict[str, NDArray[Any]]
 

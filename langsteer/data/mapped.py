@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from langsteer.data import checksums
 from langsteer.data.layout import NO_CHUNK, read_index, read_layout
-from langsteer.data.store import shard_file_name
+from langsteer.data.zarr_arrays import shard_file_name
 from langsteer.errors import UserError
 from langsteer.reading import open_regular
 

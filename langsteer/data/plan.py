@@ -31,13 +31,9 @@ from langsteer.calvin.dataset import (
     open_dataset,
     read_ranges,
 )
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box, ObservationPipeline
-from langsteer.data.store import (
-    ARRAYS,
-    FRAMES_PER_SHARD,
-    VERSION,
-    EpisodeTable,
-)
+from langsteer.data.store import ARRAYS, FRAMES_PER_SHARD, VERSION
 from langsteer.data.windows import EPISODE_KINDS, wanted_windows, window_problem
 from langsteer.errors import UserError
 from langsteer.reading import read_bytes

@@ -24,15 +24,9 @@ from numpy.typing import NDArray
 
 from langsteer.data.plan import ConversionPlan, LeftOut, settings_to_dict
 from langsteer.data.shard_writer import bad_episodes
-from langsteer.data.store import (
-    FORMAT,
-    open_array,
-    partial_path,
-    read_attributes,
-    schema,
-    shard_file_name,
-)
+from langsteer.data.store import FORMAT, partial_path, schema
 from langsteer.data.store_writer import create_arrays, disk_errors, write_metadata
+from langsteer.data.zarr_arrays import open_array, read_attributes, shard_file_name
 from langsteer.errors import UserError
 from langsteer.files import TRASH, discard, replacing, sync, trash_name
 from langsteer.reading import read_json

@@ -25,7 +25,8 @@ from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
 from langsteer.data.agreement import turned_images
 from langsteer.data.plan import ConversionPlan
 from langsteer.data.pointcloud import CAMERAS, NoPointsError, ObservationPipeline, point_cloud
-from langsteer.data.store import open_array, schema
+from langsteer.data.store import schema
+from langsteer.data.zarr_arrays import open_array
 from langsteer.errors import UserError
 from langsteer.files import replacing
 from langsteer.reading import read_json

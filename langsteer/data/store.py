@@ -25,21 +25,27 @@ Example::
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
+from langsteer.data.episodes import COLUMNS, EpisodeColumns, EpisodeTable
 from langsteer.data.layout import read_layout, require_shards
 from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.data.zarr_arrays import (
+    open_array,
+    open_zarr_array,
+    read_array,
+    read_attributes,
+    shard_file_name,
+)
 from langsteer.errors import UserError
-from langsteer.reading import read_json
 from langsteer.records import problem
-from langsteer.settings import Bound
 
 FORMAT = "langsteer-calvin"
 VERSION = 1
@@ -70,84 +76,6 @@ class ArraySchema:
         return math.prod(self.row) * np.dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True)
-class EpisodeTable:
-    """One row for each of the K episodes, in the order of ``episode_ends``.
-
-    Attributes:
-        split: (K,) str, "training" or "validation", as in the CALVIN folder.
-        task: (K,) str, CALVIN's name of the task; empty if unknown, as for play.
-        instruction: (K,) str, the sentence of the annotation; empty likewise.
-        first_frame: (K,) int64, CALVIN's number of the first frame.
-        group: (K,) int64; episodes with common frames in the source, directly or through others,
-            have the same number. Split by group to keep validation free of training frames.
-        source: (K,) int64, the dataset of its origin, among those converted together.
-    """
-
-    split: NDArray[np.str_]
-    task: NDArray[np.str_]
-    instruction: NDArray[np.str_]
-    first_frame: NDArray[np.int64]
-    group: NDArray[np.int64]
-    source: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def __post_init__(self) -> None:
-        if not len(self.source):
-            object.__setattr__(self, "source", np.zeros(len(self.group), np.int64))
-
-    def __len__(self) -> int:
-        return len(self.group)
-
-    def select(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> "EpisodeTable":
-        """The rows chosen by a mask or by indices; groups are numbered anew from 0."""
-        columns = {name: getattr(self, name)[keep] for name in _COLUMNS}
-        columns["group"] = np.unique(columns["group"], return_inverse=True)[1].astype(np.int64)
-        return EpisodeTable(**columns)
-
-    def to_dict(self) -> dict[str, list[Any]]:
-        """Column name to list of plain values; ``source`` only if there are several."""
-        columns = {name: getattr(self, name).tolist() for name in _COLUMNS}
-        if not self.source.any():
-            del columns["source"]
-        return columns
-
-    @classmethod
-    def from_dict(cls, columns: Mapping[str, Iterable[Any]]) -> "EpisodeTable":
-        """The inverse of `to_dict`, of columns as `_Columns` describes them."""
-        return cls(
-            **{
-                name: np.array(
-                    list(columns.get(name, ()) if name == "source" else columns[name]), kind
-                )
-                for name, kind in _COLUMNS.items()
-            }
-        )
-
-
-_COLUMNS: dict[str, type] = {
-    "split": np.str_,
-    "task": np.str_,
-    "instruction": np.str_,
-    "first_frame": np.int64,
-    "group": np.int64,
-    "source": np.int64,
-}
-
-
-_Int64 = Annotated[int, Bound(lambda value: 0 <= value < 2**62, "a whole number from 0 on")]
-
-
-class _Columns(TypedDict):
-    """`EpisodeTable` as plain values."""
-
-    split: list[Literal["training", "validation"]]
-    task: list[str]
-    instruction: list[str]
-    first_frame: list[_Int64]
-    group: list[_Int64]
-    source: NotRequired[list[_Int64]]
-
-
 class _LeftOut(TypedDict):
     split: str
     start: int
@@ -175,7 +103,7 @@ class _Root(TypedDict):
 class _Meta(TypedDict):
     """Attributes of ``meta``."""
 
-    episodes: _Columns
+    episodes: EpisodeColumns
 
 
 @dataclass(frozen=True)
@@ -309,12 +237,12 @@ def _read_ends(path: Path, n_episodes: int) -> NDArray[np.int64]:
     for file in folder.rglob("*"):
         if not file.is_dir() and not file.is_file():
             raise UserError(f"{file}: a pipe or a device, expected a file; remove it")
-    return read_array(_open(folder), folder)
+    return read_array(open_zarr_array(folder), folder)
 
 
 def _validate(store: Store) -> None:
     """Raise `UserError` if the parts of a store contradict each other."""
-    lengths = {len(getattr(store.episodes, name)) for name in _COLUMNS}
+    lengths = {len(getattr(store.episodes, name)) for name in COLUMNS}
     if len(lengths) > 1:
         raise UserError(f"{store.path / 'meta'}: columns of {sorted(lengths)} episodes")
     missing = set(REQUIRED_ARRAYS) - set(store.array_names)
@@ -350,58 +278,3 @@ def is_store(path: Path) -> bool:
 def partial_path(path: Path) -> Path:
     """The place of the unfinished store for ``path``."""
     return path.with_name(path.name + ".partial")
-
-
-def open_array(folder: Path, name: str, write: bool = False) -> ts.TensorStore:
-    """An array of ``folder/data``. One thread works for it, so a worker is one core's load."""
-    return _open(folder / "data" / name, write)
-
-
-def shard_file_name(shard: int | str, n_axes: int) -> str:
-    """The file of an array's shard, within the array's folder; a format for the shard "{}"."""
-    return ".".join(["c", str(shard), *["0"] * (n_axes - 1)])
-
-
-def read_attributes(folder: Path) -> dict[str, Any]:
-    """The attributes of a Zarr v3 group; raises `UserError` if it is none."""
-    path = folder / "zarr.json"
-    try:
-        node = read_json(path)
-        if node["zarr_format"] != 3 or node["node_type"] != "group":
-            raise KeyError("zarr_format")
-        attributes: dict[str, Any] = node.get("attributes", {})
-        if not isinstance(attributes, dict):
-            raise TypeError("attributes")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: not a Zarr v3 group ({path.name}: {error!r})") from error
-    return attributes
-
-
-def read_array(array: ts.TensorStore, folder: Path) -> NDArray[Any]:
-    """A whole array in memory; raises `UserError` if its bytes cannot be decoded."""
-    try:
-        return np.asarray(array.read().result())
-    except ValueError as error:  # whatever tensorstore finds
-        raise UserError(
-            f"{folder}: cannot be decoded ({error}); convert the dataset again, or copy the store "
-            "again"
-        ) from error
-
-
-def array_spec(folder: Path) -> dict[str, Any]:
-    """Tensorstore's description of a Zarr v3 array."""
-    return {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{folder}/"},
-        "context": {"data_copy_concurrency": {"limit": 1}},
-        # So a missing file always means damage, and never a shard of zeros.
-        "store_data_equal_to_fill_value": True,
-    }
-
-
-def _open(folder: Path, write: bool = False) -> ts.TensorStore:
-    """Open an array; raises `UserError` if there is none."""
-    try:
-        return ts.open(array_spec(folder), read=True, write=write).result()
-    except ValueError as error:
-        raise UserError(f"{folder}: not a Zarr v3 array ({error})") from error

@@ -17,17 +17,10 @@ import tensorstore as ts
 from numpy.typing import NDArray
 
 from langsteer import __version__
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import (
-    ARRAYS,
-    FORMAT,
-    FRAMES_PER_SHARD,
-    VERSION,
-    ArraySchema,
-    EpisodeTable,
-    array_spec,
-    schema,
-)
+from langsteer.data.store import ARRAYS, FORMAT, FRAMES_PER_SHARD, VERSION, ArraySchema, schema
+from langsteer.data.zarr_arrays import array_spec
 from langsteer.files import replacing
 
 _LITTLE_ENDIAN: dict[str, object] = {"name": "bytes", "configuration": {"endian": "little"}}

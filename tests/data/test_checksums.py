@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langsteer.data.checksums import BYTES, crc32c
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.inspection import check_store
 from langsteer.data.layout import INDEX_BYTES
 from langsteer.data.mapped import MappedArray
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable, open_array, open_store
+from langsteer.data.store import open_store
 from langsteer.data.store_writer import create_arrays, write_metadata
+from langsteer.data.zarr_arrays import open_array
 from langsteer.errors import UserError
 from langsteer.training.replay_buffer import ReplayBuffer
 

@@ -13,8 +13,9 @@ from langsteer.data.checksums import BYTES
 from langsteer.data.dataset_page import write_page
 from langsteer.data.inspection import check_store
 from langsteer.data.layout import INDEX_BYTES, read_layout
-from langsteer.data.store import open_array, open_store
+from langsteer.data.store import open_store
 from langsteer.data.visualize_command import main
+from langsteer.data.zarr_arrays import open_array
 from langsteer.errors import UserError
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks.stores import write_store
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.mapped import MappedArray
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable, open_store, partial_path
+from langsteer.data.store import open_store, partial_path
 from langsteer.data.store_writer import create_arrays, write_metadata
 from langsteer.errors import UserError
 

@@ -17,9 +17,9 @@ import torch
 from benchmarks.stores import write_store
 from langsteer.configuration import compose
 from langsteer.data.conversion import convert
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.plan import ConversionSettings
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable
 from langsteer.errors import UserError
 from langsteer.training.config import RunConfig
 from langsteer.training.dp3_trainer import train

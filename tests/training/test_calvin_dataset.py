@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from benchmarks.stores import write_store
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable, open_store
+from langsteer.data.store import open_store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config, Normalizer
 from langsteer.policies.dp3.config import FRAMES_AHEAD
@@ -93,7 +94,7 @@ def test_official_validation_split_is_used_and_never_trained_on(tiny_store):
 
 def test_normalizer_sees_training_frames_alone(tmp_path, store_factory):
     path = store_factory(tmp_path / "s.zarr", [20, 20], ["training", "validation"])
-    from langsteer.data.store import open_array
+    from langsteer.data.zarr_arrays import open_array
 
     action = open_array(path, "action", write=True)
     action[25].write(np.full(7, 99.0, np.float32)).result()

@@ -7,8 +7,9 @@ import torch
 from benchmarks.stores import write_store
 from langsteer.calvin.instructions import phrasings
 from langsteer.configuration import compose
+from langsteer.data.episodes import EpisodeTable
 from langsteer.data.pointcloud import ObservationPipeline
-from langsteer.data.store import EpisodeTable, open_store
+from langsteer.data.store import open_store
 from langsteer.errors import UserError
 from langsteer.policies.dp3 import DP3Config
 from langsteer.policies.loading import load_policy

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from langsteer.configuration import compose
-from langsteer.data.store import open_array
+from langsteer.data.zarr_arrays import open_array
 from langsteer.errors import UserError
 from langsteer.training import run_state
 from langsteer.training.config import TrainingConfig
