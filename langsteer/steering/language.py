@@ -134,8 +134,9 @@ class InstructionReader:
         nearest = sorted(shares, key=lambda task: -shares[task])[:3]
         task, confidence = nearest[0], shares[nearest[0]]
         least = _LEAST_NEARNESS["lexical" if self._encoder is None else "embedded"]
-        is_like = may_mean(told, task) and (self._known @ features).max() >= least
-        if confidence >= LEAST_CONFIDENCE and is_like and not told.is_negated:
+        is_like = (self._known @ features).max() >= least
+        is_sure = confidence >= LEAST_CONFIDENCE and may_mean(told, task)
+        if is_sure and is_like and not told.is_negated:
             return Reading(task, confidence)
         listed = ", ".join(f"{name} ({shares[name]:.0%})" for name in nearest)
         what = "not clear which task this means" if is_like else "not like any known instruction"

@@ -147,6 +147,11 @@ def test_a_block_without_a_colour_is_ambiguous_and_its_tasks_are_named(reader):
     assert reader.read("push the pink block to the left").task == "push_pink_block_left"
 
 
+def test_a_light_without_a_name_is_unclear_and_not_unknown(reader):
+    with pytest.raises(UserError, match=r"not clear .*(turn_on_led.*turn_on_lightbulb|bulb.*led)"):
+        reader.read("turn on the light")
+
+
 def test_reading_needs_no_network(reader, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("the network was asked")
