@@ -22,7 +22,8 @@ from langsteer.policies.dp3 import DP3Config
 from langsteer.progress import ProgressBar, progress_bar, say_doing
 from langsteer.training.attendance import arrived
 from langsteer.training.calvin_dataset import Batch, CalvinData, train_loader
-from langsteer.training.checkpoint_util import LATEST, CheckpointManager
+from langsteer.training.checkpoint_reading import LATEST
+from langsteer.training.checkpoint_util import CheckpointManager
 from langsteer.training.config import RunConfig, TrainingConfig
 from langsteer.training.consensus import Vote
 from langsteer.training.disk import check_disk, checkpoint_bytes, gigabytes

@@ -21,7 +21,7 @@ from langsteer.errors import UserError
 from langsteer.files import remove_temporary
 from langsteer.nesting import differences, flatten
 from langsteer.policies.dp3 import DP3Config
-from langsteer.training.checkpoint_util import (
+from langsteer.training.checkpoint_reading import (
     find_experiment,
     newest_checkpoint,
     read_training_checkpoint,

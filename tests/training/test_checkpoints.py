@@ -10,13 +10,12 @@ import torch
 from langsteer.errors import UserError
 from langsteer.policies.loading import load_policy
 from langsteer.training import checkpoint_util
-from langsteer.training.checkpoint_util import (
-    CheckpointManager,
+from langsteer.training.checkpoint_reading import (
     find_experiment,
     newest_checkpoint,
-    provenance,
     verified_checkpoint,
 )
+from langsteer.training.checkpoint_util import CheckpointManager, provenance
 from langsteer.training.run_state import Progress
 
 
