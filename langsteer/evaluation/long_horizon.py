@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -100,6 +100,7 @@ def read_instructions(path: str | None) -> dict[str, str]:
 class _Subtask(TypedDict):
     task: str
     instruction: str
+    caption: NotRequired[str]  # runs of earlier versions have none
     success: bool
     steps: Natural
     prediction_ms: NonNegative
@@ -191,13 +192,19 @@ class BenchmarkSummary:
         """The subtasks of filmed chains, for the report."""
         return [
             Panel(
-                f"chain {result['chain']}, task {place}: \u201c{subtask['instruction']}\u201d",
+                f"chain {result['chain']}, task {place}: {_caption(subtask)}",
                 [("success" if subtask["success"] else "failed", subtask["success"])],
                 [Clip("", folder / f"{result['chain']:04d}_{place}.mp4")],
             )
             for result in self.results[:chains_filmed]
             for place, subtask in enumerate(result["subtasks"], start=1)
         ]
+
+
+def _caption(subtask: Mapping[str, Any]) -> str:
+    """What the policy was given; subtasks of older runs say only their sentence."""
+    told: str = subtask.get("caption", f"\u201c{subtask['instruction']}\u201d")
+    return told
 
 
 def evaluate(settings: BenchmarkSettings) -> BenchmarkSummary | None:
@@ -318,6 +325,7 @@ def play_chain(
             {
                 "task": task,
                 "instruction": instructions[task],
+                "caption": player.caption(task, instructions[task], goal),
                 "success": run.success,
                 "steps": run.steps,
                 "unsteered": run.unsteered,

@@ -108,7 +108,7 @@ def test_killed_run_keeps_finished_pieces_and_goes_on(
 def test_benchmark_plays_the_official_chains_and_stops_at_the_first_failure(
     run_command, checkpoint, tmp_path
 ):
-    output = run_command(*benchmark(checkpoint, "num_chains=2"))
+    output = run_command(*benchmark(checkpoint, "num_chains=2", "videos=1"))
     assert "average length: 0.000 of 5" in output
     assert "report:  run/report.html" in output
     for number, chain in enumerate(chains(2)):
@@ -117,6 +117,8 @@ def test_benchmark_plays_the_official_chains_and_stops_at_the_first_failure(
         assert [subtask["task"] for subtask in played["subtasks"]] == [chain.tasks[0]]
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["in_a_row"]["1"]["attempts"] == 2
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"chain 0, task 1: {chains(1)[0].tasks[0]}; the policy is told nothing" in page
 
 
 def test_shards_of_the_benchmark_merge_into_one_result(run_command, checkpoint, tmp_path):
