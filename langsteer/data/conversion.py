@@ -116,7 +116,7 @@ def dry_run(
     """The plan of `convert`, and a check of the disk's room for it, without writing anything.
 
     Raises:
-        UserError: it could not be done.
+        UserError: the conversion could not be done.
     """
     plan = make_plan(roots, settings)
     place = path.resolve().parent

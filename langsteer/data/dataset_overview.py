@@ -22,7 +22,7 @@ _BINS = 24
 def overview(store: Store) -> dict[str, Any]:
     """Plain values for the page.
 
-    ``tiles`` are numbers with what they are, ``tasks`` and ``left_out`` rows of tables, ``actions``
+    ``tiles`` are numbers with their labels, ``tasks`` and ``left_out`` rows of tables, ``actions``
     a row of statistics for each of the 7 dimensions, ``lengths`` a histogram of frames, and
     ``starts`` the first tcp positions (K, 2) in metres with their tasks.
     """
@@ -66,7 +66,7 @@ def _statistics(actions: NDArray[np.float32]) -> list[list[str]]:
 
 
 def _starts(store: Store) -> dict[str, list[Any]]:
-    """Where the hand is in the first frames of episodes, evenly chosen where there are many."""
+    """The hand's places in the first frames of episodes; of many, an even choice."""
     count = min(_MOST_STARTS, len(store.episodes))
     chosen = np.linspace(0, len(store.episodes) - 1, count).astype(np.int64)
     places = store.read("state")[store.episode_starts[chosen], :2].round(4)

@@ -271,8 +271,8 @@ def train_loader(
             batch_size=None,
             sampler=schedule.run(epoch, first_step, num_epochs),
             num_workers=num_workers,
-            # Workers share the states, and know that points lie on a GPU; sent to them, as Python
-            # 3.14 would by default, these would be copied to each.
+            # Forked workers share the states, and know that points lie on a GPU. By Python 3.14's
+            # default each worker would get a copy.
             multiprocessing_context="fork" if num_workers else None,
             pin_memory=pin_memory,
             worker_init_fn=_leave_signals_to_the_trainer,

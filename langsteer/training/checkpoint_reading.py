@@ -95,8 +95,8 @@ def newest_checkpoint(folder: Path, say: Callable[[str], None]) -> tuple[Path, d
         except UserError as error:
             say(f"passing over a checkpoint that cannot be read: {error}")
             damaged.append(path.name)
-    problem = f"{', '.join(damaged)} cannot be read" if damaged else "there is none"
-    raise UserError(f"{folder}: no checkpoint to resume from: {problem}")
+    why = f"{', '.join(damaged)} cannot be read" if damaged else "there is none"
+    raise UserError(f"{folder}: no checkpoint to resume from: {why}")
 
 
 def age(payload: dict[str, Any], path: Path) -> tuple[str, int, bool]:
@@ -138,7 +138,7 @@ def verified_checkpoint(path: Path) -> dict[str, Any]:
 def find_experiment(root: Path, name: str | None, base_name: str) -> Path | None:
     """The folder to resume: the one named, else the newest ``<base_name>_<date>``.
 
-    A folder without a checkpoint is none.
+    A folder without a checkpoint does not count.
     """
     dated = re.compile(re.escape(base_name) + r"_\d{8}(_\d+)?")
     if name is not None:
