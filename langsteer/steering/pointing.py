@@ -90,10 +90,10 @@ _AIMS = {
     # The handle is pushed from its side; before the door, for the hand comes from there.
     "move_slider_left": Aim("handle", (0.06, 0.02, 0.0)),
     "move_slider_right": Aim("handle", (-0.06, 0.02, 0.0)),
-    # The tips four centimetres over the button: going into it would press it. Button and lever get
-    # no intent: ranked by one, random steps press and lift them as often as the policy does.
-    "turn_on_led": Aim("button", (0.0, 0.0, 0.05)),
-    "turn_off_led": Aim("button", (0.0, 0.0, 0.05)),
+    # The tips seven centimetres over the button: lower, a blank network pressed it twice as often.
+    # Button and lever get no intent: ranked by one, random steps press and lift them, too.
+    "turn_on_led": Aim("button", (0.0, 0.0, 0.08)),
+    "turn_off_led": Aim("button", (0.0, 0.0, 0.08)),
     # Before the lever, on the side from which it is moved; a touch alone may move it.
     "turn_on_lightbulb": Aim("lever", (0.0, LEVER_FROM_BELOW[1] - 0.035, 0.02)),
     "turn_off_lightbulb": Aim("lever", (0.0, LEVER_FROM_ABOVE[1] - 0.02, 0.08)),
