@@ -6,14 +6,16 @@ Example::
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langsteer.command_line import command_parser
-from langsteer.errors import exits_cleanly
+from langsteer.errors import UserError, exits_cleanly
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from langsteer.policies.exported import ExportedPolicy
 
 
@@ -27,31 +29,70 @@ def main(arguments: Sequence[str] | None = None) -> None:
     policy = exported(options.ckpt_path, options.execute)
     size = write_export(options.save_path, policy, options.half, options.overwrite)
     load_policy(options.save_path)  # what was written can be read
-    was = options.ckpt_path.stat().st_size
-    print(f"{options.save_path}: {size / 1e6:.1f} MB, the checkpoint has {was / 1e6:.1f} MB")
+    was = options.ckpt_path[0].stat().st_size
+    print(f"{options.save_path}: {size / 1e6:.1f} MB, a checkpoint has {was / 1e6:.1f} MB")
 
 
-def exported(checkpoint: Path, execute: int | None = None) -> "ExportedPolicy":
+def exported(checkpoints: Sequence[Path], execute: int | None = None) -> "ExportedPolicy":
     """What inference needs of a checkpoint: averaged weights, where it has any.
 
     Args:
-        checkpoint: of training.
+        checkpoints: of training. Of several the mean of the weights is taken, a model soup
+            (Wortsman et al. 2022, arXiv 2203.05482); one must be trained on from the other.
         execute: actions to execute of a prediction; None: as many as in training.
 
     Raises:
-        UserError: the checkpoint cannot be read, or a prediction has fewer actions.
+        UserError: a checkpoint cannot be read or is of another network or normaliser than the
+            first, or a prediction has fewer actions.
     """
     from langsteer.policies.dp3 import DP3Config
     from langsteer.policies.exported import ExportedPolicy
     from langsteer.policies.loading import read_checkpoint
 
-    payload = read_checkpoint(checkpoint, mmap=True)
-    averaged = payload.get("ema") is not None
-    weights = payload["ema"] if averaged else payload["model"]
-    config = payload["config"]["policy"]
+    payloads = [read_checkpoint(checkpoint, mmap=True) for checkpoint in checkpoints]
+    first = payloads[0]
+    averaged = all(payload.get("ema") is not None for payload in payloads)
+    weights = [payload["ema" if averaged else "model"] for payload in payloads]
+    for checkpoint, payload, other in zip(checkpoints, payloads, weights, strict=True):
+        if payload["pipeline"] != first["pipeline"] or not _same_kind(other, weights[0]):
+            raise UserError(
+                f"{checkpoint}: its network, normaliser or observation pipeline is not that of "
+                f"{checkpoints[0]}; average checkpoints of one policy's trainings"
+            )
+    config = first["config"]["policy"]
     if execute is not None:
         config = DP3Config.from_dict({**config, "n_action_steps": execute}).to_dict()
-    return ExportedPolicy(config, payload["pipeline"], weights, _origin(payload, averaged))
+    origin = _origin(first, averaged)
+    if len(payloads) > 1:
+        origin["mean_of"] = [_origin(payload, averaged)["experiment"] for payload in payloads]
+    return ExportedPolicy(config, first["pipeline"], _mean(weights), origin)
+
+
+def _same_kind(one: Mapping[str, "Tensor"], other: Mapping[str, "Tensor"]) -> bool:
+    """Whether two sets of weights are of one network and one normaliser."""
+    if {name: value.shape for name, value in one.items()} != {
+        name: value.shape for name, value in other.items()
+    }:
+        return False
+    return all(one[name].equal(other[name]) for name in one if _is_given(name, one[name]))
+
+
+def _mean(weights: Sequence[Mapping[str, "Tensor"]]) -> dict[str, "Tensor"]:
+    """The mean of each weight over the checkpoints, in its own precision."""
+    from torch import stack
+
+    if len(weights) == 1:
+        return dict(weights[0])
+    mean = dict(weights[0])
+    for name, value in weights[0].items():
+        if not _is_given(name, value):
+            mean[name] = stack([each[name].double() for each in weights]).mean(0).to(value.dtype)
+    return mean
+
+
+def _is_given(name: str, value: "Tensor") -> bool:
+    """Whether training leaves a value alone."""
+    return name.startswith("normalizer.") or not value.is_floating_point()
 
 
 def _origin(payload: dict[str, Any], averaged: bool) -> dict[str, Any]:
@@ -71,7 +112,13 @@ def _parser() -> argparse.ArgumentParser:
         "safetensors, everything else as JSON. All commands take it in a checkpoint's place.",
     )
     add = parser.add_argument
-    add("--ckpt_path", type=Path, required=True, help="a checkpoint of training")
+    add(
+        "--ckpt_path",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="a checkpoint of training; of several the mean of the weights",
+    )
     add("--save_path", type=Path, required=True, help="the folder to make, e.g. exported/my_run")
     add("--half", action="store_true", help="store weights in float16, at half the size")
     add(

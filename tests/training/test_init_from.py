@@ -2,13 +2,10 @@
 
 import shutil
 
-import pytest
 import torch
 
-from langsteer.errors import UserError
 from langsteer.policies.export_command import exported
 from langsteer.policies.exported import write_export
-from langsteer.policies.loading import load_policy
 
 STANDING = ("training.learning_rate=1e-12", "training.num_epochs=1")
 
@@ -25,7 +22,7 @@ def test_a_run_begins_with_the_averaged_weights_and_the_normaliser(
     training.here("training.experiment_name=first")
     first = training.latest("first")
     checkpoint = training.folder / "first" / "latest.ckpt"
-    write_export(tmp_path / "exported", exported(checkpoint, execute=4))
+    write_export(tmp_path / "exported", exported([checkpoint], execute=4))
     training.store = store_factory(tmp_path / "other.zarr", [40, 20], ["training"] * 2, seed=5)
     for source in (checkpoint, tmp_path / "exported"):
         begun(training, f"training.init_from={source}")
@@ -34,19 +31,6 @@ def test_a_run_begins_with_the_averaged_weights_and_the_normaliser(
         for part in ("model", "ema"):
             for name, value in first["ema"].items():
                 torch.testing.assert_close(second[part][name], value, rtol=0, atol=1e-5)
-
-
-def test_an_export_may_execute_fewer_actions_of_a_prediction(training, tmp_path):
-    training.here("training.experiment_name=first", *STANDING)
-    checkpoint = training.folder / "first" / "latest.ckpt"
-    write_export(tmp_path / "exported", exported(checkpoint, execute=3))
-    whole, short = load_policy(checkpoint), load_policy(tmp_path / "exported")
-    obs = {"point_cloud": torch.zeros(1, 2, 32, 3), "agent_pos": torch.zeros(1, 2, 15)}
-    noise = torch.randn(1, 16, 7)
-    actions = whole.predict_action(obs, noise=noise)["action"]
-    assert torch.equal(short.predict_action(obs, noise=noise)["action"], actions[:, :3])
-    with pytest.raises(UserError, match="n_action_steps"):
-        exported(checkpoint, execute=40)
 
 
 def test_a_policy_of_another_size_or_other_clouds_is_refused(training, store_factory, tmp_path):
