@@ -1,6 +1,7 @@
 """Fixtures of the conversion's tests."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from langsteer.data.plan import ConversionSettings
 from langsteer.data.store import Store, open_store
 
 SMALL = ConversionSettings(n_points=64, static_crop=32, frames_per_shard=8)
+SMALL_OPTIONS = ("--num_points", "64", "--crop", "32", "--frames_per_file", "8")
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "convert_calvin_to_zarr.py"
 
 # Sentences with tasks; the windows overlap within the first recording, and one is a repetition.
 WINDOWS = [
@@ -53,6 +56,17 @@ def contents() -> Callable[[Path], dict[str, Any]]:
         return arrays | {"ends": store.episode_ends, "episodes": store.episodes.to_dict()}
 
     return read
+
+
+@pytest.fixture(scope="session")
+def conversion_command() -> Callable[..., list[str]]:
+    """The command with `SMALL`'s settings: ``conversion_command(root, path, "--overwrite")``."""
+
+    def command(root: Path, path: Path, *options: str) -> list[str]:
+        places = ["--root_dir", str(root), "--save_path", str(path)]
+        return [sys.executable, str(SCRIPT), *places, *SMALL_OPTIONS, *options]
+
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -1,43 +1,23 @@
-"""What a conversion writes, and that it is the same whoever writes it and however often he dies."""
+"""What a conversion writes, and that it is the same whoever writes it."""
 
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from langsteer.calvin.kinematics import gripper_camera_pose
-from langsteer.data import conversion
 from langsteer.data.conversion import convert
 from langsteer.data.inspection import check_store
 from langsteer.data.plan import make_plan
 from langsteer.data.pointcloud import point_cloud
-from langsteer.data.store import open_store, partial_path
+from langsteer.data.store import open_store
 from langsteer.errors import UserError
 from langsteer.resumable import Share
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "convert_calvin_to_zarr.py"
-SMALL_OPTIONS = ("--num_points", "64", "--crop", "32", "--frames_per_file", "8")
-
-
-def _assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one.keys() == other.keys()
-    for name, values in one.items():
-        np.testing.assert_array_equal(values, other[name], err_msg=name)
-
-
-def _command(root: Path, path: Path, *options: str) -> list[str]:
-    command = [sys.executable, str(SCRIPT), "--root_dir", str(root), "--save_path", str(path)]
-    return [*command, *SMALL_OPTIONS, *options]
-
 
 # What is in it
 
@@ -186,7 +166,9 @@ def test_skipped_arrays_change_nothing_else(
     store = converted(small_calvin, tmp_path / "a.zarr", settings)
     assert store.array_names == ("point_cloud", "action", "state")
     whole = contents(small_store.path)
-    _assert_equal(contents(store.path), {k: v for k, v in whole.items() if k not in settings.skip})
+    np.testing.assert_equal(
+        contents(store.path), {k: v for k, v in whole.items() if k not in settings.skip}
+    )
 
 
 def test_one_camera_alone(small_calvin, small_settings, small_store, converted, tmp_path):
@@ -206,7 +188,7 @@ def test_number_of_workers_changes_nothing(
 ):
     summary = convert(small_calvin, tmp_path / "a.zarr", small_settings(), num_workers=workers)
     assert summary.frames == small_store.n_frames
-    _assert_equal(contents(summary.path), contents(small_store.path))
+    np.testing.assert_equal(contents(summary.path), contents(small_store.path))
 
 
 def test_three_jobs_fill_one_store(small_calvin, small_settings, small_store, contents, tmp_path):
@@ -217,7 +199,7 @@ def test_three_jobs_fill_one_store(small_calvin, small_settings, small_store, co
         assert summary.shards_missing > 0
         assert not path.exists()
     assert convert(small_calvin, path, small_settings(), num_workers=1, share=Share(1, 3)).store
-    _assert_equal(contents(path), contents(small_store.path))
+    np.testing.assert_equal(contents(path), contents(small_store.path))
     again = convert(small_calvin, path, small_settings(), num_workers=1, share=Share(2, 3))
     assert again.store is not None
     assert again.frames == 0
@@ -232,7 +214,7 @@ def test_zip_becomes_the_store_of_its_folder(
     # Begun with the folder, ended with the zip.
     convert(small_calvin, path, small_settings(), num_workers=1, share=Share(0, 3))
     convert(archive, path, small_settings(), num_workers=workers)
-    _assert_equal(contents(path), contents(small_store.path))
+    np.testing.assert_equal(contents(path), contents(small_store.path))
     assert check_store(open_store(path), archive) == []
 
 
@@ -242,170 +224,24 @@ def test_frames_per_file_change_the_files_and_not_the_content(
     settings = small_settings(frames_per_shard=None)
     store = converted(small_calvin, tmp_path / "a.zarr", settings)
     assert len(list((store.path / "data" / "state").glob("c.*"))) == 2  # 64 and 26 rows
-    _assert_equal(contents(store.path), contents(small_store.path))
+    np.testing.assert_equal(contents(store.path), contents(small_store.path))
 
 
-def test_jobs_that_run_at_once_agree(small_calvin, small_store, contents, tmp_path):
+def test_jobs_that_run_at_once_agree(
+    small_calvin, conversion_command, small_store, contents, tmp_path
+):
     path = tmp_path / "a.zarr"
     commands = [("--shard", "0/2"), ("--shard", "1/2"), ("--shard", "0/1"), ("--shard", "0/1")]
     processes = [
         subprocess.Popen(
-            _command(small_calvin, path, "--overwrite", "--num_workers", "1", *options),
+            conversion_command(small_calvin, path, "--overwrite", "--num_workers", "1", *options),
             stderr=subprocess.PIPE,
         )
         for options in commands
     ]
     errors = [process.communicate()[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, errors
-    _assert_equal(contents(path), contents(small_store.path))
-
-
-# The same, however often it is killed
-
-
-def _kill_at_random_moments(root: Path, folder: Path, kills: int, workers: int, seed: int) -> int:
-    """Convert to stores in ``folder``, killing each run at a random moment; returns the stores."""
-    moments = random.Random(seed)
-    stores = 0
-    while kills > 0:
-        path = folder / f"{stores}.zarr"
-        command = _command(root, path, "--overwrite", "--num_workers", str(workers))
-        finished = False
-        while not finished:
-            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-            if kills > 0:
-                _wait_for_work(process, path)
-                time.sleep(moments.uniform(0, 0.15 if workers == 1 else 0.8))
-                kills -= process.poll() is None
-                process.send_signal(signal.SIGKILL)
-            _, errors = process.communicate()
-            finished = process.returncode == 0
-            assert finished or process.returncode == -signal.SIGKILL, errors
-            open_store(path) if finished else None
-        stores += 1
-    return stores
-
-
-def _wait_for_work(process: subprocess.Popen[Any], path: Path) -> None:
-    """Until the process has begun to work: before, it only imports."""
-    before = _changes(path)
-    while process.poll() is None and _changes(path) == before:
-        time.sleep(0.001)
-
-
-def _changes(path: Path) -> tuple[list[str], bool, bool]:
-    """What tells that something was written."""
-    try:
-        done = sorted(entry.name for entry in (partial_path(path) / "done").iterdir())
-    except OSError:
-        done = []
-    return done, partial_path(path).exists(), path.exists()
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_run_that_is_killed_at_random_moments_and_continued_equals_one_that_is_not(
-    small_calvin, small_store, contents, tmp_path, workers
-):
-    stores = _kill_at_random_moments(small_calvin, tmp_path, 4, workers, seed=workers)
-    for index in range(stores):
-        _assert_equal(contents(tmp_path / f"{index}.zarr"), contents(small_store.path))
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
-        f"{i}.zarr" for i in range(stores)
-    ]
-
-
-def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
-    small_calvin, small_settings, tmp_path, monkeypatch, capsys
-):
-    def interrupted(self, shard):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(conversion._ShardWriter, "do", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        convert(small_calvin, tmp_path / "store.zarr", small_settings(), num_workers=1)
-    assert "stopped; 0 of " in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_twenty_kills_change_nothing(small_calvin, small_store, contents, tmp_path, workers):
-    stores = _kill_at_random_moments(small_calvin, tmp_path, 20, workers, seed=10 + workers)
-    for index in range(stores):
-        _assert_equal(contents(tmp_path / f"{index}.zarr"), contents(small_store.path))
-
-
-class Killed(BaseException):
-    """Stands in for a SIGKILL at a chosen place."""
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize(
-    "place",
-    [
-        "langsteer.data.publish.create_arrays",
-        "langsteer.data.publish.write_metadata",
-        "langsteer.data.publish._swap",
-        "langsteer.data.publish.discard",
-        "langsteer.data.publish.shutil.rmtree",
-        "langsteer.data.publish.os.link",
-        "langsteer.data.conversion.publish",
-        "langsteer.data.conversion.start",
-        "langsteer.data.shard_writer.replacing",
-        "langsteer.data.shard_writer._write",
-    ],
-)
-def test_death_at_each_step_of_the_work_loses_nothing(
-    small_calvin, small_settings, small_store, contents, tmp_path, monkeypatch, place, overwrite
-):
-    path = tmp_path / "a.zarr"
-    if overwrite:
-        convert(small_calvin, path, small_settings(max_episodes=1), num_workers=1)
-
-    def die(*_arguments, **_options):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(place, die)
-        with pytest.raises(Killed):
-            convert(small_calvin, path, small_settings(), overwrite=overwrite, num_workers=1)
-    convert(small_calvin, path, small_settings(), overwrite=overwrite, num_workers=1)
-    _assert_equal(contents(path), contents(small_store.path))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.zarr"]
-
-
-def test_continued_run_computes_only_what_is_missing(small_calvin, small_settings, tmp_path):
-    path = tmp_path / "a.zarr"
-    first = convert(small_calvin, path, small_settings(), num_workers=1, share=Share(0, 2))
-    rest = convert(small_calvin, path, small_settings(), num_workers=1)
-    assert rest.store is not None
-    assert rest.store.n_frames == first.frames + rest.frames
-    assert first.frames > 0
-    assert rest.frames > 0
-
-
-def test_workers_end_with_a_parent_that_is_killed(small_calvin, tmp_path):
-    command = _command(small_calvin, tmp_path / "a.zarr", "--num_workers", "2")
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    _wait_for_work(process, tmp_path / "a.zarr")
-    children = [int(pid) for pid in _children(process.pid)]
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    deadline = time.monotonic() + 20
-    while any(_is_alive(pid) for pid in children):
-        assert time.monotonic() < deadline, "workers outlive their parent"
-        time.sleep(0.05)
-
-
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+    np.testing.assert_equal(contents(path), contents(small_store.path))
 
 
 # An existing store
@@ -419,7 +255,7 @@ def test_existing_store_is_not_harmed_without_overwrite(
     for settings in (small_settings(), small_settings(max_episodes=1)):
         with pytest.raises(UserError, match="--overwrite replaces it"):
             convert(small_calvin, path, settings, num_workers=1)
-    _assert_equal(contents(path), contents(small_store.path))
+    np.testing.assert_equal(contents(path), contents(small_store.path))
 
 
 def test_old_store_stays_whole_until_the_new_one_is(
@@ -429,7 +265,7 @@ def test_old_store_stays_whole_until_the_new_one_is(
     convert(small_calvin, path, small_settings(), num_workers=1)
     other = small_settings(max_episodes=1)
     convert(small_calvin, path, other, overwrite=True, num_workers=1, share=Share(0, 2))
-    _assert_equal(contents(path), contents(small_store.path))
+    np.testing.assert_equal(contents(path), contents(small_store.path))
     convert(small_calvin, path, other, overwrite=True, num_workers=1, share=Share(1, 2))
     assert len(open_store(path).episodes) == 1
 
@@ -463,9 +299,9 @@ def test_annotations_that_changed_begin_anew(small_calvin, small_settings, tmp_p
         convert(tmp_path / "calvin", path, small_settings(splits=("validation",)), num_workers=1)
 
 
-def test_command_of_the_guide_prints_a_summary(small_calvin, tmp_path):
+def test_command_of_the_guide_prints_a_summary(small_calvin, conversion_command, tmp_path):
     result = subprocess.run(
-        _command(small_calvin, tmp_path / "a.zarr", "--overwrite", "--num_workers", "1"),
+        conversion_command(small_calvin, tmp_path / "a.zarr", "--overwrite", "--num_workers", "1"),
         capture_output=True,
         text=True,
         check=True,
