@@ -48,6 +48,7 @@ class RemoteActor:
         n_obs_steps: frames a prediction sees.
         sees_colours: whether its clouds are XYZRGB.
         pipeline: of its clouds.
+        reads_sentences: whether the sentence makes a difference.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class RemoteActor:
         self._policy = policy
         self.offer = Offer.from_metadata(policy.metadata) if offer is None else offer
         self.n_obs_steps, self.sees_colours = self.offer.n_obs_steps, self.offer.coloured
-        self.pipeline = self.offer.pipeline
+        self.pipeline, self.reads_sentences = self.offer.pipeline, self.offer.reads_sentences
         self._action_horizon = action_horizon
         self.reset()
 

@@ -39,6 +39,7 @@ class Offer:
         coloured: whether points of a cloud are XYZRGB.
         pipeline: of its clouds, see `ObservationPipeline`.
         policy: its description in plain values, for results.
+        reads_sentences: whether the prompt makes a difference.
     """
 
     observation: tuple[str, ...] = ("rgb",)
@@ -47,6 +48,7 @@ class Offer:
     coloured: bool = False
     pipeline: ObservationPipeline = _DEFAULT
     policy: Mapping[str, Any] | None = None
+    reads_sentences: bool = True
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "Offer":
@@ -65,6 +67,7 @@ class Offer:
                 bool(metadata.get("coloured", cls.coloured)),
                 cls.pipeline if pipeline is None else ObservationPipeline.from_dict(pipeline),
                 metadata.get("policy"),
+                bool(metadata.get("reads_sentences", cls.reads_sentences)),
             )
             sensible = set(offer.observation) <= set(PARTS) and offer.actions in SPACES
         except (TypeError, AttributeError, KeyError) as error:
@@ -87,6 +90,7 @@ class Offer:
             "coloured": self.coloured,
             "pipeline": self.pipeline.to_dict(),
             "policy": self.policy,
+            "reads_sentences": self.reads_sentences,
         }
 
 

@@ -128,7 +128,13 @@ class _Session:
 def offer_of(agent: Agent, policy: Mapping[str, object] | None = None) -> Offer:
     """A server's description of an agent."""
     return Offer(
-        ("cloud",), "relative", agent.n_obs_steps, agent.sees_colours, agent.pipeline, policy
+        ("cloud",),
+        "relative",
+        agent.n_obs_steps,
+        agent.sees_colours,
+        agent.pipeline,
+        policy,
+        agent.reads_sentences,
     )
 
 
