@@ -53,8 +53,10 @@ def exported(checkpoints: Sequence[Path], execute: int | None = None) -> "Export
     first = payloads[0]
     averaged = all(payload.get("ema") is not None for payload in payloads)
     weights = [payload["ema" if averaged else "model"] for payload in payloads]
-    for checkpoint, payload, other in zip(checkpoints, payloads, weights, strict=True):
-        if payload["pipeline"] != first["pipeline"] or not _same_kind(other, weights[0]):
+    kinds = [DP3Config.from_dict(payload["config"]["policy"]).lasting() for payload in payloads]
+    for checkpoint, payload, other, kind in zip(checkpoints, payloads, weights, kinds, strict=True):
+        built_alike = kind == kinds[0] and payload["pipeline"] == first["pipeline"]
+        if not built_alike or not _can_be_averaged(other, weights[0]):
             raise UserError(
                 f"{checkpoint}: its network, normaliser or observation pipeline is not that of "
                 f"{checkpoints[0]}; average checkpoints of one policy's trainings"
@@ -68,8 +70,8 @@ def exported(checkpoints: Sequence[Path], execute: int | None = None) -> "Export
     return ExportedPolicy(config, first["pipeline"], _mean(weights), origin)
 
 
-def _same_kind(one: Mapping[str, "Tensor"], other: Mapping[str, "Tensor"]) -> bool:
-    """Whether two sets of weights are of one network and one normaliser."""
+def _can_be_averaged(one: Mapping[str, "Tensor"], other: Mapping[str, "Tensor"]) -> bool:
+    """Whether two sets of weights have the same shapes and one normaliser."""
     if {name: value.shape for name, value in one.items()} != {
         name: value.shape for name, value in other.items()
     }:
@@ -81,10 +83,10 @@ def _mean(weights: Sequence[Mapping[str, "Tensor"]]) -> dict[str, "Tensor"]:
     """The mean of each weight over the checkpoints, in its own precision."""
     from torch import stack
 
-    if len(weights) == 1:
-        return dict(weights[0])
     mean = dict(weights[0])
-    for name, value in weights[0].items():
+    if len(weights) == 1:
+        return mean
+    for name, value in mean.items():
         if not _is_given(name, value):
             mean[name] = stack([each[name].double() for each in weights]).mean(0).to(value.dtype)
     return mean

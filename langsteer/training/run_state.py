@@ -123,8 +123,8 @@ class RunState:
         """
         trained = load_policy(path)
         differing = differences(
-            _lasting(trained.config),
-            _lasting(self.policy.config),
+            trained.config.lasting(),
+            self.policy.config.lasting(),
             "  {name}: {one} there, {other} now",
         )
         if differing:
@@ -197,14 +197,6 @@ def check_optimizer(path: Path, saved: Any, optimizer: torch.optim.Optimizer) ->
                 for name in ("step", "exp_avg", "exp_avg_sq")
             },
         )
-
-
-_FREE = ("foresight", "n_action_steps", "noise_draws", "language_dropout", "language_guidance")
-"""Keys of a policy that change neither its weights' shapes nor what its output stands for."""
-
-
-def _lasting(config: DP3Config) -> dict[str, Any]:
-    return {key: value for key, value in config.to_dict().items() if key not in _FREE}
 
 
 def _new_policy(config: DP3Config, data: CalvinData) -> DP3:

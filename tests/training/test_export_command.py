@@ -42,8 +42,9 @@ def test_several_checkpoints_become_the_mean_of_their_weights(training):
 def test_checkpoints_of_different_policies_have_no_mean(training, store_factory, tmp_path):
     first = trained(training, "first")
     wider = trained(training, "wider", "policy.down_dims=[32,48]")
+    other_target = trained(training, "other_target", "policy.prediction=v")
     training.store = store_factory(tmp_path / "other.zarr", [40, 20], ["training"] * 2, seed=5)
     elsewhere = trained(training, "elsewhere")
-    for other in (wider, elsewhere):
+    for other in (wider, other_target, elsewhere):
         with pytest.raises(UserError, match=f"{other.parent.name}.*is not that of"):
             exported([first, other])

@@ -10,7 +10,7 @@ configuration), except that angles of the robot's state are made continuous (`no
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from langsteer.sentences import ENCODERS
 from langsteer.settings import NonNegative, Portion, Positive, Settings, at_most, one_of
@@ -22,6 +22,9 @@ FRAMES_AHEAD = (16, 32, 48)
 _Few = Annotated[int, at_most(16)]
 _Length = Annotated[int, at_most(4096)]
 _Width = Annotated[int, at_most(65_536)]
+
+_FREE = ("foresight", "n_action_steps", "noise_draws", "language_dropout", "language_guidance")
+"""Keys that change neither the weights' shapes nor what the output stands for."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,10 @@ class DP3Config(Settings, prefix="policy."):
             "diffusion_step_embed_dim",
             "an even number from 4 on",
         )
+
+    def lasting(self) -> dict[str, Any]:
+        """The keys that weights are bound to: by their shapes, or by what the output stands for."""
+        return {key: value for key, value in self.to_dict().items() if key not in _FREE}
 
     @property
     def point_dim(self) -> int:
