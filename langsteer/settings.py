@@ -63,6 +63,8 @@ def one_of(*options: str) -> Bound:
 
 Count = Annotated[int, Bound(lambda value: value >= 1, "a whole number from 1 on")]
 Natural = Annotated[int, Bound(lambda value: value >= 0, "a whole number from 0 on")]
+Natural64 = Annotated[int, Bound(lambda value: 0 <= value < 2**62, "a whole number from 0 on")]
+"""Of a file, which may hold any number: one that an int64 holds, and sums of two."""
 Positive = Annotated[float, Bound(lambda value: value > 0, "a number above 0")]
 NonNegative = Annotated[float, Bound(lambda value: value >= 0, "a number from 0 on")]
 Portion = Annotated[float, Bound(lambda value: 0 <= value < 1, "a number from 0 on and below 1")]

@@ -8,12 +8,12 @@ Example::
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.settings import Bound
+from langsteer.settings import Natural64
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,6 @@ COLUMNS: dict[str, type] = {
     "source": np.int64,
 }
 
-_Int64 = Annotated[int, Bound(lambda value: 0 <= value < 2**62, "a whole number from 0 on")]
-
 
 class EpisodeColumns(TypedDict):
     """`EpisodeTable` as plain values."""
@@ -88,6 +86,6 @@ class EpisodeColumns(TypedDict):
     split: list[Literal["training", "validation"]]
     task: list[str]
     instruction: list[str]
-    first_frame: list[_Int64]
-    group: list[_Int64]
-    source: NotRequired[list[_Int64]]
+    first_frame: list[Natural64]
+    group: list[Natural64]
+    source: NotRequired[list[Natural64]]

@@ -17,29 +17,28 @@ import torch
 from langsteer.errors import UserError
 from langsteer.policies.loading import read_checkpoint
 from langsteer.records import problem
-from langsteer.settings import Bound
+from langsteer.settings import Bound, Natural64
 
 LATEST = "latest.ckpt"
 """The newest checkpoint of an experiment has this name, too."""
 
 _Number = Annotated[Any, Bound(lambda value: type(value) in (int, float), "a number")]
-_Natural = Annotated[int, Bound(lambda value: 0 <= value < 2**62, "a whole number from 0 on")]
 
 
 class _Progress(TypedDict):
-    epoch: _Natural
-    step_in_epoch: _Natural
-    step: _Natural
-    records: _Natural
+    epoch: Natural64
+    step_in_epoch: Natural64
+    step: Natural64
+    records: Natural64
     unlogged_loss: _Number
-    unlogged_steps: _Natural
+    unlogged_steps: Natural64
     epoch_loss: _Number
-    ema_updates: _Natural
+    ema_updates: Natural64
 
 
 class _Data(TypedDict):
     windows: str
-    effective_batch_size: _Natural
+    effective_batch_size: Natural64
 
 
 class _Config(TypedDict):
