@@ -57,13 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _driver_maker(checkpoint: str, pointed: bool) -> Callable[[], "Driver"] | None:
     if not checkpoint:
         return None
-    # These need PyTorch, recording alone does not.
+    from langsteer.evaluation.driver import PolicyDriver  # needs PyTorch, recording alone does not
+
+    if not pointed:
+        return functools.partial(PolicyDriver.load, checkpoint)
     from langsteer.configuration import compose
-    from langsteer.evaluation.driver import PolicyDriver
     from langsteer.steering.config import SteeringConfig
 
-    choice = "steering=pointing" if pointed else "steering=none"
-    steering = SteeringConfig.from_dict(compose("evaluate", [choice])["steering"])
+    steering = SteeringConfig.from_dict(compose("evaluate", ["steering=pointing"])["steering"])
     return functools.partial(PolicyDriver.load, checkpoint, steering)
 
 

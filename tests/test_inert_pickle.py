@@ -89,7 +89,7 @@ def checkpoint_of(pickled: bytes, storage: bytes = bytes(24)) -> bytes:
 
 @pytest.fixture(scope="module")
 def in_another_process():
-    """Say what became of a read in a process with 2 GB to spare; a signal there is seen here."""
+    """Say what became of a read in a process with 1 GB to spare; a signal there is seen here."""
 
     def read(expression: str, path: Path) -> str:
         code = (
@@ -99,7 +99,7 @@ def in_another_process():
             "from langsteer.calvin.npy import UnreadableFileError, load_npy\n"
             "import torch\n"  # a CUDA build maps gigabytes before it reads anything
             "pages = int(pathlib.Path('/proc/self/statm').read_text().split()[0])\n"
-            "limit = pages * resource.getpagesize() + 2 * 1024**3\n"
+            "limit = pages * resource.getpagesize() + 1024**3\n"
             "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
             "try:\n"
             f"    print(repr({expression})[:200])\n"
