@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ REMEDY = "choose another folder"
 
 
 class Slow:
-    """Takes a while for each piece and notes who did it."""
+    """Takes a while for each piece, or until its `hold` file goes, and notes who did it."""
 
     def __init__(self, folder: Path, fails_at: int | None = None) -> None:
         self._folder, self._fails_at = folder, fails_at
@@ -36,6 +37,8 @@ class Slow:
         with (self._folder / "done.log").open("a") as log:
             log.write(f"{number} {os.getpid()}\n")
         time.sleep(SECONDS)
+        while (self._folder / f"hold{number}").exists():
+            time.sleep(SECONDS)
         return {"square": number**2}
 
     def close(self) -> None:
@@ -57,11 +60,15 @@ def start(folder: Path, count: int, workers: int = 1) -> subprocess.Popen[bytes]
     return subprocess.Popen([sys.executable, __file__, str(folder), str(count), str(workers)])
 
 
-def wait_for_pieces(folder: Path, count: int) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while len(list((folder / "pieces").glob("*.json"))) < count:
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def wait_for_pieces(folder: Path, count: int) -> None:
+    wait_for(lambda: len(list((folder / "pieces").glob("*.json"))) >= count)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -117,14 +124,16 @@ def test_two_jobs_at_once_do_each_piece_once_and_both_have_all_results(tmp_path)
 
 
 def test_what_a_killed_job_had_claimed_is_taken_over_by_the_other(tmp_path):
+    hold = tmp_path / "hold1"
+    hold.touch()
     job = start(tmp_path, 2)
-    wait_for_pieces(tmp_path, 1)  # it is at the last piece now
-    job.send_signal(signal.SIGSTOP)
+    wait_for(lambda: (tmp_path / "done.log").exists() and log(tmp_path) == [0, 1])
     other = start(tmp_path, 2)
     time.sleep(1.5)
     assert other.poll() is None  # it waits for the claimed piece
     job.send_signal(signal.SIGKILL)
     job.wait()
+    hold.unlink()
     assert other.wait(timeout=60) == 0
     assert len(list((tmp_path / "pieces").glob("*.json"))) == 2
 
@@ -188,11 +197,14 @@ def test_of_jobs_that_begin_at_once_with_different_settings_one_alone_goes_on(tm
 
 
 def test_only_a_job_that_is_alone_tidies_up(tmp_path):
+    hold = tmp_path / "hold3"
+    hold.touch()
     job = start(tmp_path, 4)
     wait_for_pieces(tmp_path, 1)
     tidied = []
     with at_work(tmp_path / "pieces", lambda: tidied.append(1)) as alone:
         assert not alone
+    hold.unlink()
     job.wait()
     with at_work(tmp_path / "pieces", lambda: tidied.append(2)) as alone:
         assert alone
