@@ -6,7 +6,8 @@ Example::
 """
 
 import os
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 from langsteer.configuration import run_command
 from langsteer.errors import exits_cleanly
@@ -20,7 +21,10 @@ from langsteer.training.world import detect
 @exits_cleanly
 def main() -> None:
     """Entry point of ``scripts/train_dp3.py`` and ``langsteer-train``."""
-    run_command("train", _train_and_exit)
+    try:
+        run_command("train", _train_and_exit)
+    except KeyboardInterrupt:
+        _leave_at_once()
 
 
 def _train_and_exit(config: dict[str, Any]) -> None:
@@ -31,6 +35,17 @@ def _train_and_exit(config: dict[str, Any]) -> None:
     # perhaps in the middle of its checkpoint.
     if not train(settings, filmer) and is_main:
         raise SystemExit(EXIT_PREEMPTED)
+
+
+def _leave_at_once() -> NoReturn:
+    """End this process, and with it the thread that may be writing a checkpoint.
+
+    An ordinary exit waits for that thread, or aborts where PyTorch runs in it.
+    """
+    print("interrupted", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)
 
 
 def _open_filmer(video: VideoConfig) -> Filmer | None:

@@ -114,7 +114,12 @@ def held(experiment: Experiment, world: World) -> Iterator[None]:
                 f"{folder}: another training was here a moment ago; go on with it by "
                 "training.resume=true"
             )
-        yield
+        try:
+            yield
+        except KeyboardInterrupt:
+            # Whoever leaves without saving keeps no part of a checkpoint, which may be gigabytes.
+            remove_temporary(folder)
+            raise
 
 
 def _choose(config: TrainingConfig) -> tuple[Path, Path | None]:

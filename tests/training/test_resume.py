@@ -92,6 +92,36 @@ def test_ctrl_c_says_at_once_what_happens_and_what_a_second_one_loses(training):
     assert output.index("then saving") < output.index("SIGINT: saved step")
 
 
+WRITES_FOR_EVER = """
+import torch
+from langsteer.training import checkpoint_util
+
+def write(payload, path):
+    with path.with_name(f".{path.name}.1.tmp").open("wb") as file:
+        while True:
+            torch.save(payload, file)
+            file.seek(0)
+
+checkpoint_util._write = write
+"""
+
+
+def test_second_ctrl_c_leaves_at_once_and_keeps_no_part_of_a_checkpoint(training):
+    process = training.start_patched(
+        WRITES_FOR_EVER, "training.num_epochs=400", "training.experiment_name=run"
+    )
+    folder = training.folder / "run"
+    while not list(folder.glob("*.tmp")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output[-12:]) == (130, "interrupted\n")
+    assert not list(folder.glob("*.tmp"))
+
+
 @pytest.fixture
 def told_at_its_start(monkeypatch):
     """A function: sends this process a signal when the next training builds its trainer."""
