@@ -24,7 +24,7 @@ def known(names, **places):
 def test_order_of_blocks_is_the_environments_own(scene, request):
     assets = None
     if scene != "builtin":
-        assets = request.getfixturevalue("shared") / "calvin_assets"
+        assets = request.getfixturevalue("calvin_assets")
     env = CalvinEnv(scene, assets)
     assert env.block_names == BLOCK_NAMES[scene]
     env.close()
