@@ -9,6 +9,7 @@ Example::
     energies = objective(poses)
 """
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -162,12 +163,12 @@ class Touch:
 class Intent:
     """What shall happen after contact: the hand moves along a direction or turns, fingers close.
 
-        E(p) = 1/2 max(0, l - d.(p_K - p_1))^2 + w_g^2 / 2 mean_k (g_k - c)^2
+        E(p) = 1/2 max(0, l - max(m, d.(p_K - p_1)))^2 + w_g^2 / 2 mean_k (g_k - c)^2
                + 1/2 max(0, l - w s (yaw_K - yaw_1))^2 + 1/2 |p_K - p_1|^2
 
     The second line is a turn's: it happens in place. w and w_g are those of `path.METRIC`; l = 0.1
-    m, for more is no better. Samples of the policy are ranked by it (best of N), as energies choose
-    among samples in ITPS (arXiv 2411.16627).
+    m, for more is no better. Ways shorter than m rank alike. Samples of the policy are ranked by it
+    (best of N), as energies choose among samples in ITPS (arXiv 2411.16627).
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class Intent:
         turn: int = 0,
         fingers: float | None = None,
         way: float = 0.1,
+        least: float = -math.inf,
     ) -> None:
         """Rank paths.
 
@@ -184,8 +186,10 @@ class Intent:
             turn: 1 counterclockwise seen from above, -1 clockwise, 0 for any.
             fingers: the gripper's command, -1 closes; None for any.
             way: l, metres.
+            least: m, metres.
         """
-        self.toward, self.turn, self.fingers, self.way = toward, turn, fingers, way
+        self.toward, self.turn, self.fingers = toward, turn, fingers
+        self.way, self.least = way, least
 
     def __call__(self, poses: Tensor) -> Tensor:
         """(S, K, 7) to (S,) square metres."""
@@ -193,7 +197,7 @@ class Intent:
         energy = torch.zeros_like(went[:, 0])
         if self.toward is not None:
             along = went[:, POSITION] @ constant(self.toward, poses.dtype, poses.device)
-            energy = energy + (self.way - along).clamp_min(0).square() / 2
+            energy = energy + (self.way - along.clamp_min(self.least)).clamp_min(0).square() / 2
         if self.turn:
             turned = METRES_PER_RADIAN * self.turn * went[:, _YAW]
             energy = energy + (self.way - turned).clamp_min(0).square() / 2

@@ -11,6 +11,7 @@ Far from the point, `Point` draws the path's end there. Once the hand is near, n
 policy's own samples are ranked, by `Touch` until the hand meets the thing, then by `Intent`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ TOUCHING = 0.02
 """A hand within these metres of the place of contact touches the thing."""
 WAY = 0.15
 """Metres along the intent that a hand may go from the thing's place."""
+PUSH = 0.06
+"""Metres of a path that pushes; random paths are shorter, and would push in many small steps."""
 EMPTY, WIDE = 0.01, 0.055
 """Metres between the fingers: below the first they are closed on nothing, above the second open. A
 block is 4 cm wide."""
@@ -168,5 +171,7 @@ class Pointer:
             # A grasp begins over the thing with open fingers, and a missed one is begun again.
             return Intent(_UP, fingers=OPEN)
         if contact.touch is None or self.touched:
-            return Intent(contact.toward, contact.turn, contact.fingers)
+            # A thing between the fingers is proof enough of the policy's skill; a touch is none.
+            least = -math.inf if contact.grasps else PUSH
+            return Intent(contact.toward, contact.turn, contact.fingers, least=least)
         return Touch(torch.from_numpy(self.point + contact.touch).float())

@@ -1,6 +1,7 @@
 """Pointing: places are seen by cameras, every task has an aim, and the hand is let go near it."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from langsteer.steering.config import SteeringConfig
 from langsteer.steering.feasibility import why_infeasible
 from langsteer.steering.objectives import Intent, Point, Touch
 from langsteer.steering.path import CommandedPose
-from langsteer.steering.pointer import AWAY, WAY, Pointer
+from langsteer.steering.pointer import AWAY, PUSH, WAY, Pointer
 from langsteer.steering.pointing import OPEN, aim_of
 from langsteer.steering.sight import Sight
 from langsteer.steering.source import Moment, Objectives
@@ -180,7 +181,7 @@ def test_a_push_touches_first_and_may_then_go_its_way():
 
     assert isinstance(ranking_at(0.02), Touch)
     for x in (touch[0], -0.2, -AWAY * 0.05 - WAY + 0.02):  # the block moves, and the hand
-        assert isinstance(ranking_at(x), Intent)
+        assert ranking_at(x).least == PUSH
     assert ranking_at(-AWAY * 0.05 - WAY - 0.02) is None
     assert isinstance(ranking_at(0.0), Touch)
 
@@ -193,7 +194,7 @@ def test_a_grasp_opens_touches_and_moves_only_with_a_thing_between_the_fingers()
 
     assert ranking_with(0.0).fingers == OPEN
     assert isinstance(ranking_with(0.08), Touch)
-    assert ranking_with(0.04).turn == 1
+    assert (ranking_with(0.04).turn, ranking_with(0.04).least) == (1, -math.inf)
     assert isinstance(ranking_with(0.08), Touch)
 
 
@@ -218,6 +219,9 @@ def test_an_intent_prefers_its_direction_turn_and_fingers():
     assert turn(path(0, 0, 0, 0, 0, 1.0, 0.0)) < turn(path(0, 0, 0, 0, 0, -1.0, 0.0))
     closed = Intent(fingers=-1.0)
     assert closed(path(0, 0, 0, 0, 0, 0, -1.0)) < closed(path(0, 0, 0, 0, 0, 0, 1.0))
+    push = Intent((0.0, -1.0, 0.0), least=0.06)
+    assert push(path(0, -0.08, 0, 0, 0, 0, 0)) < push(path(0, -0.05, 0, 0, 0, 0, 0))
+    assert push(path(0, -0.05, 0, 0, 0, 0, 0)) == push(path(0, 0.05, 0, 0, 0, 0, 0))
 
 
 def predicted(policy, env, layout, config, task="open_drawer", scene=None):
