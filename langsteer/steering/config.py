@@ -54,8 +54,7 @@ class SteeringConfig(Settings, prefix="steering."):
         reference: weight of nearness to demonstrated paths; 0 leaves it out.
         value_map: weight of the map of places to seek and to avoid; 0 leaves it out.
         pointing: weight of the one point that the sentence is about; 0 leaves it out.
-        intent: weight of the task's motion, once the hand is at the point; 0 only ranks samples
-            by it.
+        intent: weight of a grasp in the gradient, once the hand is there; 0 only ranks by it.
         near: metres from the point at which drawing ends.
         point: go to this point and stay there: (3,) metres, or a pixel (2,) of the static camera,
             from the top left corner. No sentence is read.

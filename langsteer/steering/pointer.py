@@ -7,8 +7,9 @@ Example::
     if pointer.looks:
         pointer.show(look)      # before the next prediction
 
-Far from the point, `Point` draws the path's end there. Once the hand is near, nothing draws: the
-policy's own samples are ranked, by `Touch` until the hand meets the thing, then by `Intent`.
+Far from the point, `Point` draws the path's end there. Once the hand is near, the policy's own
+samples are ranked, by `Touch` until the hand meets the thing, then by `Intent`. Where the thing is
+to be grasped, both draw as well.
 """
 
 import math
@@ -55,7 +56,7 @@ class Pointer:
         contact: the intent at the point; None to stay there.
         find: finds the point in a look; None for a fixed one.
         weight: of the objectives.
-        intent: weight of the gradient of what ranks.
+        intent: weight, in the gradient, of a grasp: of the way to it and of the motion with it.
         arrived: whether nothing draws at the moment.
         touched: whether the hand has met the thing since it arrived.
     """
@@ -144,7 +145,8 @@ class Pointer:
         if self.contact == Contact():
             return Objectives()
         ranks = self._rank(self.contact, opening)
-        draw = ((ranks, self.intent),) if self.intent else ()
+        # Drawn so, a blank network lifts nothing and turns few blocks; drawn on, it would push.
+        draw = ((ranks, self.intent),) if self.intent and self.contact.grasps else ()
         return Objectives(draw, rank=((ranks, self.weight),))
 
     def _gap(self, hand: NDArray[np.floating]) -> float:

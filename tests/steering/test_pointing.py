@@ -198,6 +198,15 @@ def test_a_grasp_opens_touches_and_moves_only_with_a_thing_between_the_fingers()
     assert isinstance(ranking_with(0.08), Touch)
 
 
+def test_a_grasp_draws_and_a_push_is_only_ranked():
+    for task, draws in (("rotate_red_block_left", True), ("push_red_block_left", False)):
+        pointer = Pointer(np.zeros(3), near=0.05, contact=aim_of(task).contact, intent=1.0)
+        for opening in (0.08, 0.04):
+            objectives = objectives_of(pointer, robot_at(0.0, opening))
+            assert objectives.rank
+            assert bool(objectives.draw) == draws
+
+
 def test_a_touch_may_be_anywhere_on_the_path_and_misses_rank_alike():
     paths = torch.zeros(4, 8, 7)
     for number, end in enumerate((0.15, 0.08, 0.04, -0.02)):
