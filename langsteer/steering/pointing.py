@@ -66,8 +66,8 @@ class Aim:
     Attributes:
         thing: a key of `_PLACES`.
         offset: (3,) metres from the thing to the tcp's point.
-        contact: the intent there, if the place alone does not decide the task. A blank network
-            gains from ranks, too: of eight random ways one fits an intent.
+        contact: the intent there, if the place alone does not decide the task. Of eight random ways
+            one fits an intent, so a push counts only ways that are long enough (`pointer.PUSH`).
     """
 
     thing: str
