@@ -20,6 +20,7 @@ from langsteer.interruption import Terminated
 P = ParamSpec("P")
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 EXIT_NO_READER = 141
 """A shell's status for a command ended by SIGPIPE."""
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -72,7 +73,7 @@ def exits_cleanly(main: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt as stop:
             terminated = isinstance(stop, Terminated)
             print("terminated" if terminated else "interrupted", file=sys.stderr)
-            sys.exit(143 if terminated else 130)
+            sys.exit(143 if terminated else EXIT_INTERRUPTED)
 
     return wrapped
 

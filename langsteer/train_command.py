@@ -10,7 +10,7 @@ import sys
 from typing import Any, NoReturn
 
 from langsteer.configuration import run_command
-from langsteer.errors import exits_cleanly
+from langsteer.errors import EXIT_INTERRUPTED, exits_cleanly
 from langsteer.training.config import RunConfig, VideoConfig
 from langsteer.training.dp3_trainer import train
 from langsteer.training.films import Filmer
@@ -44,8 +44,7 @@ def _leave_at_once() -> NoReturn:
     """
     print("interrupted", file=sys.stderr)
     sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(130)
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _open_filmer(video: VideoConfig) -> Filmer | None:

@@ -57,7 +57,7 @@ class Pointer:
         find: finds the point in a look; None for a fixed one.
         weight: of the objectives.
         intent: weight, in the gradient, of a grasp: of the way to it and of the motion with it.
-        arrived: whether nothing draws at the moment.
+        arrived: whether the hand is at the point, which then draws no more.
         touched: whether the hand has met the thing since it arrived.
     """
 
