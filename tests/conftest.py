@@ -49,6 +49,12 @@ def calvin_assets(shared: Path) -> Path:
     return shared / "calvin_assets"
 
 
+@pytest.fixture
+def assets_of(request: pytest.FixtureRequest) -> Callable[[str], Path | None]:
+    """A function: the assets that an environment of a scene needs, None for the built-in one."""
+    return lambda scene: None if scene == "builtin" else request.getfixturevalue("calvin_assets")
+
+
 @pytest.fixture(scope="session")
 def traces(shared: Path) -> dict[str, dict[str, np.ndarray]]:
     """What the real simulator did: name of the trace to its arrays."""

@@ -55,10 +55,10 @@ def test_sample_is_read_as_its_readme_says(shared):
     np.testing.assert_array_equal(list_frames(validation), np.arange(553567, 553674))
 
 
-def test_official_configuration_names_egl(shared):
+def test_official_configuration_names_egl(calvin_assets):
     from langsteer.calvin.dataset import read_config
 
-    config = read_config(shared / "calvin_assets" / "benchmark" / "validation")
+    config = read_config(calvin_assets / "benchmark" / "validation")
     assert config.renderer == "egl"
     assert config.pixel_centre == (0.5, 0.5)
 

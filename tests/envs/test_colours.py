@@ -1,6 +1,7 @@
 """Our renderer colours as TinyRenderer does, but for the textures' grain and highlights."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +18,9 @@ LED, LIGHTBULB = 5, 4
 
 @pytest.mark.parametrize("scene", ["builtin", "A", "D"])
 def test_colours_are_near_those_of_tiny_renderer(
-    scene: str, request: pytest.FixtureRequest, make_env: Callable[..., CalvinEnv]
+    scene: str, assets_of: Callable[[str], Path | None], make_env: Callable[..., CalvinEnv]
 ) -> None:
-    assets = None if scene == "builtin" else request.getfixturevalue("calvin_assets")
-    env = make_env(scene, assets, renderer="depth")
+    env = make_env(scene, assets_of(scene), renderer="depth")
     env.reset(seed=3)
     for name in ("static", "gripper"):
         expected = BulletRenderer(env.physics, "tiny").render(env.view(name))[0].astype(float)

@@ -138,10 +138,9 @@ def test_depth_equals_real_simulators_images(
 
 @pytest.mark.parametrize("scene", ["builtin", "A", "B", "C"])
 def test_depth_equals_tiny_renderer_in_every_scene(
-    scene: str, request: pytest.FixtureRequest, make_env: Callable[..., CalvinEnv]
+    scene: str, assets_of: Callable[[str], Path | None], make_env: Callable[..., CalvinEnv]
 ) -> None:
-    assets = None if scene == "builtin" else request.getfixturevalue("calvin_assets")
-    env = make_env(scene, assets, renderer="depth")
+    env = make_env(scene, assets_of(scene), renderer="depth")
     env._renderer.pixel_centre = PIXEL_CENTRE["tiny"]
     env.reset(seed=3)
     tiny_renderer = BulletRenderer(env.physics, "tiny")

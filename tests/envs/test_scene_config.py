@@ -11,7 +11,7 @@ pytest.importorskip("pybullet")
 
 from langsteer.calvin.scene_obs import DRAWER_RANGE, SLIDER_RANGE, SWITCH_RANGE
 from langsteer.envs import scene_config
-from langsteer.envs.scene import BUILTIN, SCENES
+from langsteer.envs.scene import SCENES
 from langsteer.envs.scene_config import load_scene
 from langsteer.errors import UserError
 from langsteer.experts.view import read_layout
@@ -158,9 +158,8 @@ def test_block_poses_are_drawn_on_the_surfaces(calvin_assets):
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_the_parts_of_every_scene_have_the_ranges_of_calvin(scene, request, make_env):
-    assets = None if scene == BUILTIN else request.getfixturevalue("calvin_assets")
-    layout = read_layout(make_env(scene, assets))
+def test_the_parts_of_every_scene_have_the_ranges_of_calvin(scene, assets_of, make_env):
+    layout = read_layout(make_env(scene, assets_of(scene)))
     found = (layout.slider_range, layout.drawer_range, layout.switch_range)
     slider = {"B": 0.304, "C": 0.24}.get(scene, SLIDER_RANGE)  # as the constant's docstring says
     np.testing.assert_allclose(found, (slider, DRAWER_RANGE, SWITCH_RANGE), atol=1e-9)

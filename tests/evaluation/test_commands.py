@@ -148,8 +148,8 @@ def test_a_range_of_chains_is_the_same_chains_as_in_the_whole(run_command, check
     assert "chains: 1-2 there, 1-1 now" in output
 
 
-def test_official_sentences_are_used_when_given(run_command, checkpoint, tmp_path, shared):
-    path = shared / "calvin_assets" / "benchmark" / "new_playtable_validation.yaml"
+def test_official_sentences_are_used_when_given(run_command, checkpoint, tmp_path, calvin_assets):
+    path = calvin_assets / "benchmark" / "new_playtable_validation.yaml"
     run_command(*benchmark(checkpoint, "num_chains=1", f"annotations={path}"))
     (subtask,) = json.loads((tmp_path / "run" / "chains" / "0000.json").read_text())["subtasks"]
     assert subtask["instruction"] in path.read_text()

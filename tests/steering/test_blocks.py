@@ -21,11 +21,8 @@ def known(names, **places):
 
 
 @pytest.mark.parametrize("scene", BLOCK_NAMES)
-def test_order_of_blocks_is_the_environments_own(scene, request):
-    assets = None
-    if scene != "builtin":
-        assets = request.getfixturevalue("calvin_assets")
-    env = CalvinEnv(scene, assets)
+def test_order_of_blocks_is_the_environments_own(scene, assets_of):
+    env = CalvinEnv(scene, assets_of(scene))
     assert env.block_names == BLOCK_NAMES[scene]
     env.close()
 

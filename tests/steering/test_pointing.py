@@ -76,9 +76,8 @@ def enter(env, layout, number, steps=10):
 @pytest.mark.parametrize(
     ("scene", "renderer"), [*((scene, "depth") for scene in BLOCK_NAMES), ("builtin", "tiny")]
 )
-def test_what_is_seen_is_within_a_centimetre_in_every_scene(scene, renderer, request):
-    root = None if scene == "builtin" else request.getfixturevalue("calvin_assets")
-    env = CalvinEnv(scene, root, renderer=renderer)
+def test_what_is_seen_is_within_a_centimetre_in_every_scene(scene, renderer, assets_of):
+    env = CalvinEnv(scene, assets_of(scene), renderer=renderer)
     layout, blocks, drawers, sliders = read_layout(env), [], [], []
     for number in range(5):
         true, seen = enter(env, layout, number)
