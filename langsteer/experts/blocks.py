@@ -186,6 +186,8 @@ def stack_block(scene: Scene) -> Plan:
     below = [
         colour for colour in COLOURS if colour != held and surface_of(view.block(colour)) == "table"
     ]
+    if not below:  # a driver may have pushed all others away
+        return
     gaps = {c: float(np.linalg.norm(view.block(c).position - view.tcp)) for c in below}
     lower = view.block(min(gaps, key=lambda colour: gaps[colour]))
     x, y, z = (float(value) for value in lower.position)

@@ -95,6 +95,8 @@ def push_into_drawer(scene: Scene) -> Plan:
     """
     view = scene.view
     on_table = [c for c in COLOURS if surface_of(view.block(c)) == "table"]
+    if not on_table:  # a driver may have pushed them all away
+        return
     middle = float(view.layout.drawer[_X])
     colour = min(on_table, key=lambda c: abs(view.block(c).position[_X] - middle))
 

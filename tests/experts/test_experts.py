@@ -4,10 +4,14 @@ import contextlib
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("pybullet")
 
 from langsteer.calvin.benchmark import successors
+from langsteer.calvin.kinematics import GRIPPER_WIDTH
+from langsteer.calvin.scene_obs import DRAWER_RANGE, SLIDER_RANGE, SceneObs
 from langsteer.calvin.task import TASKS
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
@@ -15,6 +19,8 @@ from langsteer.experts.library import SKILLED_TASKS, make_skill
 from langsteer.experts.motion import Hand, Move
 from langsteer.experts.play import feasible_tasks, symbolic_state
 from langsteer.experts.recording import Performer
+from langsteer.experts.starts import benchmark_robot_obs
+from langsteer.experts.view import View
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +38,38 @@ def test_an_expert_does_its_task_in_two_of_three_starts(performer, task):
     assert sum(task in episode.achieved for episode in episodes) >= 2
     for episode in episodes:
         assert len(episode.robot_obs) == len(episode.infos) == episode.n_frames + 1
+
+
+PLACES = st.sampled_from(
+    [
+        (0.0, -0.1, 0.46),  # on the table
+        (0.2, -0.05, 0.46),
+        (0.0, -0.1, 0.51),  # on a block
+        (-0.2, 0.12, 0.46),  # in the cabinet
+        (0.2, 0.12, 0.46),
+        (0.1, -0.25, 0.36),  # in the drawer
+        (0.0, -0.7, 0.1),  # fallen off the table
+    ]
+)
+
+
+@given(
+    places=st.tuples(PLACES, PLACES, PLACES),
+    parts=st.tuples(*[st.sampled_from([0.0, 1.0])] * 2),
+    opening=st.sampled_from([0.0, 0.04, 0.08]),
+)
+def test_an_expert_starts_or_gives_up_wherever_a_driver_left_the_blocks(
+    performer, places, parts, opening
+):
+    scene = SceneObs.at_rest(slider=parts[0] * SLIDER_RANGE, drawer=parts[1] * DRAWER_RANGE)
+    scene.blocks[:, :3] = places
+    robot_obs = benchmark_robot_obs()
+    robot_obs[GRIPPER_WIDTH] = opening
+    for task in TASKS:
+        rng = np.random.default_rng(0)
+        skill = make_skill(task, Hand(robot_obs[:3], robot_obs[3:6], rng), rng)
+        action = skill.act(View(performer.layout, robot_obs, scene.vector))
+        assert action is None or np.isfinite(action).all()
 
 
 def test_the_same_seed_gives_the_same_episode(performer):
