@@ -54,7 +54,8 @@ class SteeringConfig(Settings, prefix="steering."):
         reference: weight of nearness to demonstrated paths; 0 leaves it out.
         value_map: weight of the map of places to seek and to avoid; 0 leaves it out.
         pointing: weight of the one point that the sentence is about; 0 leaves it out.
-        intent: weight of a grasp in the gradient, once the hand is there; 0 only ranks by it.
+        intent: weight, in the gradient, of what `pointer.Pointer` draws once the hand is there: the
+            way to the thing and the motion with a grasped one; 0 only ranks.
         near: metres from the point at which drawing ends.
         point: go to this point and stay there: (3,) metres, or a pixel (2,) of the static camera,
             from the top left corner. No sentence is read.

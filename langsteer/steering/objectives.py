@@ -143,14 +143,14 @@ class Touch:
 
         E(p) = 1/2 min(r, min_k |p_k - c|)^2
 
-    Samples are ranked by it. A path may go on after the contact, as a grasp does that lifts at
-    once; the end of a path, `Point`, would ask it to stop there. Paths that miss the place by r or
-    more rank alike. If all differences counted, the best of some random steps would lead any
-    network to the place, one after another.
+    A path may go on after the contact, as a grasp does that lifts at once; the end of a path,
+    `Point`, would ask it to stop there. Paths that miss the place by r or more are alike. So a
+    small r is for ranking: if all differences counted, the best of some random steps would lead any
+    network to the place, one after another. A gradient needs an r that reaches the hand.
     """
 
     def __init__(self, place: Tensor, reach: float = 0.03) -> None:
-        """Rank the paths that pass ``place`` (3,) within ``reach`` r; metres."""
+        """Favour the paths that pass ``place`` (3,) within ``reach`` r; metres."""
         self.place, self.reach = place, reach
 
     def __call__(self, poses: Tensor) -> Tensor:

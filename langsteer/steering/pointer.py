@@ -8,8 +8,8 @@ Example::
         pointer.show(look)      # before the next prediction
 
 Far from the point, `Point` draws the path's end there. Once the hand is near, the policy's own
-samples are ranked, by `Touch` until the hand meets the thing, then by `Intent`. Where the thing is
-to be grasped, both draw as well.
+samples are ranked, by `Touch` until the hand meets the thing, then by `Intent`. `Touch` draws as
+well, and where the thing is to be grasped, so does `Intent`.
 """
 
 import math
@@ -28,7 +28,7 @@ from langsteer.steering.objectives import Intent, Objective, Point, Touch
 from langsteer.steering.path import POSITION
 from langsteer.steering.pointing import OPEN, Contact, aim_of
 from langsteer.steering.sight import Look, Sight
-from langsteer.steering.source import Moment, Objectives
+from langsteer.steering.source import Moment, Objectives, Weighted
 
 AWAY = 3.0
 """At this many times ``near`` the hand has left the point, and is drawn again."""
@@ -41,6 +41,8 @@ PUSH = 0.06
 EMPTY, WIDE = 0.01, 0.055
 """Metres between the fingers: below the first they are closed on nothing, above the second open. A
 block is 4 cm wide."""
+_FAR = 0.3
+"""Metres from which the place of contact draws a hand at the point: from all around it."""
 _UP = (0.0, 0.0, 1.0)
 _OVER_SURFACE = np.array([0.0, 0.0, 0.05])
 """Metres from a pixel's surface to the tcp's point over it."""
@@ -56,7 +58,7 @@ class Pointer:
         contact: the intent at the point; None to stay there.
         find: finds the point in a look; None for a fixed one.
         weight: of the objectives.
-        intent: weight, in the gradient, of a grasp: of the way to it and of the motion with it.
+        intent: weight, in the gradient, of the way to the thing and of the motion with a grasp.
         arrived: whether the hand is at the point, which then draws no more.
         touched: whether the hand has met the thing since it arrived.
     """
@@ -145,9 +147,7 @@ class Pointer:
         if self.contact == Contact():
             return Objectives()
         ranks = self._rank(self.contact, opening)
-        # Drawn so, a blank network lifts nothing and turns few blocks; drawn on, it would push.
-        draw = ((ranks, self.intent),) if self.intent and self.contact.grasps else ()
-        return Objectives(draw, rank=((ranks, self.weight),))
+        return Objectives(self._draw(self.contact, ranks), rank=((ranks, self.weight),))
 
     def _gap(self, hand: NDArray[np.floating]) -> float:
         """Metres from the point; a hand that touched the thing may move along the intent."""
@@ -177,3 +177,14 @@ class Pointer:
             least = -math.inf if contact.grasps else PUSH
             return Intent(contact.toward, contact.turn, contact.fingers, least=least)
         return Touch(torch.from_numpy(self.point + contact.touch).float())
+
+    def _draw(self, contact: Contact, ranks: Objective) -> Weighted:
+        """What draws a hand at the point: the way to the thing, and the motion with a grasped one.
+
+        Drawn so, a blank network lifts and turns nothing. Drawn along its push, it would push.
+        """
+        if not self.intent:
+            return ()
+        if isinstance(ranks, Touch):
+            return ((Touch(ranks.place, _FAR), self.intent),)
+        return ((ranks, self.intent),) if contact.grasps else ()

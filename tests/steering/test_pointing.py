@@ -197,13 +197,25 @@ def test_a_grasp_opens_touches_and_moves_only_with_a_thing_between_the_fingers()
     assert isinstance(ranking_with(0.08), Touch)
 
 
-def test_a_grasp_draws_and_a_push_is_only_ranked():
-    for task, draws in (("rotate_red_block_left", True), ("push_red_block_left", False)):
-        pointer = Pointer(np.zeros(3), near=0.05, contact=aim_of(task).contact, intent=1.0)
-        for opening in (0.08, 0.04):
-            objectives = objectives_of(pointer, robot_at(0.0, opening))
-            assert objectives.rank
-            assert bool(objectives.draw) == draws
+@pytest.mark.parametrize(
+    ("task", "drawn"), [("rotate_red_block_left", Intent), ("push_red_block_left", None)]
+)
+def test_the_way_to_a_touch_is_drawn_and_a_push_only_ranked(task, drawn):
+    contact = aim_of(task).contact
+    pointer = Pointer(np.zeros(3), near=0.05, contact=contact, intent=1.0)
+    objectives = objectives_of(pointer, robot_at(0.0, opening=0.08))
+    [(touch, _)], [(ranked, _)] = objectives.draw, objectives.rank
+    assert isinstance(touch, Touch)
+    # Some centimetres off: all paths rank alike, and yet the gradient knows the way.
+    paths = torch.full((2, 8, 7), 0.05).requires_grad_()
+    assert ranked(paths).diff() == 0
+    assert torch.autograd.grad(touch(paths).sum(), paths)[0].any()
+    touching = robot_at(0.0, opening=0.04)
+    if not contact.grasps:
+        touching[:3] = contact.touch
+    objectives = objectives_of(pointer, touching)
+    assert isinstance(objectives.rank[0][0], Intent)
+    assert [type(objective) for objective, _ in objectives.draw] == [drawn] * bool(drawn)
 
 
 def test_a_touch_may_be_anywhere_on_the_path_and_misses_rank_alike():
