@@ -22,10 +22,9 @@ from langsteer.steering.path import (
     METRES_PER_RADIAN,
     METRIC,
     POSITION,
+    YAW,
     constant,
 )
-
-_YAW = 5
 
 
 class Objective(Protocol):
@@ -199,7 +198,7 @@ class Intent:
             along = went[:, POSITION] @ constant(self.toward, poses.dtype, poses.device)
             energy = energy + (self.way - along.clamp_min(self.least)).clamp_min(0).square() / 2
         if self.turn:
-            turned = METRES_PER_RADIAN * self.turn * went[:, _YAW]
+            turned = METRES_PER_RADIAN * self.turn * went[:, YAW]
             energy = energy + (self.way - turned).clamp_min(0).square() / 2
             energy = energy + went[:, POSITION].square().sum(dim=-1) / 2
         if self.fingers is not None:

@@ -27,6 +27,7 @@ from langsteer.calvin.dataset import METRES_PER_UNIT, RADIANS_PER_UNIT
 
 POSE_DIM = 7
 POSITION, EULER, GRIPPER = slice(0, 3), slice(3, 6), 6
+YAW = 5
 
 METRES_PER_RADIAN = 0.1
 """A turn by a radian counts like 0.1 m, about the way of the fingertips."""

@@ -9,7 +9,7 @@ Example::
 
 Far from the point, `Point` draws the path's end there. Once the hand is near, the policy's own
 samples are ranked, by `Touch` until the hand meets the thing, then by `Intent`. `Touch` draws as
-well, and where the thing is to be grasped, so does `Intent`.
+well, and where the thing is to be grasped, so does `Intent`, until it is turned.
 """
 
 import math
@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from langsteer.calvin.angles import wrapped
 from langsteer.calvin.kinematics import GRIPPER_WIDTH
 from langsteer.calvin.layout import Layout
 from langsteer.steering.blocks import OccludedError, Scene
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.objectives import Intent, Objective, Point, Touch
-from langsteer.steering.path import POSITION
+from langsteer.steering.path import POSITION, YAW
 from langsteer.steering.pointing import OPEN, Contact, aim_of
 from langsteer.steering.sight import Look, Sight
 from langsteer.steering.source import Moment, Objectives, Weighted
@@ -41,6 +42,8 @@ PUSH = 0.06
 EMPTY, WIDE = 0.01, 0.055
 """Metres between the fingers: below the first they are closed on nothing, above the second open. A
 block is 4 cm wide."""
+_TURNED = 1.2
+"""Radians of a finished turn; CALVIN asks for 60 degrees, with the block on its surface."""
 _FAR = 0.3
 """Metres from which the place of contact draws a hand at the point: from all around it."""
 _UP = (0.0, 0.0, 1.0)
@@ -61,6 +64,7 @@ class Pointer:
         intent: weight, in the gradient, of the way to the thing and of the motion with a grasp.
         arrived: whether the hand is at the point, which then draws no more.
         touched: whether the hand has met the thing since it arrived.
+        turned: whether it has since turned the thing as far as the task asks.
     """
 
     point: NDArray[np.float64]
@@ -71,6 +75,9 @@ class Pointer:
     intent: float = 0.0
     arrived: bool = field(default=False, init=False)
     touched: bool = field(default=False, init=False)
+    turned: bool = field(default=False, init=False)
+    _yaw_before: float = field(default=0.0, init=False)
+    """The hand's yaw when it was last seen not to touch the thing."""
 
     @classmethod
     def at_task(
@@ -141,10 +148,12 @@ class Pointer:
         # Between the two distances nothing changes: the hand may work around the point.
         self.arrived = self._gap(hand) <= (AWAY * self.near if self.arrived else self.near)
         self.touched = self.arrived and self._touches(hand, opening)
+        self.turned = self._turns(float(robot_obs[YAW]))
         if self.contact is None or not self.arrived:
             # Drawn samples all go to the point: ranking several would cost time for nothing.
             return Objectives(draw=((Point(torch.from_numpy(self.point).float()), self.weight),))
-        if self.contact == Contact():
+        # The policy puts down what it has turned; turned on, it would stay in the air.
+        if self.contact == Contact() or self.turned:
             return Objectives()
         ranks = self._rank(self.contact, opening)
         return Objectives(self._draw(self.contact, ranks), rank=((ranks, self.weight),))
@@ -166,6 +175,14 @@ class Pointer:
         # What is pushed moves away from the place of contact, and the hand with it.
         gap = np.linalg.norm(hand - (self.point + self.contact.touch))
         return self.touched or bool(gap <= TOUCHING)
+
+    def _turns(self, yaw: float) -> bool:
+        """Whether the hand has turned the thing far enough since it touched it."""
+        if self.contact is None or not self.touched:
+            self._yaw_before = yaw
+            return False
+        turn = self.contact.turn * float(wrapped(np.asarray(yaw - self._yaw_before)))
+        return self.turned or turn >= _TURNED
 
     def _rank(self, contact: Contact, opening: float) -> Objective:
         """What ranks the samples of a hand at the point."""

@@ -197,6 +197,24 @@ def test_a_grasp_opens_touches_and_moves_only_with_a_thing_between_the_fingers()
     assert isinstance(ranking_with(0.08), Touch)
 
 
+def test_a_turned_thing_is_left_to_the_policy_and_another_turn_begins_anew():
+    contact = aim_of("rotate_red_block_left").contact
+    pointer = Pointer(np.zeros(3), near=0.05, contact=contact, intent=1.0)
+
+    def objectives_at(yaw, opening):
+        state = robot_at(0.0, opening)
+        state[5] = yaw
+        return objectives_of(pointer, state)
+
+    for yaw, opening in ((2.0, 0.08), (2.1, 0.04), (3.1, 0.04)):
+        assert objectives_at(yaw, opening).rank
+    for yaw in (3.3 - math.tau, 2.5):  # past pi; and it stays turned
+        assert objectives_at(yaw, 0.04) == Objectives()
+    assert objectives_at(2.5, 0.08).rank
+    assert objectives_at(3.0, 0.04).rank
+    assert objectives_at(1.0, 0.04).rank  # to the wrong side
+
+
 @pytest.mark.parametrize(
     ("task", "drawn"), [("rotate_red_block_left", Intent), ("push_red_block_left", None)]
 )
