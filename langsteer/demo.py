@@ -17,8 +17,9 @@ from langsteer.steering.language import make_reader
 def demo(sentence: str, tries: int = 3, scene: str = BUILTIN, seed: int = 0) -> Summary:
     """Let the policy try what the sentence says.
 
-    The policy is told the sentence alone. The task that it means decides where a try begins (a
-    drawer to be opened is closed) and what counts as done.
+    The policy is told the sentence, and pointed at what it is about, as its own cameras see it. The
+    task that it means decides where a try begins (a drawer to be opened is closed) and what counts
+    as done.
 
     Args:
         sentence: in English, about one of CALVIN's 34 tasks.
@@ -34,6 +35,7 @@ def demo(sentence: str, tries: int = 3, scene: str = BUILTIN, seed: int = 0) -> 
         f"policy.ckpt_path={SHIPPED}",
         f"env.task={task}",
         f"env.scene={scene}",
+        "steering=pointing",
         f"num_episodes={tries}",
         f"videos={tries}",
         f"seed={seed}",

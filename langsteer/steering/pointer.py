@@ -35,8 +35,8 @@ AWAY = 3.0
 """At this many times ``near`` the hand has left the point, and is drawn again."""
 TOUCHING = 0.02
 """A hand within these metres of the place of contact touches the thing."""
-WAY = 0.15
-"""Metres along the intent that a hand may go from the thing's place."""
+WAY = 0.13
+"""Metres along the intent from the touch after which a push or a lift is done, or lost."""
 PUSH = 0.06
 """Metres of a path that pushes; random paths are shorter, and would push in many small steps."""
 EMPTY, WIDE = 0.01, 0.055
@@ -160,11 +160,14 @@ class Pointer:
 
     def _gap(self, hand: NDArray[np.floating]) -> float:
         """Metres from the point; a hand that touched the thing may move along the intent."""
-        gap = hand - self.point
-        if self.touched and self.contact is not None and self.contact.toward is not None:
-            along = np.array(self.contact.toward)
-            gap = gap - np.clip(gap @ along, 0, WAY) * along
-        return float(np.linalg.norm(gap))
+        gap, contact = hand - self.point, self.contact
+        if not self.touched or contact is None or contact.touch is None or contact.toward is None:
+            return float(np.linalg.norm(gap))
+        along = np.array(contact.toward)
+        # Farther on the task would be done. So the thing is lost, and is looked for again.
+        if (gap - contact.touch) @ along > WAY:
+            return math.inf
+        return float(np.linalg.norm(gap - max(gap @ along, 0) * along))
 
     def _touches(self, hand: NDArray[np.floating], opening: float) -> bool:
         """Whether a hand at the point meets the thing, or has met it and stays."""

@@ -168,7 +168,7 @@ def test_it_draws_until_the_hand_is_near_and_lets_go_until_it_has_left():
     assert objectives_of(decided, np.zeros(15)) == Objectives()
 
 
-def test_a_push_touches_first_and_may_then_go_its_way():
+def test_a_push_touches_first_goes_its_way_and_looks_for_a_lost_block():
     contact = aim_of("push_red_block_left").contact
     pointer, touch = Pointer(np.zeros(3), near=0.05, contact=contact), contact.touch
     assert touch is not None
@@ -179,9 +179,10 @@ def test_a_push_touches_first_and_may_then_go_its_way():
         return ranking(pointer, state)
 
     assert isinstance(ranking_at(0.02), Touch)
-    for x in (touch[0], -0.2, -AWAY * 0.05 - WAY + 0.02):  # the block moves, and the hand
+    for x in (touch[0], -0.1, touch[0] - WAY + 0.01):  # the block moves, and the hand
         assert ranking_at(x).least == PUSH
-    assert ranking_at(-AWAY * 0.05 - WAY - 0.02) is None
+    assert ranking_at(touch[0] - WAY - 0.01) is None  # the block is lost, or it would be done
+    assert not pointer.arrived
     assert isinstance(ranking_at(0.0), Touch)
 
 
