@@ -45,7 +45,7 @@ block is 4 cm wide."""
 _TURNED = 1.2
 """Radians of a finished turn; CALVIN asks for 60 degrees, with the block on its surface."""
 _FAR = 0.3
-"""Metres from which the place of contact draws a hand at the point: from all around it."""
+"""Metres within which the place of contact draws; a hand at the point is always nearer."""
 _UP = (0.0, 0.0, 1.0)
 _OVER_SURFACE = np.array([0.0, 0.0, 0.05])
 """Metres from a pixel's surface to the tcp's point over it."""
@@ -152,7 +152,7 @@ class Pointer:
         if self.contact is None or not self.arrived:
             # Drawn samples all go to the point: ranking several would cost time for nothing.
             return Objectives(draw=((Point(torch.from_numpy(self.point).float()), self.weight),))
-        # The policy puts down what it has turned; turned on, it would stay in the air.
+        # A turn counts on a surface. Drawn on, the block would turn in the air.
         if self.contact == Contact() or self.turned:
             return Objectives()
         ranks = self._rank(self.contact, opening)
@@ -201,7 +201,7 @@ class Pointer:
     def _draw(self, contact: Contact, ranks: Objective) -> Weighted:
         """What draws a hand at the point: the way to the thing, and the motion with a grasped one.
 
-        Drawn so, a blank network lifts and turns nothing. Drawn along its push, it would push.
+        A blank network lifts and turns hardly anything by that. Drawn along a push, it would push.
         """
         if not self.intent:
             return ()
