@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from langsteer.calvin.angles import wrapped
 from langsteer.calvin.kinematics import GRIPPER_WIDTH
-from langsteer.calvin.layout import Layout
+from langsteer.calvin.layout import BLOCK_WIDTH, HANDLE_FRONT, Layout
 from langsteer.steering.blocks import OccludedError, Scene
 from langsteer.steering.config import SteeringConfig
 from langsteer.steering.objectives import Intent, Objective, Point, Touch
@@ -46,6 +46,8 @@ _TURNED = 1.2
 """Radians of a finished turn; CALVIN asks for 60 degrees, with the block on its surface."""
 _FAR = 0.3
 """Metres within which the place of contact draws; a hand at the point is always nearer."""
+_OUTSIDE = HANDLE_FRONT - 1.5 * BLOCK_WIDTH
+"""The y of a hand whose block is clear of the cabinet and its door."""
 _UP = (0.0, 0.0, 1.0)
 _OVER_SURFACE = np.array([0.0, 0.0, 0.05])
 """Metres from a pixel's surface to the tcp's point over it."""
@@ -151,12 +153,23 @@ class Pointer:
         self.turned = self._turns(float(robot_obs[YAW]))
         if self.contact is None or not self.arrived:
             # Drawn samples all go to the point: ranking several would cost time for nothing.
-            return Objectives(draw=((Point(torch.from_numpy(self.point).float()), self.weight),))
+            place = torch.from_numpy(self._way(hand)).float()
+            return Objectives(draw=((Point(place), self.weight),))
         # A turn counts on a surface. Drawn on, the block would turn in the air.
         if self.contact == Contact() or self.turned:
             return Objectives()
         ranks = self._rank(self.contact, opening)
         return Objectives(self._draw(self.contact, ranks), rank=((ranks, self.weight),))
+
+    def _way(self, hand: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The point; for a block still in the cabinet a place straight before it.
+
+        The straight way to the drawer strikes the door with the block.
+        """
+        carries = self.contact is not None and self.contact.fingers == OPEN
+        if not carries or self.point[1] > _OUTSIDE or hand[1] < _OUTSIDE:
+            return self.point
+        return np.array([hand[0], _OUTSIDE - TOUCHING, hand[2]], dtype=np.float64)
 
     def _gap(self, hand: NDArray[np.floating]) -> float:
         """Metres from the point; a hand that touched the thing may move along the intent."""

@@ -29,6 +29,7 @@ Offset = tuple[float, float, float]
 OPEN, CLOSED = 1.0, -1.0
 _LEFT, _RIGHT = (-1.0, 0.0, 0.0), (1.0, 0.0, 0.0)
 _OUT, _UP = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)
+_UP_AND_OUT = (0.0, -0.6, 0.8)
 _OVER = (0.0, 0.0, 0.06)
 _GRIP = (0.0, 0.0, -0.05)
 """From a block to the point over it, where the hand has room to turn; from there to the grip."""
@@ -110,8 +111,10 @@ _AIMS = {
     "push_into_drawer": Aim("block", (0.0, 0.05, 0.03), Contact(toward=_OUT)),
     # Over the block, as for a turn; rising with closed fingers makes it a lift.
     "lift_table": Aim("block", _OVER, Contact(_GRIP, True, _UP, fingers=CLOSED)),
+    # In the cabinet away from its back, too: CALVIN counts a place only if the hand touches nothing
+    # but the block when the task begins.
     "lift_slider": Aim(
-        "block", (0.0, -0.02, 0.03), Contact((0.0, 0.02, -0.03), True, _UP, fingers=CLOSED)
+        "block", (0.0, -0.02, 0.03), Contact((0.0, 0.02, -0.03), True, _UP_AND_OUT, fingers=CLOSED)
     ),
     "lift_drawer": Aim("block", _OVER, Contact(_GRIP, True, _UP, fingers=CLOSED)),
     "unstack_block": Aim("block", _OVER, Contact(_GRIP, True, _UP, fingers=CLOSED)),

@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("pybullet")
 
 from langsteer.calvin.benchmark import initial_states
+from langsteer.calvin.layout import BLOCK_WIDTH, HANDLE_FRONT
 from langsteer.calvin.scenes import BLOCK_NAMES
 from langsteer.calvin.task import TASKS
 from langsteer.configuration import compose
@@ -214,6 +215,26 @@ def test_a_turned_thing_is_left_to_the_policy_and_another_turn_begins_anew():
     assert objectives_at(2.5, 0.08).rank
     assert objectives_at(3.0, 0.04).rank
     assert objectives_at(1.0, 0.04).rank  # to the wrong side
+
+
+@pytest.mark.parametrize("task", ["place_in_drawer", "place_in_slider", "lift_red_block_drawer"])
+def test_a_carried_block_leaves_the_cabinet_straight(task):
+    in_cabinet, outside = np.array([-0.2, 0.05, 0.5]), np.array([-0.2, -0.12, 0.5])
+    point = in_cabinet + 0.1 if task == "place_in_slider" else np.array([0.2, -0.25, 0.46])
+    pointer = Pointer(point, near=0.05, contact=aim_of(task).contact)
+
+    def drawn_from(hand):
+        state = robot_at(0.0)
+        state[:3] = hand
+        [(objective, _)] = objectives_of(pointer, state).draw
+        return objective.point.numpy()
+
+    x, y, z = drawn_from(in_cabinet)
+    if task == "place_in_drawer":
+        assert y < HANDLE_FRONT - BLOCK_WIDTH and (x, z) == pytest.approx((-0.2, 0.5))
+    else:
+        assert (x, y, z) == pytest.approx(point)
+    assert drawn_from(outside) == pytest.approx(point)
 
 
 @pytest.mark.parametrize(
