@@ -1,5 +1,6 @@
 """The group of ranks: how it meets, tries its GPUs and ends, and how its gradients add up."""
 
+import gc
 import subprocess
 import sys
 import time
@@ -114,6 +115,8 @@ def parallel_gradients(rank, folder, deterministic, compression, steps, first):
             torch.save(found, f"{folder}/step{step}")
         parallel.zero_grad(set_to_none=True)
     dist.barrier()  # none leaves while another still adds up
+    del parallel  # it lives on in cycles, and may abort a rank when Python ends
+    gc.collect()
     dist.destroy_process_group()
 
 
