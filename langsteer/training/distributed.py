@@ -8,7 +8,6 @@ Example::
 """
 
 import datetime
-import gc
 import os
 import socket
 import sys
@@ -162,9 +161,6 @@ def _group(
         if "nccl" not in backend:
             dist.destroy_process_group()
         raise
-    # DDP lives on in reference cycles. What gloo's threads still hold when Python ends can abort a
-    # rank (pytorch/pytorch#179291).
-    gc.collect()
     dist.destroy_process_group()
 
 
