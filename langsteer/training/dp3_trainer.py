@@ -9,6 +9,7 @@ Every rank runs `train`. A step's samples and noise are a function of (seed, epo
 micro-batches nor interruptions change the run.
 """
 
+import gc
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -72,7 +73,8 @@ def train(config: RunConfig, filmer: Filmer | None = None) -> bool:
         make_deterministic(os.environ)
     device = choose_device(settings.device, world, gpus_of_job(os.environ))
     data, schedule = open_inputs(settings, policy_config, world.rank, world.world_size)
-    with StopRequest() as stop, threads_restored(), process_group(world, device, settings.timeout):
+
+    def run() -> bool:  # a function of its own, so that the trainer is gone when it returns
         experiment = open_experiment(settings, world)
         with held(experiment, world), explained_out_of_memory(settings):
             disk = check_disk(settings, policy_config, experiment.folder) if world.is_main else ""
@@ -81,6 +83,14 @@ def train(config: RunConfig, filmer: Filmer | None = None) -> bool:
             )
             trainer.log.info(disk)
             return trainer.run(stop)
+
+    with StopRequest() as stop, threads_restored(), process_group(world, device, settings.timeout):
+        finished = run()
+        # gloo may abort a process whose DDP outlives its group. The explanation of a stop holds
+        # the trainer and so DDP, which lives on in cycles.
+        stop.explain = None
+        gc.collect()
+    return finished
 
 
 class Trainer:

@@ -3,6 +3,18 @@
 import pytest
 import torch
 
+COUNT_DDP = """
+import gc
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+end = dist.destroy_process_group
+def end_and_count(*arguments):
+    kinds = [type(found) for found in gc.get_objects()]
+    print("DDP at the end of its group:", kinds.count(DistributedDataParallel))
+    end(*arguments)
+dist.destroy_process_group = end_and_count
+"""
+
 
 def assert_close_weights(one, other, tolerance=1e-6):
     for part in ("model", "ema"):
@@ -48,3 +60,12 @@ def test_group_of_one_trains_as_one_process_does(training):
     )
     assert "a group of 1 process by torchrun" in output
     assert_close_weights(training.latest("alone"), training.latest("group"), tolerance=0)
+
+
+def test_ddp_is_gone_when_its_group_ends(training):
+    """Else gloo may abort a finished training when Python ends."""
+    group = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    process = training.start_patched(COUNT_DDP, "training.num_epochs=1", **group)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert "DDP at the end of its group: 0" in output
