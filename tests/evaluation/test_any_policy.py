@@ -15,7 +15,8 @@ import numpy as np
 from langsteer.calvin.benchmark import chain
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.envs.calvin_env import CalvinEnv
-from langsteer.evaluation.long_horizon import BenchmarkSummary, play_chain, read_instructions
+from langsteer.evaluation.long_horizon import play_chain, read_instructions
+from langsteer.evaluation.long_horizon_report import BenchmarkSummary
 from langsteer.evaluation.player import Player
 
 class Still:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from langsteer.evaluation.long_horizon import BenchmarkSummary
+from langsteer.evaluation.long_horizon_report import BenchmarkSummary
 
 TASKS = ("open_drawer", "turn_on_led", "close_drawer", "turn_off_led", "open_drawer")
 
