@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from langsteer.calvin.dataset import CONFIG, RANGES, frame_name, open_dataset, read_frame
 from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
 from langsteer.data.conversion import convert
+from langsteer.data.conversion_settings import ConversionSettings
 from langsteer.data.farthest_points import farthest_points
-from langsteer.data.plan import ConversionSettings, make_plan
+from langsteer.data.plan import make_plan
 from langsteer.data.pointcloud import ObservationPipeline
 
 ARRAYS = ["rel_actions", "robot_obs"]

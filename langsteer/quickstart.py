@@ -13,8 +13,8 @@ from pathlib import Path
 from langsteer.calvin.instructions import phrasings
 from langsteer.configuration import compose
 from langsteer.data.conversion import convert
+from langsteer.data.conversion_settings import ConversionSettings
 from langsteer.data.convert_command import describe
-from langsteer.data.plan import ConversionSettings
 from langsteer.data.store import open_store
 from langsteer.errors import UserError
 from langsteer.evaluation.attempts import Attempt, blank_of

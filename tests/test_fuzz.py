@@ -34,8 +34,9 @@ from hypothesis import strategies as st
 from langsteer.calvin.dataset import BadFrameError, open_dataset, read_annotations, read_frame
 from langsteer.calvin.dataset import read_config as read_cameras
 from langsteer.configuration import compose
+from langsteer.data.conversion_settings import ConversionSettings
 from langsteer.data.inspection import check_store
-from langsteer.data.plan import ConversionSettings, make_plan
+from langsteer.data.plan import make_plan
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.data.store import open_store
 from langsteer.errors import UserError

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
+from langsteer.data.conversion_settings import ConversionSettings
 from langsteer.data.plan import (
     ConversionPlan,
-    ConversionSettings,
     LeftOut,
     is_harmless,
     make_plan,

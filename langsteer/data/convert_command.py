@@ -12,7 +12,7 @@ from pathlib import Path
 
 from langsteer.command_line import command_parser
 from langsteer.data.conversion import ConversionSummary, convert, dry_run
-from langsteer.data.plan import ConversionSettings
+from langsteer.data.conversion_settings import ConversionSettings
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box
 from langsteer.data.store import SPLITS, Store
 from langsteer.data.windows import EPISODE_KINDS

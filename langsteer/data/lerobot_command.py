@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langsteer.command_line import command_parser
-from langsteer.data.plan import ConversionSettings, is_harmless, make_plan
+from langsteer.data.conversion_settings import ConversionSettings
+from langsteer.data.plan import is_harmless, make_plan
 from langsteer.data.store import SPLITS, is_store
 from langsteer.data.windows import EPISODE_KINDS
 from langsteer.errors import UserError, exits_cleanly

@@ -13,10 +13,10 @@ Example::
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,58 +31,18 @@ from langsteer.calvin.dataset import (
     open_dataset,
     read_ranges,
 )
+from langsteer.data.conversion_settings import ConversionSettings
 from langsteer.data.episodes import EpisodeTable
-from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box, ObservationPipeline
-from langsteer.data.store import ARRAYS, FRAMES_PER_SHARD, VERSION
-from langsteer.data.windows import EPISODE_KINDS, wanted_windows, window_problem
+from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.data.store import FRAMES_PER_SHARD, VERSION
+from langsteer.data.windows import wanted_windows, window_problem
 from langsteer.errors import UserError
 from langsteer.reading import read_bytes
-from langsteer.settings import Count, Settings, one_of
 
 # Small datasets get smaller shards: then several processes have work.
 _MIN_FRAMES_PER_SHARD, _WANTED_SHARDS = 64, 16
 _MOST_METADATA = 1 << 29  # as the readers of these files allow
 _REPEATED = "repeats another annotation word for word"
-
-
-@dataclass(frozen=True)
-class ConversionSettings(Settings):
-    """What to convert and how; see ``docs/zarr_format.md``.
-
-    Attributes:
-        episodes: "language" for the annotated windows, "play" for whole recordings, "labelled" for
-            whole recordings, with task and sentence if they show one task alone.
-        splits: of "training" and "validation"; None takes those present.
-        tasks: only windows of these tasks; None takes all.
-        max_episodes: at most this many, in the store's order; None takes all.
-        skip: arrays to leave out, of "img" and "depth".
-        n_points: points of a cloud.
-        box: workspace, see `ObservationPipeline`.
-        cameras: cameras of the cloud.
-        static_crop: side of the central part of the static image, pixels.
-        frames_per_shard: frames in one file of an array; None chooses by the number of frames.
-    """
-
-    episodes: Annotated[str, one_of(*EPISODE_KINDS)] = "language"
-    splits: tuple[str, ...] | None = None
-    tasks: tuple[str, ...] | None = None
-    max_episodes: Count | None = None
-    skip: tuple[Literal["img", "depth"], ...] = ()
-    n_points: int = 2048
-    box: Box = WORKSPACE
-    cameras: tuple[str, ...] = CAMERAS
-    static_crop: int = 160
-    frames_per_shard: Count | None = None
-
-    def check(self) -> None:
-        """Raise `UserError` for settings that make no sense."""
-        if self.tasks is not None and self.episodes == "play":
-            raise UserError("play episodes have no tasks: leave --tasks away or convert language")
-
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """The arrays to write."""
-        return tuple(name for name in ARRAYS if name not in self.skip)
 
 
 class LeftOut(NamedTuple):
@@ -341,9 +301,3 @@ def _listing(left_out: Sequence[LeftOut], limit: int = 20) -> str:
     if len(left_out) > limit:
         lines.append(f"\n  and {len(left_out) - limit} more")
     return ":" + "".join(lines)
-
-
-def settings_to_dict(settings: ConversionSettings) -> dict[str, object]:
-    """The settings in plain JSON types."""
-    result: dict[str, object] = json.loads(json.dumps(asdict(settings)))
-    return result

@@ -22,7 +22,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from langsteer.data.plan import ConversionPlan, LeftOut, settings_to_dict
+from langsteer.data.plan import ConversionPlan, LeftOut
 from langsteer.data.shard_writer import bad_episodes
 from langsteer.data.store import FORMAT, partial_path, schema
 from langsteer.data.store_writer import create_arrays, disk_errors, write_metadata
@@ -206,7 +206,7 @@ def _provenance(plan: ConversionPlan, left_out: list[LeftOut]) -> dict[str, Any]
     return {
         "fingerprint": plan.fingerprint,
         "source": _place_of(plan.roots),
-        "settings": settings_to_dict(plan.settings),
+        "settings": plan.settings.to_dict(),
         "left_out": [entry._asdict() for entry in left_out],
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from langsteer.data.conversion import convert
-from langsteer.data.plan import ConversionSettings
+from langsteer.data.conversion_settings import ConversionSettings
 from langsteer.data.store import Store, open_store
 
 SMALL = ConversionSettings(n_points=64, static_crop=32, frames_per_shard=8)

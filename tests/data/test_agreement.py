@@ -9,7 +9,7 @@ from langsteer.calvin.cameras import PIXEL_CENTRE
 from langsteer.calvin.kinematics import JOINTS, gripper_camera_pose
 from langsteer.data.agreement import turned_images
 from langsteer.data.conversion import convert
-from langsteer.data.plan import ConversionSettings
+from langsteer.data.conversion_settings import ConversionSettings
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
 

@@ -17,8 +17,8 @@ import torch
 from benchmarks.stores import write_store
 from langsteer.configuration import compose
 from langsteer.data.conversion import convert
+from langsteer.data.conversion_settings import ConversionSettings
 from langsteer.data.episodes import EpisodeTable
-from langsteer.data.plan import ConversionSettings
 from langsteer.data.pointcloud import ObservationPipeline
 from langsteer.errors import UserError
 from langsteer.training.config import RunConfig
