@@ -1,14 +1,17 @@
 """What the pages tell a user to type exists: scripts, keys, flags, targets and links."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
+from langsteer.calvin.task import TASKS
 from langsteer.configuration import compose
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,6 +60,10 @@ def test_documented_command_exists(page, words):
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         assert re.search(rf"^{words[1]}:", makefile, flags=re.MULTILINE)
         return
+    check_script(words)
+
+
+def check_script(words):
     script = script_of(words)
     if script is None:
         return
@@ -70,6 +77,46 @@ def test_documented_command_exists(page, words):
         for word in arguments:
             if word.startswith("--"):
                 assert re.search(rf"{word}\b", help_text(script)), f"{script} has no {word}"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Runs the language policy's recipe with commands that do nothing, and returns them."""
+    record = tmp_path / "python"
+    record.write_text(f'#!/bin/sh\nprintf "%s\\t" "$@" >> {tmp_path}/log\necho >> {tmp_path}/log\n')
+    record.chmod(0o755)
+
+    def run(*scenes):
+        script = ROOT / "scripts" / "train_language_policy.sh"
+        environment = {"PATH": os.environ["PATH"], "PYTHON": str(record)}
+        command = ["bash", str(script), str(tmp_path / "data"), "7", *scenes]
+        subprocess.run(command, env=environment, check=True)
+        return [line.split("\t")[:-1] for line in (tmp_path / "log").read_text().splitlines()]
+
+    return run
+
+
+def option(words, name):
+    """The values of a command's option."""
+    rest = words[words.index(name) + 1 :]
+    return list(takewhile(lambda word: not word.startswith("--"), rest))
+
+
+@pytest.mark.parametrize("scenes", [(), ("A", "B", "C")])
+def test_the_recipe_converts_what_it_recorded_and_exports_what_it_trained(recipe, scenes):
+    *collections, conversion, training, export = recipe(*scenes)
+    for words in (*collections, conversion, training, export):
+        check_script(["python", *words])
+    assert len(collections) == 5 * len(scenes or ["builtin"])
+    assert {option(words, "--scene")[0] for words in collections} == set(scenes or ["builtin"])
+    assert len({option(words, "--seed")[0] for words in collections}) == len(collections)
+    for words in collections:
+        assert "--tasks" not in words or set(option(words, "--tasks")) < set(TASKS)
+    recorded = [option(words, "--save_path")[0] for words in collections]
+    assert option(conversion, "--root_dir") == recorded and len(set(recorded)) == len(recorded)
+    name = next(word for word in training if word.startswith("training.experiment_name="))
+    (checkpoint,) = option(export, "--ckpt_path")
+    assert Path(checkpoint).parent.name == name.partition("=")[2]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
