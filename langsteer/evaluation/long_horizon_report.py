@@ -68,7 +68,7 @@ class BenchmarkSummary:
         """Plain values for ``results.json``."""
         return {
             "average_length": self.average_length,
-            "interval_95": list(self.interval),
+            "average_length_interval_95": list(self.interval),
             "chains": len(self.results),
             "in_a_row": {key: rate.to_dict() for key, rate in self.in_a_row().items()},
             "tasks": {task: rate.to_dict() for task, rate in self.tasks().items()},
