@@ -120,7 +120,7 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML, JSON and checkpoints: lists and no tuples."""
         values = dataclasses.asdict(self)  # type: ignore[call-overload]
-        return {key: _plain(value) for key, value in values.items()}
+        return {key: plain(value) for key, value in values.items()}
 
 
 def kinds(cls: type) -> dict[str, Any]:
@@ -170,10 +170,11 @@ def _has_no_default(field: "dataclasses.Field[Any]") -> bool:
     return field.default is field.default_factory is dataclasses.MISSING
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - plain values
+def plain(value: Any) -> Any:  # noqa: ANN401 - plain values
+    """Tuples as lists, all the way down, as JSON returns them."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - plain values

@@ -6,8 +6,7 @@ Example::
     settings.arrays    # what it writes for each frame
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from langsteer.data.pointcloud import CAMERAS, WORKSPACE, Box
@@ -55,8 +54,3 @@ class ConversionSettings(Settings):
     def arrays(self) -> tuple[str, ...]:
         """The arrays to write."""
         return tuple(name for name in ARRAYS if name not in self.skip)
-
-    def to_dict(self) -> dict[str, object]:
-        """The settings in plain JSON types."""
-        result: dict[str, object] = json.loads(json.dumps(asdict(self)))
-        return result

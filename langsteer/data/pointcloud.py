@@ -33,6 +33,7 @@ from langsteer.calvin.cameras import (
 from langsteer.errors import UserError
 from langsteer.nesting import differences
 from langsteer.records import problem
+from langsteer.settings import plain
 
 Interval = tuple[float, float]
 Box = tuple[Interval, Interval, Interval]
@@ -107,7 +108,7 @@ class ObservationPipeline:
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters in plain JSON types."""
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        return {key: plain(value) for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ObservationPipeline":
@@ -276,13 +277,6 @@ def _shares(total: int, available: list[int]) -> list[int]:
     for index, count in enumerate(available):
         shares[index] += min(total - sum(shares), count - shares[index])
     return shares
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Tuples as lists, all the way down, as JSON would return them."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _tuples(value: Any) -> Any:  # noqa: ANN401 - any JSON value
