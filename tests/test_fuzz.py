@@ -7,7 +7,6 @@ is promised. LANGSTEER_FUZZ_CASES sets the cases of each test, 6400 in all by de
 """
 
 import contextlib
-import copy
 import json
 import math
 import os
@@ -22,7 +21,6 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +43,7 @@ from langsteer.policies.loading import load_policy
 from langsteer.resumable import Pieces
 from langsteer.training.config import RunConfig
 from langsteer.training.replay_buffer import ReplayBuffer
+from tests.damage import HOSTILE, changed, leaves, mutation, tree_change
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
 MOST_BYTES, MOST_SECONDS = 2 << 30, 20
@@ -102,79 +101,6 @@ def _waited_for_a_core(pid: int) -> float:
         with contextlib.suppress(OSError):  # it has just ended
             waited += int((thread / "schedstat").read_text().split()[1])
     return waited / 1e9
-
-
-@st.composite
-def mutation(draw):
-    """A change of bytes: bits flipped, a part cut, repeated, replaced or moved."""
-    kind = draw(st.sampled_from(["flip", "cut", "truncate", "insert", "repeat", "zero"]))
-    places = draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4))
-    extra = draw(st.binary(min_size=1, max_size=12))
-    length = draw(st.integers(1, 64))
-
-    def change(content: bytes) -> bytes:
-        data = bytearray(content)
-        for place in places:
-            at = int(place * len(data))
-            if kind == "flip" and data:
-                data[at] ^= 1 << (length % 8)
-            elif kind == "cut":
-                del data[at : at + length]
-            elif kind == "truncate":
-                del data[at:]
-            elif kind == "insert":
-                data[at:at] = extra
-            elif kind == "repeat":
-                data[at:at] = data[at : at + length]
-            elif kind == "zero":
-                data[at : at + length] = bytes(len(data[at : at + length]))
-        return bytes(data)
-
-    return change
-
-
-HOSTILE = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.sampled_from([0, -1, 2**31, 2**63, 2**64, 10**12, 10**22, 10**400, -(10**30)]),
-    st.floats(),
-    st.text(max_size=8),
-    st.sampled_from(["", "\ud800", "\x00", "../../x", "${training.seed}", "a" * 5000, "NaN", "[["]),
-    st.lists(st.integers() | st.floats() | st.text(max_size=3), max_size=4),
-    st.dictionaries(st.text(max_size=3), st.integers(), max_size=3),
-    st.just([[[[[[[[[]]]]]]]]]),
-)
-
-
-def leaves(tree: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Paths to all values of a tree, branches included."""
-    found = [path] if path else []
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            found += leaves(value, (*path, key))
-    elif isinstance(tree, list):
-        for place, value in enumerate(tree[:3]):
-            found += leaves(value, (*path, place))
-    return found
-
-
-def changed(tree: Any, place: float, value: object, delete: bool) -> Any:
-    """A copy of a tree with one value replaced or deleted."""
-    tree = copy.deepcopy(tree)
-    paths = leaves(tree)
-    *way, last = paths[int(place * len(paths))]
-    node = tree
-    for key in way:
-        node = node[key]
-    if delete:
-        del node[last]
-    else:
-        node[last] = value
-    return tree
-
-
-tree_change = st.tuples(st.floats(0, 1, exclude_max=True), HOSTILE, st.booleans())
 
 
 @pytest.fixture(scope="module")
