@@ -12,7 +12,7 @@ Example::
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -180,19 +180,7 @@ def make_plan(roots: Path | Sequence[Path], settings: ConversionSettings) -> Con
         for split in open_dataset(root, settings.splits)
     }
     pipeline = _common_pipeline(list(splits.values()), settings)
-    windows: list[_PlacedWindow] = []
-    left_out: list[LeftOut] = []
-    # Whatever metadata and file names can tell is settled here, before hours of work.
-    for (place, _), split in splits.items():
-        wanted, repeated = wanted_windows(split, settings.episodes, settings.tasks)
-        left_out += [_left_out(split, window, _REPEATED) for window in repeated]
-        ranges, frames = read_ranges(split), list_frames(split)
-        for window in wanted:
-            problem = window_problem(window, ranges, frames)
-            if problem:
-                left_out.append(_left_out(split, window, problem))
-            else:
-                windows.append(_PlacedWindow(place, split.name, window))
+    windows, left_out = _choose_windows(splits, settings)
     _check_tasks(settings, [one.window.task for one in windows] + [o.task for o in left_out])
     # Cut after the checks, so max_episodes counts good episodes.
     windows = windows[: settings.max_episodes]
@@ -237,6 +225,26 @@ def _common_pipeline(splits: Sequence[Split], settings: ConversionSettings) -> O
         gripper=config.gripper,
         pixel_centre=config.pixel_centre,
     )
+
+
+def _choose_windows(
+    splits: Mapping[tuple[int, str], Split], settings: ConversionSettings
+) -> tuple[list[_PlacedWindow], list[LeftOut]]:
+    """The windows to convert, and those that the metadata show to be inconvertible."""
+    windows: list[_PlacedWindow] = []
+    left_out: list[LeftOut] = []
+    # Whatever metadata and file names can tell is settled here, before hours of work.
+    for (place, _), split in splits.items():
+        wanted, repeated = wanted_windows(split, settings.episodes, settings.tasks)
+        left_out += [_left_out(split, window, _REPEATED) for window in repeated]
+        ranges, frames = read_ranges(split), list_frames(split)
+        for window in wanted:
+            problem = window_problem(window, ranges, frames)
+            if problem:
+                left_out.append(_left_out(split, window, problem))
+            else:
+                windows.append(_PlacedWindow(place, split.name, window))
+    return windows, left_out
 
 
 def _left_out(split: Split, window: Annotation, reason: str) -> LeftOut:
