@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from langsteer.calvin.layout import BLOCK_WIDTH, TABLE_HEIGHT
-from langsteer.calvin.task import ALL_TASKS, COLOURS
+from langsteer.calvin.task import ALL_TASKS, COLOURS, SIDES
 from langsteer.experts.articulated import ACROSS, DOWN
 from langsteer.experts.motion import CLOSED, OPEN, Move, Vector
 from langsteer.experts.skill import Plan, Planner, Scene
@@ -26,6 +26,9 @@ _CLOSING_STEPS = 9
 _OPENING_STEPS = 5
 _FRONT_Y, _FRONT_Z = -0.09, 0.6
 _CABINET_TURN = 0.15
+_NEAR_SIDE, _BEFORE_MIDDLE = 0.01, 0.012
+"""In the cabinet: radians of the hand's turn; metres off a half's middle, beyond which the side is
+near; metres from a block's middle to the grip."""
 _CLEAR = 0.004
 _OVERHANG = 0.012
 """Metres an upper block may stand off the lower one's middle, to clear the door."""
@@ -42,18 +45,30 @@ def grip_yaw(block: BlockView, towards: float = ACROSS) -> float:
 def grip(scene: Scene, colour: str, yaw: float | None = None) -> Plan:
     """Come from above, open, and close the fingers on a block."""
     block = scene.view.block(colour)
-    if surface_of(block) == "slider":
-        yield from _to_front_of_cabinet(scene, float(block.position[0]), OPEN)
+    x, y, z = (float(value) for value in block.position)
     yaw = grip_yaw(block) if yaw is None else yaw
     if surface_of(block) == "slider":
-        # Turned further, the hand hits the door; the fingers straighten the block as they close.
-        yaw = float(np.clip(yaw, ACROSS - _CABINET_TURN, ACROSS + _CABINET_TURN))
+        yield from _to_front_of_cabinet(scene, x, OPEN)
+        y, yaw = _within_cabinet(scene, x, y, yaw)
     euler = (DOWN, 0.0, yaw)
-    x, y, z = (float(value) for value in block.position)
     z += GRIP_HEIGHT + scene.vary(-0.003, 0.004)
     yield Move((x, y, z + scene.vary(0.09, 0.13)), euler, OPEN, radius=0.012)
     yield Move((x, y, z), euler, OPEN, speed=0.36, radius=0.004)
     yield Move((x, y, z), euler, CLOSED, wait=_CLOSING_STEPS, radius=0.005)
+
+
+def _within_cabinet(scene: Scene, x: float, y: float, yaw: float) -> tuple[float, float]:
+    """Where along y to grip a block in the cabinet, and a yaw for which the hand has room.
+
+    The fingers straighten the block as they close.
+    """
+    left, right = (float(scene.view.layout.slot(side)[0]) for side in SIDES)
+    in_right = x > (left + right) / 2
+    # Turned further, the hand hits the door; near the cabinet's side, the side.
+    least = ACROSS if x < left - _NEAR_SIDE else ACROSS - _CABINET_TURN
+    most = ACROSS if x > right + _NEAR_SIDE else ACROSS + _CABINET_TURN
+    # In the right half the hand hits the back before its fingers are around a block far in.
+    return y - _BEFORE_MIDDLE * in_right, float(np.clip(yaw, least, most))
 
 
 def _to_front_of_cabinet(scene: Scene, x: float, gripper: float) -> Plan:

@@ -9,17 +9,23 @@ from hypothesis import strategies as st
 
 pytest.importorskip("pybullet")
 
-from langsteer.calvin.benchmark import successors
+from langsteer.calvin.benchmark import (
+    SLIDER_PLACES,
+    initial_observations,
+    initial_states,
+    is_feasible,
+    successors,
+)
 from langsteer.calvin.kinematics import GRIPPER_WIDTH
 from langsteer.calvin.scene_obs import DRAWER_RANGE, SLIDER_RANGE, SceneObs
-from langsteer.calvin.task import TASKS
+from langsteer.calvin.task import COLOURS, SIDES, TASKS
 from langsteer.envs.calvin_env import CalvinEnv
 from langsteer.errors import UserError
 from langsteer.experts.library import SKILLED_TASKS, make_skill
 from langsteer.experts.motion import Hand, Move
 from langsteer.experts.play import feasible_tasks, symbolic_state
 from langsteer.experts.recording import Performer
-from langsteer.experts.starts import benchmark_robot_obs
+from langsteer.experts.starts import benchmark_robot_obs, sample_scene
 from langsteer.experts.view import View
 
 
@@ -38,6 +44,35 @@ def test_an_expert_does_its_task_in_two_of_three_starts(performer, task):
     assert sum(task in episode.achieved for episode in episodes) >= 2
     for episode in episodes:
         assert len(episode.robot_obs) == len(episode.infos) == episode.n_frames + 1
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_an_expert_lifts_each_block_where_the_benchmark_puts_it_in_the_cabinet(performer, side):
+    for colour in COLOURS:
+        task, rng = f"lift_{colour}_block_slider", np.random.default_rng(0)
+        hand = performer._begin(initial_observations(_in_cabinet(colour, side))[1], rng)
+        assert performer.attempt(task, hand, rng), colour
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_starts_surround_the_benchmarks_place_in_the_cabinet(performer, side):
+    state, rng = _in_cabinet("red", side), np.random.default_rng(0)
+    scenes = [SceneObs(sample_scene(state, performer.layout, rng)) for _ in range(200)]
+    red = performer.layout.colours.index("red")
+    places = np.array([scene.blocks[red, :2] for scene in scenes])
+    wanted = np.array(SLIDER_PLACES[f"slider_{side}"][:2])
+    assert (places.min(axis=0) < wanted).all()
+    assert (places.max(axis=0) > wanted).all()
+
+
+def _in_cabinet(colour, side):
+    place = f"slider_{side}"
+    return next(
+        state
+        for state in initial_states()
+        if state[f"{colour}_block"] == place
+        and is_feasible(state, (f"lift_{colour}_block_slider",))
+    )
 
 
 PLACES = st.sampled_from(
