@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from langsteer.calvin.task import SIDES
+
 TABLE_HEIGHT = 0.44
 BLOCK_WIDTH = 0.04
 """All blocks are as wide and as high as this; only their lengths differ."""
@@ -69,6 +71,10 @@ class Layout:
             middle += DOOR_WIDTH
         low, high = self.surfaces[f"slider_{side}"]
         return np.array([middle, (low[1] + high[1]) / 2, (low[2] + high[2]) / 2])
+
+    def half_of(self, x: float) -> str:
+        """The half of the cabinet, ``"left"`` or ``"right"``, with its middle nearest to ``x``."""
+        return min(SIDES, key=lambda side: abs(self.slot(side)[0] - x))
 
     def handle(self, slider: float) -> Vector:
         """(3,) the front of the door's handle with the door at ``slider``."""

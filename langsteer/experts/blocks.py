@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from langsteer.calvin.layout import BLOCK_WIDTH, TABLE_HEIGHT
-from langsteer.calvin.task import ALL_TASKS, COLOURS, SIDES
+from langsteer.calvin.task import ALL_TASKS, COLOURS
 from langsteer.experts.articulated import ACROSS, DOWN
 from langsteer.experts.motion import CLOSED, OPEN, Move, Vector
 from langsteer.experts.skill import Plan, Planner, Scene
@@ -62,13 +62,14 @@ def _within_cabinet(scene: Scene, x: float, y: float, yaw: float) -> tuple[float
 
     The fingers straighten the block as they close.
     """
-    left, right = (float(scene.view.layout.slot(side)[0]) for side in SIDES)
-    in_right = x > (left + right) / 2
+    layout = scene.view.layout
     # Turned further, the hand hits the door; near the cabinet's side, the side.
-    least = ACROSS if x < left - _NEAR_SIDE else ACROSS - _CABINET_TURN
-    most = ACROSS if x > right + _NEAR_SIDE else ACROSS + _CABINET_TURN
+    least = ACROSS if x < layout.slot("left")[0] - _NEAR_SIDE else ACROSS - _CABINET_TURN
+    most = ACROSS if x > layout.slot("right")[0] + _NEAR_SIDE else ACROSS + _CABINET_TURN
     # In the right half the hand hits the back before its fingers are around a block far in.
-    return y - _BEFORE_MIDDLE * in_right, float(np.clip(yaw, least, most))
+    if layout.half_of(x) == "right":
+        y -= _BEFORE_MIDDLE
+    return y, float(np.clip(yaw, least, most))
 
 
 def _to_front_of_cabinet(scene: Scene, x: float, gripper: float) -> Plan:

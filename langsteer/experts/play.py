@@ -53,10 +53,7 @@ def _place(view: View, colour: str) -> str:
     if abs(x) > REACH or z < TABLE_HEIGHT - 0.1 or block.stands:
         return "lost"
     surface = surface_of(block)
-    if surface != "slider":
-        return surface
-    sides = ("left", "right")
-    return "slider_" + min(sides, key=lambda side: abs(view.layout.slot(side)[0] - x))
+    return f"slider_{view.layout.half_of(x)}" if surface == "slider" else surface
 
 
 def _towers(view: View, held: str | None) -> list[tuple[str, str]]:
