@@ -24,6 +24,8 @@ from langsteer.errors import EXIT_USER_ERROR
 NOTICE_SECONDS = 60.0
 """A wait of this length is reported; a shorter one if ``timeout`` is less than two of them."""
 _BEAT_SECONDS = 1.0
+# A store that hangs would hold this rank for longer.
+_LEAVING_SECONDS = 5.0
 _GONE = "gone"
 
 
@@ -68,15 +70,21 @@ class _Watch:
         self._said: set[int] = set()
         self._counts = dict.fromkeys(range(world_size), -1)
         self._talks = 0
+        self._threads = [
+            threading.Thread(target=target, daemon=True) for target in (self._talk, self._watch)
+        ]
 
     def start(self) -> None:
         """Begin."""
-        for target in (self._talk, self._watch):
-            threading.Thread(target=target, daemon=True).start()
+        for thread in self._threads:
+            thread.start()
 
     def leave(self) -> None:
         """End, and tell the others not to wait for this rank."""
         self._over.set()
+        # A call to the store that returns while Python shuts down would abort the process.
+        for thread in self._threads:
+            thread.join(_LEAVING_SECONDS)
         with suppress(RuntimeError):  # rank 0, who has the store, may have left before
             self._store.set(self._key(self._rank), _GONE)
 

@@ -257,13 +257,15 @@ def undisturbed(
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     launcher += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
     overrides = [f"training.checkpoint_dir={folder}", "training.experiment_name=undisturbed"]
-    subprocess.run(
+    ended = subprocess.run(
         [*launcher, str(ROOT / "scripts" / "train_dp3.py"), *tiny_overrides, *overrides],
-        check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         env=clean_environment(CALVIN_ZARR_PATH=str(converted)),
         timeout=PATIENCE,
     )
+    assert ended.returncode == 0, ended.stdout
     return folder / "undisturbed"
 
 

@@ -2,11 +2,14 @@
 
 import contextlib
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from torch import distributed as dist
 
+from langsteer.training.attendance import attendance
 from langsteer.training.distributed import _rendezvous
 from langsteer.training.world import World
 
@@ -46,6 +49,20 @@ def test_a_rank_that_goes_on_in_time_is_waited_for(training, wait_for):
         said, _ = rank.communicate(timeout=240)
         assert rank.returncode == 0, said
         assert "has not come" not in said
+
+
+def test_no_thread_talks_to_the_store_after_the_block():
+    class SlowStore(dist.HashStore):
+        def multi_get(self, keys: list[str]) -> list[bytes]:
+            time.sleep(0.5)
+            self.set("attendance0", "still here")
+            return [b"0 0"]
+
+    store, before = SlowStore(), threading.active_count()
+    with attendance(0, 1, store, timeout=60):
+        time.sleep(0.1)
+    assert threading.active_count() == before
+    assert store.get("attendance0") == b"gone"
 
 
 def listening(process: int | str = "self") -> set[str]:
