@@ -72,6 +72,10 @@ class Layout:
         low, high = self.surfaces[f"slider_{side}"]
         return np.array([middle, (low[1] + high[1]) / 2, (low[2] + high[2]) / 2])
 
+    def open_slot(self, slider: float) -> Vector:
+        """(3,) `slot` of the half that the door, at ``slider``, leaves open."""
+        return self.slot("left" if slider < self.slider_range / 2 else "right")
+
     def half_of(self, x: float) -> str:
         """The half of the cabinet, ``"left"`` or ``"right"``, with its middle nearest to ``x``."""
         return min(SIDES, key=lambda side: abs(self.slot(side)[0] - x))

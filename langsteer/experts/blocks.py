@@ -132,9 +132,7 @@ def place_in_drawer(scene: Scene) -> Plan:
 def place_in_slider(scene: Scene) -> Plan:
     """Put the held block into the half of the cabinet left open by the door."""
     view = scene.view
-    middle = view.layout.slot(
-        "left" if view.state.slider < view.layout.slider_range / 2 else "right"
-    )
+    middle = view.layout.open_slot(view.state.slider)
     spots = [(float(middle[0]) + scene.vary(-0.06, 0.06), float(middle[1])) for _ in range(20)]
     x, y = _roomiest(view, spots, "slider")
     z = float(middle[2]) + scene.vary(0.004, 0.012)

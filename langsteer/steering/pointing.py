@@ -168,9 +168,7 @@ def _handle(task: str, layout: Layout, scene: Scene) -> Place:
 
 
 def _slot(task: str, layout: Layout, scene: Scene) -> Place:
-    """The half of the cabinet left open by the door."""
-    is_left = _slider(task, layout, scene) < layout.slider_range / 2
-    return layout.slot("left" if is_left else "right")
+    return layout.open_slot(_slider(task, layout, scene))
 
 
 def _lever(task: str, layout: Layout, _scene: Scene) -> Place:
