@@ -1,8 +1,8 @@
 """LangSteer: train DP3 on CALVIN, run it in the simulator, steer it with language.
 
-Importing this package imports none of its rooms: ``import langsteer`` needs neither torch nor a
-simulator. `langsteer.load_agent` brings torch in at its first use. The rooms, from low to high:
-``calvin`` < ``data`` < ``policies`` < ``training``; ``calvin`` < ``envs`` < ``experts``;
+Importing this package imports no subpackage: ``import langsteer`` needs neither torch nor a
+simulator. `langsteer.load_agent` brings torch in at its first use. The subpackages, from low to
+high: ``calvin`` < ``data`` < ``policies`` < ``training``; ``calvin`` < ``envs`` < ``experts``;
 ``policies`` < ``steering``; all of them < ``evaluation``.
 
 It also chooses how PyTorch's threads wait (`threads`): this must happen before torch is imported.

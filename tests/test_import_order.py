@@ -1,4 +1,4 @@
-"""Rooms import downwards only, and no modules import in a circle (docs/architecture.md)."""
+"""Subpackages import downwards only, and no modules import in a circle (docs/architecture.md)."""
 
 import ast
 from functools import cache
@@ -21,7 +21,7 @@ BELOW = {
     "serving": {"calvin", "data", "envs", "policies", "compat"},
     "evaluation": {"calvin", "data", "policies", "steering", "envs", "experts", "serving"},
 }
-"""Each room and the rooms that it may import; all may import the tools."""
+"""Each subpackage and those that it may import; all may import the tools."""
 
 TOOLS = {
     *("claims", "command_line", "compiled", "configuration", "errors", "files", "inert_pickle"),
@@ -29,7 +29,7 @@ TOOLS = {
     *("nesting", "processes", "progress", "provenance", "reading", "records", "resumable"),
     *("sentences", "settings", "threads"),
 }
-"""Modules beside the rooms; they know nothing of CALVIN, and import each other only."""
+"""Modules beside the subpackages; they know nothing of CALVIN, and import each other only."""
 
 
 def modules():
@@ -66,37 +66,38 @@ def imports():
     }
 
 
-def room_of(module):
-    """The room, the module itself where it stands beside the rooms, or ``langsteer``."""
+def subpackage_of(module):
+    """The subpackage, or the module itself where it is in none."""
     return module.split(".")[1] if "." in module else module
 
 
-@pytest.mark.parametrize("room", sorted(BELOW.keys() | TOOLS))
-def test_a_room_imports_only_what_is_below_it(room):
-    allowed = {room, "langsteer"} | TOOLS | BELOW.get(room, set())  # langsteer: the version
+@pytest.mark.parametrize("subpackage", sorted(BELOW.keys() | TOOLS))
+def test_a_subpackage_imports_only_what_is_below_it(subpackage):
+    own = {subpackage, "langsteer"}  # langsteer: the version
+    allowed = own | TOOLS | BELOW.get(subpackage, set())
     edges = [
         (module, target)
         for module, targets in imports().items()
         for target in targets
-        if room_of(module) == room
+        if subpackage_of(module) == subpackage
     ]
-    assert room in {room_of(module) for module in imports()}
-    wrong = {(module, target) for module, target in edges if room_of(target) not in allowed}
-    assert not wrong, f"{room} imports what stands above or beside it"
+    assert subpackage in {subpackage_of(module) for module in imports()}
+    wrong = {(module, target) for module, target in edges if subpackage_of(target) not in allowed}
+    assert not wrong, f"{subpackage} imports one above it, or beside it"
 
 
-def test_every_folder_of_the_package_is_a_room():
+def test_every_folder_of_the_package_is_a_subpackage():
     folders = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
     assert folders == set(BELOW)
 
 
 def test_only_commands_import_commands():
-    commands = {room_of(module) for module in imports()} - set(BELOW) - TOOLS - {"langsteer"}
+    commands = {subpackage_of(module) for module in imports()} - set(BELOW) - TOOLS - {"langsteer"}
     wrong = {
         (module, target)
         for module, targets in imports().items()
         for target in targets
-        if room_of(target) in commands and room_of(module) not in commands
+        if subpackage_of(target) in commands and subpackage_of(module) not in commands
     }
     assert not wrong
 

@@ -1,6 +1,6 @@
 """Films of the policy while it is trained, beside the checkpoints and in W&B.
 
-The room knows no simulator. Whoever starts the training brings a `Filmer`.
+`training` knows no simulator. Whoever starts the training brings a `Filmer`.
 
 Example::
 
