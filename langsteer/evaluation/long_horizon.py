@@ -40,6 +40,9 @@ from langsteer.resumable import Pieces, Result, Share, run_pieces
 from langsteer.settings import Count, Natural, NonNegative
 from langsteer.steering.feasibility import why_infeasible
 
+HELD_OUT = "held_out"
+"""In place of a file of sentences: ours that no policy is trained on."""
+
 
 @dataclass(frozen=True)
 class BenchmarkSettings(PlaySettings):
@@ -74,9 +77,16 @@ class BenchmarkSettings(PlaySettings):
 
 
 def read_instructions(path: str | None) -> dict[str, str]:
-    """Task to its sentence: the official file's first, else ours."""
-    if path is None:
-        return {task: phrasings(task)[0] for task in TASKS}
+    """Task to its sentence: the first one in a file like CALVIN's, else of ours.
+
+    Args:
+        path: of the file; None for ours to train on, `HELD_OUT` for ours that are held out.
+
+    Raises:
+        UserError: the file cannot be read, or a task is missing.
+    """
+    if path is None or path == HELD_OUT:
+        return {task: phrasings(task, held_out=path == HELD_OUT)[0] for task in TASKS}
     try:
         sentences = read_yaml(Path(path))
         wrong = problem(sentences, dict[str, list[str]])

@@ -11,7 +11,10 @@ import pytest
 pytest.importorskip("pybullet")
 
 from langsteer.calvin.benchmark import chains
+from langsteer.calvin.instructions import phrasings
+from langsteer.calvin.task import TASKS
 from langsteer.data.pointcloud import ObservationPipeline
+from langsteer.evaluation.long_horizon import read_instructions
 
 SHORT = ["max_steps=16"]
 
@@ -153,6 +156,12 @@ def test_official_sentences_are_used_when_given(run_command, checkpoint, tmp_pat
     run_command(*benchmark(checkpoint, "num_chains=1", f"annotations={path}"))
     (subtask,) = json.loads((tmp_path / "run" / "chains" / "0000.json").read_text())["subtasks"]
     assert subtask["instruction"] in path.read_text()
+
+
+def test_held_out_sentences_are_none_of_those_to_train_on():
+    sentences = read_instructions("held_out")
+    assert sentences.keys() == set(TASKS)
+    assert not [task for task, told in sentences.items() if told in phrasings(task)]
 
 
 @pytest.mark.parametrize(
