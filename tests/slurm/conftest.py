@@ -21,6 +21,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.trainings import Training, clean_environment
+
 ROOT = Path(__file__).resolve().parents[2]
 # 420 steps, validated and saved each 140.
 SHORT = [
@@ -38,12 +40,6 @@ PATIENCE = 300
 SUBNETS_TRIED = 8
 # The node's CPUs of one task; the cluster has no GPU to train on.
 CPU_ONLY = ["--gpus-per-node=0", "--cpus-per-task=1"]
-
-
-def clean_environment(**extra: str) -> dict[str, str]:
-    """This process's environment without any launcher's variables."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
-    return ours | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | extra
 
 
 def wait_until(holds: Callable[[], object], seconds: float, what: Callable[[], str]) -> None:
@@ -253,20 +249,9 @@ def undisturbed(
     converted: Path, tiny_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The experiment of the same training by two processes of torchrun."""
-    folder = tmp_path_factory.mktemp("torchrun")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
-    launcher += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
-    overrides = [f"training.checkpoint_dir={folder}", "training.experiment_name=undisturbed"]
-    ended = subprocess.run(
-        [*launcher, str(ROOT / "scripts" / "train_dp3.py"), *tiny_overrides, *overrides],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=clean_environment(CALVIN_ZARR_PATH=str(converted)),
-        timeout=PATIENCE,
-    )
-    assert ended.returncode == 0, ended.stdout
-    return folder / "undisturbed"
+    training = Training(converted, tmp_path_factory.mktemp("torchrun"), tiny_overrides)
+    training.run("training.experiment_name=undisturbed", ranks=2)
+    return training.folder / "undisturbed"
 
 
 def metrics(experiment: Path) -> list[dict[str, float]]:
