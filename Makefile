@@ -62,7 +62,7 @@ export SAY ?= push the blue block to the right
 demo: install  ## tell a robot what to do and watch it try: make demo SAY='open the drawer'
 	@$(BIN)/python scripts/demo.py "$$SAY"
 
-language-policy: install  ## train the demo's policy from nothing, 1.5 hours on two cores
+language-policy: install  ## train the demo's policy from nothing, under 2 hours on two cores
 	bash scripts/train_language_policy.sh
 
 quickstart: install  ## the main job from nothing, on a laptop

@@ -4,7 +4,7 @@
 #
 #     bash scripts/train_language_policy.sh [FOLDER [SEED [SCENE ...]]]
 #
-# FOLDER keeps the demonstrations (30 GB for each list of scenes), SEED is the training's. SCENE is
+# FOLDER keeps the demonstrations (40 GB for each list of scenes), SEED is the training's. SCENE is
 # builtin or one of CALVIN's A to D (scripts/setup_calvin.sh); several share the demonstrations.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,7 +42,8 @@ collect() {
 
 datasets=()
 # Lists of names, to be split at blanks. First all 34 tasks; then those with blocks, which take more
-# to learn; then those that are seldom feasible in a chain and so have few demonstrations.
+# to learn; then those that are seldom feasible in a chain and so have few demonstrations: blocks in
+# the drawer, stacks, a block to push into the drawer after another push.
 # shellcheck disable=SC2086
 {
     collect all 11 90 4
@@ -51,6 +52,8 @@ datasets=()
     collect pushes 13 60 2 $pushes $rotations $lifts place_in_slider
     collect drawers 14 30 2 open_drawer place_in_drawer push_into_drawer $drawer_lifts $lifts
     collect stacks 21 120 2 $pushes $rotations $lifts stack_block place_in_slider $slider_lifts
+    collect into_drawer 22 120 3 open_drawer push_into_drawer $pushes
+    collect towers 23 60 2 $lifts $slider_lifts stack_block unstack_block
 }
 [ -e "$data/$mix.zarr" ] || "$python" scripts/convert_calvin_to_zarr.py \
     --root_dir "${datasets[@]}" --save_path "$data/$mix.zarr" \
