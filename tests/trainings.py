@@ -67,7 +67,7 @@ class Training:
 
     def environment(self, **extra: str) -> dict[str, str]:
         """This process's, without any launcher's variables, for the store."""
-        return clean_environment(**{"CALVIN_ZARR_PATH": str(self.store), **extra})
+        return clean_environment() | {"CALVIN_ZARR_PATH": str(self.store)} | extra
 
     def start(self, *overrides: str, ranks: int = 1, **environment: str) -> subprocess.Popen[str]:
         """Begin a training."""
